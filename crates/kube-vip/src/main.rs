@@ -1,0 +1,2 @@
+//! kube-vip
+fn main() {}

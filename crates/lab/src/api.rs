@@ -1,0 +1,1 @@
+//! The small Kubernetes API server of the lab.

@@ -1,0 +1,1 @@
+//! Topology, nodes, faults and measurements.

@@ -1,0 +1,111 @@
+//! Names: of nodes, of agent instances, of Leases, of questions.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The name of a Kubernetes node, lower case: the identity in a Lease.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeName(String);
+
+impl NodeName {
+    /// Lower-cases `name`, as upstream does.
+    pub fn new(name: &str) -> Self {
+        Self(name.to_lowercase())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which agent of a node this is. A node often runs two (a control-plane pod and a Services `DaemonSet`); kernel
+/// objects and the status socket carry the instance, so that neither touches what belongs to the other.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InstanceName(String);
+
+impl InstanceName {
+    /// An instance by name; see `docs/decisions` for how the name is derived when the user gives none.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The owner byte that this instance writes into `IFA_PROTO` of its addresses: a 32-bit FNV-1a hash of the
+    /// name, folded into 64..=253. Values below 64 belong to the kernel and to other tools.
+    pub fn address_tag(&self) -> u8 {
+        const FIRST: u32 = 64;
+        const COUNT: u32 = 190;
+        let hash = self
+            .0
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        u8::try_from(FIRST + hash % COUNT).expect("64 + 189 fits a byte")
+    }
+}
+
+impl fmt::Display for InstanceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Namespace and name of a `coordination.k8s.io/v1` Lease.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LeaseName {
+    /// Namespace of the Lease.
+    pub namespace: String,
+    /// Name of the Lease.
+    pub name: String,
+}
+
+impl LeaseName {
+    /// A Lease by namespace and name.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for LeaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The id of one request to the outside. Its answer carries it back (the fourth law of a turn).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct QuestionId(pub u64);
+
+impl fmt::Display for QuestionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_tags_stay_clear_of_the_kernels_own() {
+        for name in ["control-plane", "services", "all", "", "blue", "green"] {
+            let tag = InstanceName::new(name).address_tag();
+            assert!((64..=253).contains(&tag), "{name}: {tag}");
+        }
+        assert_ne!(InstanceName::new("control-plane").address_tag(), InstanceName::new("services").address_tag());
+    }
+}

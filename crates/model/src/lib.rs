@@ -1,0 +1,25 @@
+//! What is said inside kube-vip: plain data that every other crate speaks.
+//!
+//! Nothing here touches the world: no clock, no socket, no file. Values are ordered, comparable and
+//! serialisable, so that a plan, a journal and a test fixture can hold them.
+
+pub mod config;
+pub mod kernel;
+pub mod members;
+pub mod observed;
+pub mod plan;
+pub mod store;
+pub mod verdict;
+pub mod view;
+
+mod ids;
+mod known;
+mod net;
+mod random;
+mod time;
+
+pub use ids::{InstanceName, LeaseName, NodeName, QuestionId};
+pub use known::Known;
+pub use net::{Family, LinkAddr, LinkIndex, VipNet, WrongLength};
+pub use random::Random;
+pub use time::Instant;
