@@ -63,8 +63,9 @@ impl fmt::Display for InstanceName {
     }
 }
 
-/// Namespace and name of a `coordination.k8s.io/v1` Lease.
+/// Namespace and name of a `coordination.k8s.io/v1` Lease; as text `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct LeaseName {
     /// Namespace of the Lease.
     pub namespace: String,
@@ -82,6 +83,30 @@ impl LeaseName {
 impl fmt::Display for LeaseName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl From<LeaseName> for String {
+    fn from(lease: LeaseName) -> Self {
+        lease.to_string()
+    }
+}
+
+/// A text that is no `namespace/name`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not of the form namespace/name")]
+pub struct NotALeaseName(pub String);
+
+impl TryFrom<String> for LeaseName {
+    type Error = NotALeaseName;
+
+    fn try_from(text: String) -> Result<Self, NotALeaseName> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(Self::new(namespace, name))
+            }
+            _ => Err(NotALeaseName(text)),
+        }
     }
 }
 
@@ -106,6 +131,9 @@ mod tests {
             let tag = InstanceName::new(name).address_tag();
             assert!((64..=253).contains(&tag), "{name}: {tag}");
         }
-        assert_ne!(InstanceName::new("control-plane").address_tag(), InstanceName::new("services").address_tag());
+        assert_ne!(
+            InstanceName::new("control-plane").address_tag(),
+            InstanceName::new("services").address_tag()
+        );
     }
 }

@@ -18,8 +18,8 @@ mod net;
 mod random;
 mod time;
 
-pub use ids::{InstanceName, LeaseName, NodeName, QuestionId};
+pub use ids::{InstanceName, LeaseName, NodeName, NotALeaseName, QuestionId};
 pub use known::Known;
-pub use net::{Family, LinkAddr, LinkIndex, VipNet, WrongLength};
+pub use net::{Family, LinkAddr, LinkIndex, NotAScopedAddr, ScopedAddr, VipNet, WrongLength};
 pub use random::Random;
 pub use time::Instant;

@@ -102,8 +102,47 @@ impl FromStr for LinkAddr {
 
     /// Colon-separated hex, `02:00:00:00:00:01`. A group that is no hex byte counts as a wrong length of 0.
     fn from_str(text: &str) -> Result<Self, WrongLength> {
-        let bytes: Option<Vec<u8>> = text.split(':').map(|group| u8::from_str_radix(group, 16).ok()).collect();
+        let bytes: Option<Vec<u8>> =
+            text.split(':').map(|group| u8::from_str_radix(group, 16).ok()).collect();
         Self::from_bytes(&bytes.ok_or(WrongLength(0))?)
+    }
+}
+
+/// An address on a link; as text `address%link-index`, the form of RFC 4007 §11.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct ScopedAddr {
+    /// The address.
+    pub addr: IpAddr,
+    /// The link.
+    pub link: LinkIndex,
+}
+
+/// A text that is no `address%link-index`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not of the form address%link-index")]
+pub struct NotAScopedAddr(pub String);
+
+impl fmt::Display for ScopedAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%{}", self.addr, self.link.0)
+    }
+}
+
+impl From<ScopedAddr> for String {
+    fn from(scoped: ScopedAddr) -> Self {
+        scoped.to_string()
+    }
+}
+
+impl TryFrom<String> for ScopedAddr {
+    type Error = NotAScopedAddr;
+
+    fn try_from(text: String) -> Result<Self, NotAScopedAddr> {
+        let parsed = text.split_once('%').and_then(|(addr, link)| {
+            Some(Self { addr: addr.parse().ok()?, link: LinkIndex(link.parse().ok()?) })
+        });
+        parsed.ok_or(NotAScopedAddr(text))
     }
 }
 

@@ -1,1 +1,6 @@
-//! placeholder
+//! How wires speak: codecs and machines, one module per protocol. Machines are fed and polled; they own no clock, no
+//! socket and no random source.
+
+mod machine;
+
+pub use machine::Machine;

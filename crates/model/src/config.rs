@@ -1,0 +1,185 @@
+//! What the user asked for, after parsing: the effective configuration of one agent.
+//!
+//! Text (environment, flags, file) becomes these types at the door, in the program; from here on every value is
+//! trusted. Modes are enums, decided here once and matched once, in `plan`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{InstanceName, LeaseName, NodeName, VipNet};
+
+/// The effective configuration of one agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// This node: the identity in Leases (`vip_nodename`).
+    pub node: NodeName,
+    /// Which agent of the node this is (`instance_name`, else derived from what it does).
+    pub instance: InstanceName,
+    /// How addresses are made reachable.
+    pub advertise: Advertise,
+    /// The control-plane VIP, when it is wanted (`cp_enable`).
+    pub control_plane: Option<ControlPlane>,
+}
+
+/// How addresses are made reachable. One mode per agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Advertise {
+    /// One owner per address, announced by ARP and NDP (`vip_arp`).
+    Arp(Layer2),
+}
+
+/// Settings of the layer-2 mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer2 {
+    /// Time between two announcements of an address after the first burst (`vip_arpRate`, ≥ 500 ms, default 3 s).
+    pub announce_interval: Duration,
+    /// Neither our own conflict probe nor the kernel's DAD before an address is used (`vip_skipdad`).
+    pub skip_conflict_probe: bool,
+}
+
+/// The control-plane VIP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlPlane {
+    /// The addresses, one or two, each with its prefix length (`address`, `vip_subnet`).
+    pub vips: Vec<VipNet>,
+    /// The API server's port (`port`), shown to users.
+    pub port: u16,
+    /// Where the addresses go.
+    pub interface: InterfaceChoice,
+    /// What a link that is down means (`vip_allow_interface_not_up`).
+    pub link_down: LinkDown,
+    /// Address scope on the loopback link (`vip_interfaceloglobal`).
+    pub loopback_scope: Scope,
+    /// The election that decides who holds the addresses.
+    pub election: Election,
+    /// What happens to installed addresses when the election is lost (`vip_preserve_on_leadership_loss`).
+    pub on_loss: OnLoss,
+    /// The health gate, when one is configured (`control_plane_health_check_*`).
+    pub health: Option<HealthCheck>,
+    /// Whether the holder's Node gets the label `kube-vip.io/has-ip` (`enable_node_labeling`).
+    pub node_label: NodeLabel,
+}
+
+/// Which link carries an address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InterfaceChoice {
+    /// The link with this name (`vip_interface`).
+    Named(String),
+    /// The link whose network contains the VIP, else the link of the default route (IPv4 first, then IPv6).
+    Auto,
+}
+
+/// What a link that is down means for the right to hold an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkDown {
+    /// Yield at once.
+    Yield,
+    /// Carry on as if it were up.
+    Ignore,
+}
+
+/// The scope of an address, as rtnetlink knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// `RT_SCOPE_UNIVERSE`.
+    Global,
+    /// `RT_SCOPE_LINK`.
+    Link,
+    /// `RT_SCOPE_HOST`.
+    Host,
+}
+
+/// What happens to an installed address when its election is lost without a known successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLoss {
+    /// It is removed at once; a finite lifetime in the kernel removes it when nobody is alive to do so.
+    Remove,
+    /// IPv4 addresses stay, without a lifetime, until another leader is seen. Unsafe on more than one node.
+    Preserve,
+}
+
+/// Whether the holder labels its Node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeLabel {
+    /// No label is written.
+    Off,
+    /// `kube-vip.io/has-ip` on the holder's Node.
+    HasIp,
+}
+
+/// An election in mode `lease`: one renewed Lease, as client-go does it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Election {
+    /// The Lease (`vip_leasename`; the namespace rules are upstream's).
+    pub lease: LeaseName,
+    /// Annotations that the Lease must carry (`vip_leaseannotations`).
+    pub annotations: BTreeMap<String, String>,
+    /// Its timings.
+    pub timings: LeaseTimings,
+}
+
+/// The three timings of a Lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseTimings {
+    /// How long others respect a holder after its last renewal (`vip_leaseduration`, default 15 s).
+    pub duration: Duration,
+    /// After how long without an answered renewal a holder gives up (`vip_renewdeadline`, default 10 s).
+    pub renew_deadline: Duration,
+    /// Time between two renewals (`vip_retryperiod`, default 2 s).
+    pub retry_period: Duration,
+}
+
+impl LeaseTimings {
+    /// How long after *asking* for a renewal an address may stay in the kernel: `0.98 · duration − 1 s`. The two
+    /// per cent pay for clocks that run apart, the second for a kernel that expires addresses late. Zero when the
+    /// duration leaves nothing.
+    pub fn fence(&self) -> Duration {
+        self.duration.mul_f64(0.98).saturating_sub(Duration::from_secs(1))
+    }
+}
+
+impl Default for LeaseTimings {
+    fn default() -> Self {
+        Self {
+            duration: Duration::from_secs(15),
+            renew_deadline: Duration::from_secs(10),
+            retry_period: Duration::from_secs(2),
+        }
+    }
+}
+
+/// An HTTP(S) health check of the local API server that gates the right to hold the VIP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    /// What is fetched with GET; any 200 counts as healthy (`control_plane_health_check_address`).
+    pub url: String,
+    /// Time between two probes (`…_period_seconds`, default 5 s).
+    pub period: Duration,
+    /// How long one probe may take (`…_timeout_seconds`, default 3 s).
+    pub timeout: Duration,
+    /// How many failures in a row close the gate (`…_failure_threshold`, default 3).
+    pub failure_threshold: u32,
+    /// PEM file with CAs that are trusted beside the system's (`…_ca_path`).
+    pub ca_path: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fence_leaves_room_for_a_late_kernel_and_drifting_clocks() {
+        let timings = |secs| LeaseTimings { duration: Duration::from_secs(secs), ..LeaseTimings::default() };
+        assert_eq!(timings(15).fence(), Duration::from_millis(13_700));
+        assert_eq!(timings(5).fence(), Duration::from_millis(3_900));
+        assert_eq!(timings(1).fence(), Duration::ZERO);
+    }
+}

@@ -1,0 +1,65 @@
+//! Who leads: what the election machines publish and the plan reads.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::Failure;
+use crate::{Instant, LeaseName};
+
+/// The state of every election of this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members {
+    /// By Lease.
+    pub elections: BTreeMap<LeaseName, ElectionState>,
+}
+
+/// The state of one election, as its machine sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElectionState {
+    /// Where we stand.
+    pub role: Role,
+    /// Who the Lease names, when it was seen: a node name, ours included.
+    pub holder: Option<String>,
+    /// Whether the Lease named a holder before this process first wrote it. A VIP whose Lease never did is new, and
+    /// somebody else who answers for it is a conflict and not a former holder.
+    pub history: History,
+    /// What keeps the store from answering, while it does.
+    pub trouble: Option<Failure>,
+}
+
+/// Where we stand in an election.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "role")]
+pub enum Role {
+    /// The Lease was not seen yet: entitlement is undecided. What is installed is kept, nothing is added.
+    #[default]
+    Undecided,
+    /// Another node holds it, or it is free and we contend or wait.
+    Follower,
+    /// We hold it.
+    Holder {
+        /// Since when.
+        since: Instant,
+        /// The kernel must have forgotten our addresses by this instant (plus its own lateness, which is priced in).
+        /// Moves in steps, with answered renewals.
+        fence_until: Instant,
+        /// We stop acting on it at this instant: the renew deadline, counted from the moment of asking.
+        serve_until: Instant,
+    },
+    /// We hold it but let go: addresses go first, then the Lease is released.
+    Leaving,
+}
+
+/// What was known of a Lease before this process wrote it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum History {
+    /// Not seen yet.
+    #[default]
+    Unknown,
+    /// It did not exist, or never named a holder.
+    New,
+    /// It named a holder before (whoever that was).
+    Held,
+}

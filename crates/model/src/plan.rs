@@ -1,0 +1,130 @@
+//! What should be: the one plan of a turn, from which every machine and every difference is fed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{HealthCheck, LeaseTimings, Scope};
+use crate::kernel::Lifetime;
+use crate::verdict::{Subject, Verdict};
+use crate::{Instant, LeaseName, LinkAddr, LinkIndex, ScopedAddr, VipNet};
+
+/// What this node should be and do, as a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodePlan {
+    /// Elections that this node takes part in.
+    pub elections: BTreeMap<LeaseName, ElectionWant>,
+    /// Addresses.
+    pub addresses: AddressWant,
+    /// Addresses that are announced.
+    pub claims: BTreeMap<ScopedAddr, Claim>,
+    /// Addresses that are probed for somebody else who answers.
+    pub probes: BTreeSet<ScopedAddr>,
+    /// The health check that runs.
+    pub health: Option<HealthCheck>,
+    /// Labels of our own Node: key to value, `None` for a key of ours that must not be there. Keys that are not named
+    /// are left alone.
+    pub node_labels: BTreeMap<String, Option<String>>,
+    /// What was decided about each thing that was asked for.
+    pub verdicts: BTreeMap<Subject, Verdict>,
+}
+
+/// What is wanted of one election.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElectionWant {
+    /// Timings.
+    pub timings: LeaseTimings,
+    /// Annotations for the Lease.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether we stand for it.
+    pub standing: Standing,
+    /// Whether anything that depends on this election is still in the kernel. A Lease is released only when not.
+    pub footprint: Footprint,
+}
+
+/// Whether we stand for an election.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// We want it.
+    Contend,
+    /// Somebody healthier should have it: give it up if another takes it, hold it if nobody does.
+    Reluctant,
+    /// We cannot serve it: let go and stay away.
+    Leave,
+}
+
+/// What an election has left in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Footprint {
+    /// Something is there, or the kernel has not been read.
+    Present,
+    /// Nothing is there.
+    Clear,
+}
+
+/// The wanted addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressWant {
+    /// Whether the set is the whole truth. From an incomplete set nothing is removed.
+    pub completeness: Completeness,
+    /// By address and link.
+    pub set: BTreeMap<ScopedAddr, PlannedAddress>,
+    /// Addresses that are ours even when they carry no tag, wherever they are: the configured VIPs.
+    pub ours_untagged: BTreeSet<IpAddr>,
+}
+
+/// Whether a wanted set is the whole truth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Completeness {
+    /// Something is still unknown: add, never remove.
+    #[default]
+    Partial,
+    /// The whole truth: what is ours and not in the set goes.
+    Complete,
+}
+
+/// One wanted address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedAddress {
+    /// Address and prefix length.
+    pub net: VipNet,
+    /// Its link.
+    pub link: LinkIndex,
+    /// Its scope.
+    pub scope: Scope,
+    /// What is wanted of it.
+    pub presence: Presence,
+}
+
+/// What is wanted of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    /// It shall be there.
+    Install {
+        /// For how long.
+        valid: Lifetime,
+        /// The right to install it ends here.
+        not_after: Instant,
+    },
+    /// If it is there it stays, untouched; if not it is not added (entitlement is undecided).
+    Keep,
+}
+
+/// An address that this node answers for and announces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Our link-layer address on that link.
+    pub addr: LinkAddr,
+    /// The link's broadcast address.
+    pub broadcast: LinkAddr,
+    /// Time between two announcements after the first burst.
+    pub interval: Duration,
+    /// The right to announce ends here.
+    pub not_after: Instant,
+}

@@ -1,0 +1,273 @@
+//! The store (the Kubernetes API) as the node sees it: questions with ids, answers that carry them back, watched
+//! Leases, classified failures.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{LeaseName, NodeName, QuestionId};
+
+/// A `metadata.resourceVersion`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Version(pub String);
+
+impl Version {
+    /// Whether `self` is older than `other`. Versions that are not numbers have no order and are never older: what
+    /// cannot be compared is taken as news.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        match (self.0.parse::<u64>(), other.0.parse::<u64>()) {
+            (Ok(this), Ok(that)) => this < that,
+            _ => false,
+        }
+    }
+}
+
+/// What a Lease says, as far as an election cares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRecord {
+    /// `spec.holderIdentity`; none when absent or empty.
+    pub holder: Option<String>,
+    /// `spec.leaseDurationSeconds`, when present and positive.
+    pub duration: Option<Duration>,
+    /// `spec.leaseTransitions`, 0 when absent.
+    pub transitions: u32,
+    /// `spec.acquireTime` exactly as stored. Compared, never computed with: it is another node's clock.
+    pub acquired: Option<String>,
+    /// `spec.renewTime` exactly as stored. As above.
+    pub renewed: Option<String>,
+    /// `metadata.annotations`.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// One sight of a Lease: from a watch, a read or our own write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseSeen {
+    /// The Lease.
+    pub lease: LeaseName,
+    /// What was seen.
+    pub sight: Sight,
+}
+
+/// What a look at a Lease showed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sight {
+    /// It does not exist. The version is the store's when known (a list or a deletion event tells it).
+    Absent(Option<Version>),
+    /// It exists.
+    Present {
+        /// Its version.
+        version: Version,
+        /// What it says.
+        record: LeaseRecord,
+    },
+}
+
+/// A question to the store. Its answer carries the id back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// The id.
+    pub id: QuestionId,
+    /// How long an answer is worth waiting for. The gateway answers `Failed(Timeout)` by then, always.
+    pub timeout: Duration,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// What is asked of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// Read a Lease, freshly (no cache).
+    ReadLease(LeaseName),
+    /// Write a Lease, if it still is as expected.
+    WriteLease(LeaseWrite),
+    /// Set (or remove, with `None`) labels of a Node by a merge patch.
+    LabelNode {
+        /// The Node.
+        node: NodeName,
+        /// Key to value; `None` removes the key.
+        labels: BTreeMap<String, Option<String>>,
+    },
+}
+
+/// A compare-and-swap write of a Lease. `spec.renewTime` is always the gateway's wall clock at the moment of sending.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseWrite {
+    /// The Lease.
+    pub lease: LeaseName,
+    /// What must still hold.
+    pub expect: Expect,
+    /// Why: for logs, metrics and the simulator.
+    pub purpose: Purpose,
+    /// `spec.holderIdentity`; none writes the empty string, as client-go does on release.
+    pub holder: Option<NodeName>,
+    /// `spec.leaseDurationSeconds`, whole seconds, at least 1.
+    pub duration: Duration,
+    /// `spec.acquireTime`.
+    pub acquired: Acquired,
+    /// `spec.leaseTransitions`.
+    pub transitions: u32,
+    /// Annotations to set; others on the object are kept.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The premise of a write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expect {
+    /// The Lease does not exist: create it.
+    Absent,
+    /// The Lease still has this version: replace it.
+    Version(Version),
+}
+
+/// Why a Lease is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purpose {
+    /// To become its holder.
+    Take,
+    /// To stay its holder.
+    Renew,
+    /// To give it up.
+    Release,
+}
+
+/// What `spec.acquireTime` becomes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Acquired {
+    /// The gateway's wall clock.
+    Now,
+    /// This text, as read before.
+    Keep(String),
+}
+
+/// What the store says to a question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The Lease as read or as written.
+    Lease(LeaseSeen),
+    /// The premise of a write no longer holds (409 Conflict or `AlreadyExists`, or 404 on a replace): look again.
+    Conflict,
+    /// Done, nothing more to say.
+    Done,
+    /// No answer that helps.
+    Failed(Failure),
+}
+
+/// Why the store gave no answer that helps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Its class, on which decisions are made.
+    pub class: FailureClass,
+    /// Its text, for people: what was asked, of which server, what it said.
+    pub text: String,
+}
+
+/// Classes of failures (design: transient ones are retried inside the deadline, permanent ones slowly).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureClass {
+    /// Connection refused, reset, no route, name not found.
+    Unreachable,
+    /// No answer in time, by our clock or by the server's word (504, `etcdserver: request timed out`).
+    Timeout,
+    /// 429.
+    Throttled,
+    /// 5xx.
+    Server,
+    /// 410: the version asked for is gone.
+    Gone,
+    /// 401.
+    Unauthorized,
+    /// 403.
+    Forbidden,
+    /// 404 where the object's absence is not the answer (namespace or resource kind missing).
+    NotFound,
+    /// The server's certificate is not trusted, or a credential file is broken.
+    Tls,
+    /// The server understood and refused (400, 422), or said something that we do not understand.
+    Invalid,
+}
+
+impl FailureClass {
+    /// All classes, for metrics.
+    pub const ALL: [Self; 10] = [
+        Self::Unreachable,
+        Self::Timeout,
+        Self::Throttled,
+        Self::Server,
+        Self::Gone,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::Tls,
+        Self::Invalid,
+    ];
+
+    /// Whether trying again soon can help.
+    pub const fn is_transient(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Timeout | Self::Throttled | Self::Server | Self::Gone)
+    }
+
+    /// The class as a metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Timeout => "timeout",
+            Self::Throttled => "throttled",
+            Self::Server => "server",
+            Self::Gone => "gone",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::NotFound => "not_found",
+            Self::Tls => "tls",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// The whole set of things that the node wants to be told about, as they change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watches {
+    /// Leases.
+    pub leases: BTreeSet<LeaseName>,
+    /// Whether Nodes are of interest (their addresses and our labels).
+    pub nodes: bool,
+}
+
+/// What the cluster says, as a whole. Domains become known one by one and are never unknown again: when the API is
+/// lost they are stale, which `View` shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Nodes by name.
+    pub nodes: crate::Known<BTreeMap<NodeName, NodeFacts>>,
+}
+
+/// What we need to know of a Node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// `status.addresses` of types `InternalIP` and `ExternalIP`: never a VIP.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Its labels under `kube-vip.io/`.
+    pub labels: BTreeMap<String, String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_numbers_have_an_order() {
+        let v = |text: &str| Version(text.to_owned());
+        assert!(v("9").is_older_than(&v("10")));
+        assert!(!v("10").is_older_than(&v("10")));
+        assert!(!v("a").is_older_than(&v("10")));
+    }
+}

@@ -1,0 +1,110 @@
+//! What the node shows of itself: one published value that the status command, the metrics and the page read.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::members::ElectionState;
+use crate::observed::Gate;
+use crate::store::FailureClass;
+use crate::verdict::{Subject, Verdict};
+use crate::{Instant, LeaseName};
+
+/// A picture of the node after a turn.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    /// When it was taken.
+    pub taken: Instant,
+    /// The node.
+    pub node: String,
+    /// The agent's instance.
+    pub instance: String,
+    /// Elections by `namespace/name`.
+    pub elections: BTreeMap<String, ElectionState>,
+    /// What was decided about each thing that was asked for.
+    pub verdicts: Vec<VipView>,
+    /// The control plane's health gate.
+    pub gate: Gate,
+    /// Whether everything that was asked for is known: kernel read, Leases seen.
+    pub readiness: Readiness,
+    /// Whether the agent is stopping.
+    pub stopping: bool,
+    /// Plain counters.
+    pub counters: Counters,
+    /// The last transitions, oldest first.
+    pub journal: Vec<Transition>,
+}
+
+/// Whether the node knows enough to act.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Readiness {
+    /// Everything is known.
+    Ready,
+    /// What is missing, for people.
+    #[default]
+    Starting,
+    /// The store does not answer: what is shown of it is stale.
+    Stale,
+}
+
+/// One VIP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VipView {
+    /// What it is for.
+    pub subject: Subject,
+    /// The address.
+    pub vip: IpAddr,
+    /// The link that carries it or would, by name.
+    pub interface: Option<String>,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// The election that decides.
+    pub lease: LeaseName,
+    /// Who holds it, when known.
+    pub holder: Option<String>,
+    /// Since when this verdict stands.
+    pub since: Instant,
+}
+
+/// Plain counters, all since the process started.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Turns completed.
+    pub turns: u64,
+    /// Plans made.
+    pub plans: u64,
+    /// Kernel changes by outcome: `done`, `too_late`, `failed`.
+    pub changes: BTreeMap<String, u64>,
+    /// Announcements sent.
+    pub announcements: u64,
+    /// Frames of others that claim a VIP of ours.
+    pub foreign_claims: BTreeMap<String, u64>,
+    /// Store failures by class.
+    pub failures: BTreeMap<String, u64>,
+    /// Store questions by kind.
+    pub questions: BTreeMap<String, u64>,
+    /// Times that we became the holder, by Lease.
+    pub transitions: BTreeMap<String, u64>,
+    /// Take-overs: from the moment at which the Lease was found takeable to the address being installed, seconds.
+    pub takeover_seconds: Vec<f64>,
+}
+
+impl Counters {
+    /// Counts one failure.
+    pub fn count_failure(&mut self, class: FailureClass) {
+        *self.failures.entry(class.as_str().to_owned()).or_default() += 1;
+    }
+}
+
+/// One thing that changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    /// When.
+    pub at: Instant,
+    /// What it is about.
+    pub subject: String,
+    /// What changed, for people.
+    pub change: String,
+}
