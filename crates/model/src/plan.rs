@@ -112,8 +112,12 @@ pub enum Presence {
         /// The right to install it ends here.
         not_after: Instant,
     },
-    /// If it is there it stays, untouched; if not it is not added (entitlement is undecided).
-    Keep,
+    /// If it is there it stays; if not it is not added (entitlement is undecided). Its lifetime may be cut to
+    /// `at_most`, never lengthened.
+    Keep {
+        /// The longest lifetime that it may keep.
+        at_most: Lifetime,
+    },
 }
 
 /// An address that this node answers for and announces.

@@ -1,0 +1,387 @@
+//! Election in mode `lease`: one renewed `coordination.k8s.io/v1` Lease, compatible with client-go's leader election.
+//!
+//! Fed with what is wanted (`ElectionWant`), with sights of the Lease and with answers of the store; gives back
+//! questions, and a `Role` that the plan reads.
+//!
+//! ```text
+//!              somebody else holds it             take answered
+//!  Undecided ─────────────────────────► Follower ───────────────► Holder ──┐ renewals
+//!      │                                   ▲  ▲                    │  │ ▲  │ answered
+//!      └── take answered ──► Holder        │  └── deadline passed, ┘  │ └──┘
+//!                                          │      other holder seen   │ yield, leave
+//!                                          └──── released ◄─── Leaving┘
+//! ```
+//!
+//! Three clocks keep two holders apart, all of them local and monotonic. A holder counts from the moment at which it
+//! *asked* for the renewal that was answered: it acts until `renew_deadline` and its addresses may stay until
+//! `LeaseTimings::fence`. A contender counts from the moment at which it *saw* the last change, and respects the
+//! holder for the duration that the Lease states. Every write is a compare-and-swap on the version seen, so a renewal
+//! that the contender missed makes its take fail.
+
+mod ask;
+mod sight;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use vip_model::members::{ElectionState, History, Role};
+use vip_model::plan::{ElectionWant, Footprint, Standing};
+use vip_model::store::{Answer, Ask, Failure, FailureClass, LeaseSeen, Sight};
+use vip_model::{Instant, LeaseName, NodeName, Random};
+
+use crate::Machine;
+use crate::lease::ask::{Asked, Intent};
+use crate::lease::sight::LastSight;
+
+/// The shortest pause between two yields of a holder whose health gate is closed. Doubles while nobody takes over.
+const YIELD_PAUSE: Duration = Duration::from_secs(60);
+/// The longest such pause.
+const YIELD_PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// First pause after a failed question; doubles with every further failure, with jitter.
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+/// The longest pause of a contender whose store does not answer: an API that returns is noticed within half a second.
+const BACKOFF_CONTENDER: Duration = Duration::from_millis(400);
+/// How much longer than its timeout a question may stay unanswered before the machine asks again on its own: the
+/// gateway promises an answer by the timeout, so this only guards against a gateway that broke its word.
+const ANSWER_GRACE: Duration = Duration::from_secs(1);
+
+/// One thing that happened to an election.
+#[derive(Clone, Debug)]
+pub enum LeaseInput {
+    /// The Lease was seen: by a watch or by a list.
+    Seen(LeaseSeen),
+    /// The answer to the question in flight. Whoever routes answers checks the question's id.
+    Answer(Answer),
+}
+
+/// A question of the machine, with how long its answer is worth waiting for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseQuestion {
+    /// What is asked.
+    pub ask: Ask,
+    /// The timeout.
+    pub timeout: Duration,
+}
+
+/// The election machine of one Lease.
+#[derive(Clone, Debug)]
+pub struct LeaseElection {
+    me: NodeName,
+    lease: LeaseName,
+    want: ElectionWant,
+    phase: Phase,
+    last: Option<LastSight>,
+    history: History,
+    asked: Option<Asked>,
+    /// The Lease must be read before anything else is asked: a premise failed.
+    must_look: bool,
+    /// The sight (by its time) that was already checked for a dead watch.
+    looked_at: Option<Instant>,
+    /// Nothing is asked before this instant.
+    not_before: Instant,
+    /// Failures in a row.
+    failures: u32,
+    /// Conflicts in a row.
+    conflicts: u32,
+    trouble: Option<Failure>,
+    yields: Yields,
+    random: Random,
+}
+
+/// Where the machine stands; each phase owns what is true only then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Undecided,
+    Follower,
+    Holder(Tenure),
+    Leaving(Tenure, Released),
+}
+
+/// Whether the store was asked to take the Lease back. Once it was, the write may still land at any time: only a
+/// fresh take, which excludes it by compare-and-swap, makes a holder again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Released {
+    NotAsked,
+    Asked,
+}
+
+/// What a holder knows of its own right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tenure {
+    since: Instant,
+    /// When the last answered renewal (or take) was asked.
+    proven: Instant,
+    /// When the last renewal was asked, answered or not.
+    last_try: Instant,
+}
+
+/// When a holder with a closed health gate last gave way, and how long it waits until it does so again.
+#[derive(Clone, Copy, Debug)]
+struct Yields {
+    last: Option<Instant>,
+    pause: Duration,
+}
+
+impl LeaseElection {
+    /// A machine that has not seen the Lease yet. `random` feeds the jitter of its retries.
+    pub fn new(now: Instant, me: NodeName, lease: LeaseName, want: ElectionWant, random: Random) -> Self {
+        Self {
+            me,
+            lease,
+            want,
+            phase: Phase::Undecided,
+            last: None,
+            history: History::Unknown,
+            asked: None,
+            must_look: false,
+            looked_at: None,
+            not_before: now,
+            failures: 0,
+            conflicts: 0,
+            trouble: None,
+            yields: Yields { last: None, pause: YIELD_PAUSE },
+            random,
+        }
+    }
+
+    /// What the plan and the view read.
+    pub fn state(&self) -> ElectionState {
+        ElectionState {
+            role: self.role(),
+            holder: self.last.as_ref().and_then(|last| last.holder().map(str::to_owned)),
+            history: self.history,
+            trouble: self.trouble.clone(),
+        }
+    }
+
+    /// Since when the Lease can be taken, as far as was seen.
+    pub fn takeable_since(&self) -> Option<Instant> {
+        self.last.as_ref().map(|last| last.free_at)
+    }
+
+    /// Whether the Lease, as last seen, still names this node.
+    pub fn names_us(&self) -> bool {
+        self.last.as_ref().and_then(LastSight::holder) == Some(self.me.as_str())
+    }
+
+    fn role(&self) -> Role {
+        match self.phase {
+            Phase::Undecided => Role::Undecided,
+            Phase::Follower => Role::Follower,
+            Phase::Leaving(..) => Role::Leaving,
+            Phase::Holder(tenure) => Role::Holder {
+                since: tenure.since,
+                fence_until: tenure.proven + self.want.timings.fence(),
+                serve_until: self.serve_until(tenure),
+            },
+        }
+    }
+
+    fn serve_until(&self, tenure: Tenure) -> Instant {
+        tenure.proven + self.want.timings.renew_deadline
+    }
+
+    /// Steps down where time or the want says so. No input or output is needed for it.
+    fn advance(&mut self, now: Instant) {
+        if let Some(asked) = &self.asked
+            && now >= asked.at + asked.timeout + ANSWER_GRACE
+        {
+            self.asked = None;
+            let text = "the gateway gave no answer in time".to_owned();
+            self.failed(now, Failure { class: FailureClass::Timeout, text });
+        }
+        match self.phase {
+            Phase::Holder(tenure) | Phase::Leaving(tenure, _) if now >= self.serve_until(tenure) => {
+                self.phase = Phase::Follower;
+            }
+            Phase::Holder(tenure) => match self.want.standing {
+                Standing::Leave => self.phase = Phase::Leaving(tenure, Released::NotAsked),
+                Standing::Reluctant if self.yields.may(now) => {
+                    self.yields.begin(now);
+                    self.phase = Phase::Leaving(tenure, Released::NotAsked);
+                }
+                Standing::Reluctant | Standing::Contend => {}
+            },
+            // The reason to leave went away.
+            Phase::Leaving(tenure, released) if self.want.standing == Standing::Contend => match released {
+                Released::NotAsked => self.phase = Phase::Holder(tenure),
+                Released::Asked if self.asked.is_none() => self.phase = Phase::Follower,
+                Released::Asked => {}
+            },
+            Phase::Undecided | Phase::Follower | Phase::Leaving(..) => {}
+        }
+    }
+
+    /// The Lease as it is now, however we learned it.
+    fn note(&mut self, now: Instant, sight: Sight) {
+        let own_duration = self.want.timings.duration;
+        match LastSight::succeed(self.last.as_ref(), sight, now, (&self.me, own_duration)) {
+            Some(news) => self.last = Some(news),
+            None => return,
+        }
+        let Some(last) = &self.last else { return };
+        if last.names_other(&self.me) || (self.history == History::Unknown && last.was_held()) {
+            self.history = History::Held;
+        } else if self.history == History::Unknown {
+            self.history = History::New;
+        }
+        if last.names_other(&self.me) {
+            if self.want.standing == Standing::Reluctant {
+                self.yields.pause = YIELD_PAUSE; // somebody took over: giving way was of use
+            }
+            self.phase = Phase::Follower;
+        } else if !self.names_us() && matches!(self.phase, Phase::Leaving(..)) {
+            self.phase = Phase::Follower; // released, by us or by hand
+        }
+    }
+
+    fn answered(&mut self, now: Instant, answer: Answer) {
+        let Some(asked) = self.asked.take() else { return };
+        match answer {
+            Answer::Failed(failure) => self.failed(now, failure),
+            Answer::Conflict => self.premise_gone(now),
+            Answer::Lease(seen) => {
+                self.succeeded();
+                self.must_look = false;
+                self.note(now, seen.sight);
+                self.wrote(now, &asked);
+            }
+            // A Lease question is never answered with a bare "done"; reading again is always safe.
+            Answer::Done => self.must_look = true,
+        }
+    }
+
+    /// An answered write changes where we stand, if its time has not passed meanwhile.
+    fn wrote(&mut self, now: Instant, asked: &Asked) {
+        match asked.intent {
+            Intent::Read => {}
+            Intent::Release => {
+                if !self.names_us() && matches!(self.phase, Phase::Leaving(..)) {
+                    self.phase = Phase::Follower;
+                }
+            }
+            Intent::Take | Intent::Renew => {
+                self.conflicts = 0;
+                if !self.names_us() || now >= asked.at + self.want.timings.renew_deadline {
+                    return;
+                }
+                self.phase = match self.phase {
+                    Phase::Holder(tenure) => Phase::Holder(tenure.renewed(asked.at)),
+                    Phase::Leaving(tenure, released) => Phase::Leaving(tenure.renewed(asked.at), released),
+                    Phase::Undecided | Phase::Follower => {
+                        Phase::Holder(Tenure { since: now, proven: asked.at, last_try: asked.at })
+                    }
+                };
+            }
+        }
+    }
+
+    /// A write found another version than it expected: look again, at once the first time, then with growing pauses
+    /// (a server that lags behind would otherwise be asked in a tight loop).
+    fn premise_gone(&mut self, now: Instant) {
+        self.succeeded();
+        self.must_look = true;
+        if self.conflicts > 0 {
+            self.not_before =
+                now + (BACKOFF_FIRST * 2u32.pow(self.conflicts.min(3))).mul_f64(self.random.unit());
+        }
+        self.conflicts = self.conflicts.saturating_add(1);
+    }
+
+    fn succeeded(&mut self) {
+        self.failures = 0;
+        self.trouble = None;
+    }
+
+    /// Pauses before the next question: short and growing for what may pass soon, a retry period for what may not.
+    fn failed(&mut self, now: Instant, failure: Failure) {
+        let timings = self.want.timings;
+        let cap = match self.phase {
+            _ if !failure.class.is_transient() || failure.class == FailureClass::Throttled => {
+                timings.retry_period
+            }
+            Phase::Holder(_) | Phase::Leaving(..) => (timings.retry_period / 2).min(BACKOFF_CONTENDER),
+            Phase::Undecided | Phase::Follower => BACKOFF_CONTENDER,
+        };
+        let pause = (BACKOFF_FIRST * 2u32.saturating_pow(self.failures.min(8))).min(cap);
+        let pause = if failure.class.is_transient() { pause } else { cap };
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now + pause.mul_f64(0.75 + self.random.unit() / 4.0);
+        self.trouble = Some(failure);
+    }
+}
+
+impl Tenure {
+    const fn renewed(self, asked_at: Instant) -> Self {
+        Self { since: self.since, proven: asked_at, last_try: asked_at }
+    }
+}
+
+impl Yields {
+    fn may(&self, now: Instant) -> bool {
+        self.last.is_none_or(|last| now >= last + self.pause)
+    }
+
+    fn begin(&mut self, now: Instant) {
+        if self.last.is_some() {
+            self.pause = (self.pause * 2).min(YIELD_PAUSE_MAX);
+        }
+        self.last = Some(now);
+    }
+}
+
+impl Machine for LeaseElection {
+    type Want = ElectionWant;
+    type Input = LeaseInput;
+    type Output = LeaseQuestion;
+
+    fn want(&mut self, now: Instant, want: ElectionWant) {
+        self.want = want;
+        self.advance(now);
+    }
+
+    fn handle(&mut self, now: Instant, input: LeaseInput) {
+        match input {
+            LeaseInput::Seen(seen) => {
+                // The store speaks: whatever made us pause is over.
+                if self.asked.is_none() && self.trouble.is_some() {
+                    self.failures = 0;
+                    self.not_before = now;
+                }
+                self.note(now, seen.sight);
+            }
+            LeaseInput::Answer(answer) => self.answered(now, answer),
+        }
+        self.advance(now);
+    }
+
+    fn poll(&mut self, now: Instant) -> Option<LeaseQuestion> {
+        self.advance(now);
+        let (due, intent) = self.next()?;
+        (now >= due).then(|| self.ask(now, intent))
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let next = self.next().map(|(due, _)| due);
+        let unanswered = self.asked.as_ref().map(|asked| asked.at + asked.timeout + ANSWER_GRACE);
+        let (lapse, may_yield) = match self.phase {
+            Phase::Holder(tenure) => (Some(self.serve_until(tenure)), self.next_yield()),
+            Phase::Leaving(tenure, _) => (Some(self.serve_until(tenure)), None),
+            Phase::Undecided | Phase::Follower => (None, None),
+        };
+        [next, unanswered, lapse, may_yield].into_iter().flatten().min()
+    }
+}
+
+impl LeaseElection {
+    fn next_yield(&self) -> Option<Instant> {
+        let last = self.yields.last.filter(|_| self.want.standing == Standing::Reluctant)?;
+        Some(last + self.yields.pause)
+    }
+
+    /// Whether everything that depends on the election has left the kernel.
+    fn is_clear(&self) -> bool {
+        self.want.footprint == Footprint::Clear
+    }
+}

@@ -1,0 +1,136 @@
+//! What an election asks next, and when.
+
+use std::time::Duration;
+
+use vip_model::Instant;
+use vip_model::plan::Standing;
+use vip_model::store::{Acquired, Ask, Expect, LeaseWrite, Purpose, Sight};
+
+use super::{LeaseElection, LeaseQuestion, Phase, Released};
+
+/// Shortest and longest time that one answer is worth waiting for.
+const TIMEOUT_MIN: Duration = Duration::from_millis(500);
+const TIMEOUT_MAX: Duration = Duration::from_secs(5);
+
+/// What a question is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Intent {
+    Read,
+    Take,
+    Renew,
+    Release,
+}
+
+/// The question in flight.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) intent: Intent,
+    pub(super) at: Instant,
+    pub(super) timeout: Duration,
+}
+
+impl LeaseElection {
+    /// The next question and when it is due. None while one is in flight, or when there is nothing to ask.
+    pub(super) fn next(&self) -> Option<(Instant, Intent)> {
+        if self.asked.is_some() {
+            return None;
+        }
+        let (due, intent) = match (self.must_look, &self.last, self.phase) {
+            (true, _, _) | (_, None, _) => (self.not_before, Intent::Read),
+            (false, Some(_), Phase::Undecided | Phase::Follower) => self.next_as_follower()?,
+            (false, Some(last), Phase::Holder(tenure)) => {
+                // A Lease that does not name its holder (deleted or blanked by hand) is written again at once.
+                let due = if last.holder().is_some() {
+                    tenure.last_try + self.want.timings.retry_period
+                } else {
+                    self.not_before
+                };
+                (if self.failures > 0 { self.not_before } else { due }, Intent::Renew)
+            }
+            (false, Some(_), Phase::Leaving(..)) => {
+                if !self.is_clear() {
+                    return None;
+                }
+                (self.not_before, Intent::Release)
+            }
+        };
+        Some((due.max(self.not_before), intent))
+    }
+
+    fn next_as_follower(&self) -> Option<(Instant, Intent)> {
+        let last = self.last.as_ref()?;
+        let timings = self.want.timings;
+        let take_at = match self.want.standing {
+            // Others need not wait for the expiry of what we can't serve.
+            Standing::Leave if self.names_us() && self.is_clear() => return Some((last.at, Intent::Release)),
+            Standing::Leave => return None,
+            Standing::Contend => last.free_at,
+            Standing::Reluctant => last.free_at + timings.retry_period,
+        };
+        // A living holder writes every retry period. When nothing was seen for long, look whether the watch is dead,
+        // so that a release is not missed until the Lease expires.
+        let look_at = last.at + (timings.retry_period * 2).max(timings.duration / 2);
+        if last.names_other(&self.me) && self.looked_at != Some(last.at) && look_at < take_at {
+            return Some((look_at, Intent::Read));
+        }
+        Some((take_at, Intent::Take))
+    }
+
+    pub(super) fn ask(&mut self, now: Instant, intent: Intent) -> LeaseQuestion {
+        let mut timeout = self.want.timings.retry_period.clamp(TIMEOUT_MIN, TIMEOUT_MAX);
+        if let Phase::Holder(tenure) = &mut self.phase {
+            tenure.last_try = now;
+        }
+        if let (Phase::Leaving(_, released), Intent::Release) = (&mut self.phase, intent) {
+            *released = Released::Asked;
+        }
+        if let Phase::Holder(tenure) = self.phase {
+            timeout = timeout.min(self.serve_until(tenure) - now).max(Duration::from_millis(1));
+        }
+        if intent == Intent::Read {
+            self.looked_at = self.last.as_ref().map(|last| last.at);
+        }
+        let ask = match intent {
+            Intent::Read => Ask::ReadLease(self.lease.clone()),
+            Intent::Take => Ask::WriteLease(self.write(Purpose::Take)),
+            Intent::Renew => Ask::WriteLease(self.write(Purpose::Renew)),
+            Intent::Release => Ask::WriteLease(self.write(Purpose::Release)),
+        };
+        self.asked = Some(Asked { intent, at: now, timeout });
+        LeaseQuestion { ask, timeout }
+    }
+
+    /// The write as client-go would do it: acquire time and transitions stay while the holder stays.
+    fn write(&self, purpose: Purpose) -> LeaseWrite {
+        let record = self.last.as_ref().and_then(super::LastSight::record);
+        let expect = match self.last.as_ref().map(|last| &last.sight) {
+            Some(Sight::Present { version, .. }) => Expect::Version(version.clone()),
+            Some(Sight::Absent(_)) | None => Expect::Absent,
+        };
+        let kept = record.filter(|_| self.names_us());
+        let transitions = match (record, kept) {
+            (_, Some(kept)) => kept.transitions,
+            (Some(former), None) => former.transitions.saturating_add(1),
+            (None, None) => 0,
+        };
+        let (holder, duration, acquired) = match purpose {
+            Purpose::Release => (None, Duration::from_secs(1), Acquired::Now),
+            Purpose::Take | Purpose::Renew => (
+                Some(self.me.clone()),
+                self.want.timings.duration,
+                kept.and_then(|kept| kept.acquired.clone()).map_or(Acquired::Now, Acquired::Keep),
+            ),
+        };
+        let annotations = self.want.annotations.clone();
+        LeaseWrite {
+            lease: self.lease.clone(),
+            expect,
+            purpose,
+            holder,
+            duration,
+            acquired,
+            transitions,
+            annotations,
+        }
+    }
+}

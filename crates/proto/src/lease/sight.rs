@@ -1,0 +1,90 @@
+//! What was last seen of a Lease, when, and from when on it may be taken.
+
+use std::time::Duration;
+
+use vip_model::store::{LeaseRecord, Sight, Version};
+use vip_model::{Instant, NodeName};
+
+/// client-go marks a Lease that its holder gave up with this duration. A blank holder with another duration is an
+/// outsider's edit: the holder may be alive and gets the time to write its name again.
+const RELEASED: Duration = Duration::from_secs(1);
+
+/// The newest sight of a Lease.
+#[derive(Clone, Debug)]
+pub(super) struct LastSight {
+    pub(super) sight: Sight,
+    /// When this version was first seen.
+    pub(super) at: Instant,
+    /// From when on it may be taken by somebody whom it does not name.
+    pub(super) free_at: Instant,
+}
+
+impl LastSight {
+    /// What is known after one more sight; none when it tells nothing new: the same version again, or an older one
+    /// from a server that lags behind.
+    pub(super) fn succeed(
+        former: Option<&Self>,
+        sight: Sight,
+        now: Instant,
+        (me, own_duration): (&NodeName, Duration),
+    ) -> Option<Self> {
+        if former.is_some_and(|former| !former.is_news(&sight)) {
+            return None;
+        }
+        let free_at = match &sight {
+            Sight::Absent(_) => match former {
+                // Deleted by hand: it still counts as its last holder's, who will make it again.
+                Some(former) if former.names_other(me) => former.free_at,
+                _ => now,
+            },
+            Sight::Present { record, .. } => match record.holder.as_deref() {
+                Some(holder) if holder == me.as_str() => now,
+                Some(_) => now + record.duration.unwrap_or(own_duration),
+                None if record.duration.is_none_or(|duration| duration <= RELEASED) => now,
+                None => now + record.duration.unwrap_or(own_duration),
+            },
+        };
+        Some(Self { sight, at: now, free_at })
+    }
+
+    fn is_news(&self, sight: &Sight) -> bool {
+        match (self.version(), version_of(sight)) {
+            (Some(old), Some(new)) => old != new && !new.is_older_than(old),
+            (None, None) => false,
+            // A read that found nothing carries no version. It is believed: what is built on it is a
+            // compare-and-swap, which fails when the server was merely behind.
+            (Some(_), None) | (None, Some(_)) => true,
+        }
+    }
+
+    pub(super) fn version(&self) -> Option<&Version> {
+        version_of(&self.sight)
+    }
+
+    pub(super) fn record(&self) -> Option<&LeaseRecord> {
+        match &self.sight {
+            Sight::Absent(_) => None,
+            Sight::Present { record, .. } => Some(record),
+        }
+    }
+
+    pub(super) fn holder(&self) -> Option<&str> {
+        self.record().and_then(|record| record.holder.as_deref())
+    }
+
+    pub(super) fn names_other(&self, me: &NodeName) -> bool {
+        self.holder().is_some_and(|holder| holder != me.as_str())
+    }
+
+    /// Whether the Lease ever named a holder.
+    pub(super) fn was_held(&self) -> bool {
+        self.record().is_some_and(|record| record.holder.is_some() || record.transitions > 0)
+    }
+}
+
+fn version_of(sight: &Sight) -> Option<&Version> {
+    match sight {
+        Sight::Absent(version) => version.as_ref(),
+        Sight::Present { version, .. } => Some(version),
+    }
+}
