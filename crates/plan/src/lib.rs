@@ -1,1 +1,20 @@
-//! placeholder
+//! What should be: pure functions from the world to a plan, and from a plan and what is to the steps in between.
+//! No clock: every instant in a plan was published by a machine.
+
+mod control_plane;
+pub mod diff;
+mod place;
+mod world;
+
+use vip_model::plan::NodePlan;
+
+pub use world::{KernelWork, Life, World};
+
+/// The plan of this node, from everything that is known.
+pub fn plan(world: &World<'_>) -> NodePlan {
+    let mut plan = NodePlan::default();
+    if let Some(control_plane) = &world.config.control_plane {
+        control_plane::plan(world, control_plane, &mut plan);
+    }
+    plan
+}

@@ -35,9 +35,9 @@ use crate::lease::ask::{Asked, Intent};
 use crate::lease::sight::LastSight;
 
 /// The shortest pause between two yields of a holder whose health gate is closed. Doubles while nobody takes over.
-const YIELD_PAUSE: Duration = Duration::from_secs(60);
+const YIELD_PAUSE: Duration = Duration::from_mins(1);
 /// The longest such pause.
-const YIELD_PAUSE_MAX: Duration = Duration::from_secs(3600);
+const YIELD_PAUSE_MAX: Duration = Duration::from_hours(1);
 /// First pause after a failed question; doubles with every further failure, with jitter.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 /// The longest pause of a contender whose store does not answer: an API that returns is noticed within half a second.
