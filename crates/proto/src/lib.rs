@@ -1,8 +1,11 @@
 //! How wires speak: codecs and machines, one module per protocol. Machines are fed and polled; they own no clock, no
 //! socket and no random source.
 
+pub mod announce;
+pub mod arp;
 pub mod gate;
 pub mod lease;
+pub mod ndp;
 
 mod machine;
 

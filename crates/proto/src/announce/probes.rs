@@ -1,0 +1,131 @@
+//! The probes: does anybody have this address? Two frames, 20 ms of listening, one result (RFC 5227 §2.1.1,
+//! RFC 4862 §5.4, with shorter times).
+
+use std::collections::BTreeMap;
+
+use vip_model::observed::ProbeState;
+use vip_model::{Instant, LinkAddr, ScopedAddr};
+
+use super::frame::{Written, probe};
+use super::queue::Queue;
+use super::{PROBE_AGAIN, PROBE_REPEAT, PROBE_WINDOW, ProbeTarget};
+
+/// All wanted probes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Probes {
+    live: BTreeMap<ScopedAddr, Live>,
+    /// What they found; the same keys as `live`.
+    states: BTreeMap<ScopedAddr, ProbeState>,
+    /// Those in `Ask` and `AskAgain`.
+    asking: Queue,
+    /// Those in `Listen`.
+    listening: Queue,
+}
+
+/// One wanted probe.
+#[derive(Clone, Debug)]
+struct Live {
+    target: ProbeTarget,
+    step: Step,
+}
+
+/// Where a probe stands.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// The first frame is due.
+    Ask { due: Instant },
+    /// The first frame is sent, the second is due.
+    AskAgain { asked: Instant, due: Instant },
+    /// Both are sent; silence until then means that nobody has it.
+    Listen { until: Instant },
+    /// Nobody had it; nothing more is asked.
+    Rest,
+}
+
+impl Probes {
+    /// What they found.
+    pub(super) const fn states(&self) -> &BTreeMap<ScopedAddr, ProbeState> {
+        &self.states
+    }
+
+    /// When the next frame is due, the pace aside.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.asking.due()
+    }
+
+    /// When the next silence is decided; needs no frame and so knows no pace.
+    pub(super) fn verdict_due(&self) -> Option<Instant> {
+        self.listening.due()
+    }
+
+    /// Takes over the wanted set.
+    pub(super) fn want(&mut self, now: Instant, wanted: BTreeMap<ScopedAddr, ProbeTarget>) {
+        let gone: Vec<ScopedAddr> = self
+            .live
+            .iter()
+            .filter(|(at, live)| wanted.get(at) != Some(&live.target))
+            .map(|(&at, _)| at)
+            .collect();
+        for at in gone {
+            self.unqueue(at);
+            self.live.remove(&at);
+            self.states.remove(&at);
+        }
+        for (at, target) in wanted {
+            self.live.entry(at).or_insert_with(|| {
+                self.states.insert(at, ProbeState::Asking);
+                self.asking.add(now, at);
+                Live { target, step: Step::Ask { due: now } }
+            });
+        }
+    }
+
+    fn unqueue(&mut self, at: ScopedAddr) {
+        match self.live.get(&at).map(|live| live.step) {
+            Some(Step::Ask { due } | Step::AskAgain { due, .. }) => self.asking.remove(due, at),
+            Some(Step::Listen { until }) => self.listening.remove(until, at),
+            Some(Step::Rest) | None => {}
+        }
+    }
+
+    /// Somebody has `at`.
+    pub(super) fn answer(&mut self, now: Instant, at: ScopedAddr, from: &LinkAddr) {
+        self.unqueue(at);
+        let Some(live) = self.live.get_mut(&at) else { return };
+        // Whoever comes after the silence came after us: that is a foreign claim, not a finding of the probe.
+        if matches!(live.step, Step::Rest) {
+            return;
+        }
+        let due = now + PROBE_REPEAT;
+        live.step = Step::Ask { due };
+        self.asking.add(due, at);
+        self.states.insert(at, ProbeState::Answered(from.clone()));
+    }
+
+    /// Decides the probes whose time of listening is over.
+    pub(super) fn settle(&mut self, now: Instant) {
+        while let Some((_, at)) = self.listening.pop(now) {
+            if let Some(live) = self.live.get_mut(&at) {
+                live.step = Step::Rest;
+                self.states.insert(at, ProbeState::Silent);
+            }
+        }
+    }
+
+    /// The next frame that is due.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Written> {
+        let (_, at) = self.asking.pop(now)?;
+        let live = self.live.get_mut(&at)?;
+        if let Step::AskAgain { asked, .. } = live.step {
+            // Counted from the second frame when the pace held it up, so that it has its time to be answered too.
+            let until = (asked + PROBE_WINDOW).max(now + (PROBE_WINDOW - PROBE_AGAIN));
+            live.step = Step::Listen { until };
+            self.listening.add(until, at);
+        } else {
+            let due = now + PROBE_AGAIN;
+            live.step = Step::AskAgain { asked: now, due };
+            self.asking.add(due, at);
+        }
+        Some(probe(at, &live.target, now + PROBE_WINDOW))
+    }
+}
