@@ -1,0 +1,157 @@
+//! The switch's side of every fault: ports that stop forwarding while the carrier stays, ports that lose the carrier,
+//! and filters between ports. Port faults are one raw netlink message on a socket that is already open, because a
+//! power failure must not wait for a program to start.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::Command;
+
+use nix::net::if_::if_nametoindex;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvmsg, sendmsg, socket,
+};
+
+use super::place::{Place, feed, output};
+use super::{Error, Result, boot};
+
+const RTM_SETLINK: u16 = 19;
+const NLM_F_REQUEST_ACK: u16 = 0x01 | 0x04;
+const NLMSG_ERROR: u16 = 2;
+const IFLA_PROTINFO_NESTED: u16 = 0x000c | 0x8000;
+const IFLA_BRPORT_STATE: u16 = 1;
+const AF_BRIDGE: u8 = 7;
+const IFF_UP: u32 = 1;
+
+/// The state of a bridge port (`BR_STATE_*` of `linux/if_bridge.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortState {
+    /// Nothing goes through; the carrier stays.
+    Disabled,
+    /// The usual.
+    Forwarding,
+}
+
+/// The carrier as the other end of the cable sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// Cable in.
+    On,
+    /// Cable pulled.
+    Off,
+}
+
+/// The switch: a bridge in the lab's own network namespace. Port `n1` leads to node `n1`.
+#[derive(Debug)]
+pub struct Switch {
+    place: Place,
+    socket: OwnedFd,
+}
+
+impl Switch {
+    /// Makes the bridge in the calling process's network namespace.
+    pub(super) fn make() -> Result<Self> {
+        let place = Place::here("switch")?;
+        place.ip("link set lo up\n\
+                  link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
+                  link set br0 up\n")?;
+        let socket =
+            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)
+                .map_err(Error::system("opening a netlink socket"))?;
+        Ok(Self { place, socket })
+    }
+
+    /// The place where the bridge is.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Lets a port forward, or not; the node behind it does not notice.
+    pub fn set_port(&self, port: &str, state: PortState) -> Result<()> {
+        let value = if state == PortState::Forwarding { 3 } else { 0 };
+        let mut protinfo = Vec::new();
+        protinfo.extend(12_u16.to_ne_bytes());
+        protinfo.extend(IFLA_PROTINFO_NESTED.to_ne_bytes());
+        protinfo.extend(5_u16.to_ne_bytes());
+        protinfo.extend(IFLA_BRPORT_STATE.to_ne_bytes());
+        protinfo.extend([value, 0, 0, 0]);
+        let header = ifinfo(AF_BRIDGE, Self::index(port)?, 0, 0);
+        self.request(&[&header[..], &protinfo].concat())
+            .map_err(Error::system(format!("setting port {port}")))
+    }
+
+    /// Pulls the cable of a port, or plugs it in.
+    pub fn set_carrier(&self, port: &str, carrier: Carrier) -> Result<()> {
+        let flags = if carrier == Carrier::On { IFF_UP } else { 0 };
+        let header = ifinfo(0, Self::index(port)?, flags, IFF_UP);
+        self.request(&header).map_err(Error::system(format!("setting the carrier of {port}")))
+    }
+
+    /// Drops what goes from one port to another, in this direction only.
+    pub fn drop_between(&self, from: &str, to: &str) -> Result<()> {
+        self.filter(&format!("iifname \"{from}\" oifname \"{to}\" drop"))
+    }
+
+    /// Drops TCP to a port number in both directions of one node: with 6443 it is cut from every other API server.
+    pub fn drop_tcp(&self, node: &str, tcp: u16) -> Result<()> {
+        self.filter(&format!("iifname \"{node}\" meta protocol {{ ip, ip6 }} tcp dport {tcp} drop"))?;
+        self.filter(&format!("oifname \"{node}\" meta protocol {{ ip, ip6 }} tcp sport {tcp} drop"))
+    }
+
+    /// Takes all filters away.
+    pub fn clear_filters(&self) -> Result<()> {
+        self.nft("add table bridge lab\ndelete table bridge lab\n")
+    }
+
+    fn filter(&self, rule: &str) -> Result<()> {
+        self.nft(&format!(
+            "add table bridge lab\n\
+             add chain bridge lab forward {{ type filter hook forward priority 0; }}\n\
+             add rule bridge lab forward {rule}\n"
+        ))
+    }
+
+    fn nft(&self, script: &str) -> Result<()> {
+        boot::present("nft", "nftables")?;
+        self.place.within(|| feed(Command::new("nft").arg("-f").arg("-"), script))?
+    }
+
+    /// What the switch looks like, for people.
+    pub fn describe(&self) -> Result<String> {
+        self.place.within(|| output(Command::new("bridge").args(["link"])))?
+    }
+
+    /// The calling thread is in the switch's namespace, as all threads of the lab are that were not moved.
+    fn index(port: &str) -> Result<u32> {
+        if_nametoindex(port).map_err(Error::system(format!("looking for port {port}")))
+    }
+
+    /// Sends one message and waits for the kernel's acknowledgement (netlink(7): `nlmsgerr` with 0).
+    fn request(&self, body: &[u8]) -> std::io::Result<()> {
+        let length = u32::try_from(16 + body.len()).map_err(std::io::Error::other)?;
+        let mut message = Vec::new();
+        message.extend(length.to_ne_bytes());
+        message.extend(RTM_SETLINK.to_ne_bytes());
+        message.extend(NLM_F_REQUEST_ACK.to_ne_bytes());
+        message.extend([0; 8]);
+        message.extend(body);
+        let fd = self.socket.as_raw_fd();
+        sendmsg(fd, &[IoSlice::new(&message)], &[], MsgFlags::empty(), Some(&NetlinkAddr::new(0, 0)))?;
+        let mut answer = [0_u8; 1024];
+        recvmsg::<()>(fd, &mut [IoSliceMut::new(&mut answer)], None, MsgFlags::empty())?;
+        let code = i32::from_ne_bytes([answer[16], answer[17], answer[18], answer[19]]);
+        if u16::from_ne_bytes([answer[4], answer[5]]) == NLMSG_ERROR && code == 0 {
+            return Ok(());
+        }
+        Err(std::io::Error::from_raw_os_error(-code))
+    }
+}
+
+/// `struct ifinfomsg` of `linux/rtnetlink.h`.
+fn ifinfo(family: u8, index: u32, flags: u32, change: u32) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[0] = family;
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    header[12..16].copy_from_slice(&change.to_ne_bytes());
+    header
+}
