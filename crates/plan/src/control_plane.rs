@@ -167,7 +167,7 @@ fn conflict(
 }
 
 /// The link's own and its broadcast address, when addresses on it can be announced.
-pub(crate) fn link_addresses(link: &Link) -> Option<(LinkAddr, LinkAddr)> {
+pub fn link_addresses(link: &Link) -> Option<(LinkAddr, LinkAddr)> {
     match link.kind {
         LinkKind::Broadcast => Some((link.addr.clone()?, LinkAddr::BROADCAST)),
         LinkKind::Infiniband => Some((link.addr.clone()?, link.broadcast.clone()?)),

@@ -8,6 +8,7 @@ mod world;
 
 use vip_model::plan::NodePlan;
 
+pub use control_plane::link_addresses;
 pub use world::{KernelWork, Life, World};
 
 /// The plan of this node, from everything that is known.

@@ -165,6 +165,13 @@ impl LeaseElection {
         self.last.as_ref().and_then(LastSight::holder) == Some(self.me.as_str())
     }
 
+    /// Whether nothing is left to do for a node that stops: the Lease does not name us, and no write that could make
+    /// it name us is under way.
+    pub fn is_finished(&self) -> bool {
+        let is_writing = self.asked.as_ref().is_some_and(|asked| asked.intent != Intent::Read);
+        !is_writing && !self.names_us() && matches!(self.phase, Phase::Undecided | Phase::Follower)
+    }
+
     fn role(&self) -> Role {
         match self.phase {
             Phase::Undecided => Role::Undecided,

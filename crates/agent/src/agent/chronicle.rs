@@ -1,0 +1,286 @@
+//! What the node shows of itself: transitions (logged once, kept for the view), counters, the view.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use vip_model::config::Config;
+use vip_model::kernel::{Actual, Batch, Change, Outcome, Report};
+use vip_model::members::{ElectionState, Members, Role};
+use vip_model::observed::{Gate, Observed};
+use vip_model::plan::NodePlan;
+use vip_model::store::{Ask, FailureClass, Purpose};
+use vip_model::verdict::{Subject, Verdict};
+use vip_model::view::{Readiness, Transition, View, VipView};
+use vip_model::{Instant, LeaseName};
+use vip_proto::announce::ForeignClaim;
+use vip_proto::lease::LeaseElection;
+
+/// How many transitions the view keeps: a day of a quiet node, an hour of a busy one.
+const JOURNAL_LIMIT: usize = 256;
+/// How many take-over times are kept.
+const TAKEOVER_LIMIT: usize = 4096;
+
+/// The node's diary.
+#[derive(Debug)]
+pub(super) struct Chronicle {
+    view: View,
+    published: Arc<View>,
+    is_stale: bool,
+    journal: VecDeque<Transition>,
+    elections: BTreeMap<LeaseName, ElectionState>,
+    verdicts: BTreeMap<Subject, (Verdict, Instant)>,
+    gate: Gate,
+    /// Since when a Lease that we hold could be taken, until its addresses are announced.
+    taking: BTreeMap<LeaseName, Instant>,
+    exited: bool,
+}
+
+impl Chronicle {
+    pub(super) fn new(config: &Config) -> Self {
+        let view =
+            View { node: config.node.to_string(), instance: config.instance.to_string(), ..View::default() };
+        Self {
+            published: Arc::new(view.clone()),
+            view,
+            is_stale: true,
+            journal: VecDeque::new(),
+            elections: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
+            gate: Gate::Open,
+            taking: BTreeMap::new(),
+            exited: false,
+        }
+    }
+
+    pub(super) fn view(
+        &mut self,
+        announcements: u64,
+        elections: &BTreeMap<LeaseName, LeaseElection>,
+    ) -> Arc<View> {
+        if self.is_stale || self.view.counters.announcements != announcements {
+            self.is_stale = false;
+            self.view.counters.announcements = announcements;
+            self.view.elections =
+                elections.iter().map(|(lease, election)| (lease.to_string(), election.state())).collect();
+            self.view.journal = self.journal.iter().cloned().collect();
+            self.published = Arc::new(self.view.clone());
+        }
+        Arc::clone(&self.published)
+    }
+
+    pub(super) fn turned(&mut self, now: Instant) {
+        self.view.taken = now;
+        self.view.counters.turns += 1;
+        self.is_stale = true;
+    }
+
+    pub(super) fn stopping(&mut self, now: Instant) {
+        self.view.stopping = true;
+        self.write(now, "agent", "stopping: silence, addresses, Leases, in this order".to_owned());
+    }
+
+    pub(super) const fn has_exited(&self) -> bool {
+        self.exited
+    }
+
+    pub(super) fn exited(&mut self, now: Instant) {
+        self.exited = true;
+        self.write(now, "agent", "stopped".to_owned());
+    }
+
+    pub(super) fn reconfigured(&mut self, now: Instant, config: &Config) {
+        self.view.node = config.node.to_string();
+        self.view.instance = config.instance.to_string();
+        self.write(now, "agent", "configuration changed".to_owned());
+    }
+
+    pub(super) fn asked(&mut self, ask: &Ask) {
+        let kind = match ask {
+            Ask::ReadLease(_) => "read",
+            Ask::WriteLease(write) => match write.purpose {
+                Purpose::Take => "take",
+                Purpose::Renew => "renew",
+                Purpose::Release => "release",
+            },
+            Ask::LabelNode { .. } => "label",
+        };
+        *self.view.counters.questions.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    pub(super) fn failed(&mut self, class: FailureClass) {
+        self.view.counters.count_failure(class);
+    }
+
+    pub(super) fn foreign(&mut self, now: Instant, claim: &ForeignClaim) {
+        *self.view.counters.foreign_claims.entry(claim.at.addr.to_string()).or_default() += 1;
+        let change = format!("{} claims the address too; asserting ours", claim.from);
+        tracing::warn!(vip = %claim.at.addr, from = %claim.from, "somebody else claims a VIP that we hold");
+        self.record(now, claim.at.addr.to_string(), change);
+    }
+
+    pub(super) fn applied(&mut self, now: Instant, report: &Report, batch: Option<&Batch>) {
+        for (at, outcome) in report.outcomes.iter().enumerate() {
+            let kind = match outcome {
+                Outcome::Done => "done",
+                Outcome::TooLate => "too_late",
+                Outcome::Failed { .. } => "failed",
+            };
+            *self.view.counters.changes.entry(kind.to_owned()).or_default() += 1;
+            if let Outcome::Failed { text, .. } = outcome {
+                let subject =
+                    batch.and_then(|batch| batch.changes.get(at)).map_or("kernel".to_owned(), about);
+                let change = format!("the kernel refused: {text}");
+                // A change that fails again and again is told once.
+                if self.journal.back().is_none_or(|last| last.subject != subject || last.change != change) {
+                    tracing::error!(subject, error = text, "a kernel change failed");
+                    self.record(now, subject, change);
+                }
+            }
+        }
+    }
+
+    /// Remembers since when a Lease that we do not hold can be taken, for the time of the take-over.
+    pub(super) fn takeable(&mut self, lease: &LeaseName, role: Role, since: Option<Instant>) {
+        if let Some(since) = since
+            && !matches!(role, Role::Holder { .. })
+        {
+            self.taking.insert(lease.clone(), since);
+        }
+    }
+
+    /// Compares a plan and what it was made from with the last ones, and writes down what changed.
+    pub(super) fn planned(
+        &mut self,
+        now: Instant,
+        plan: &NodePlan,
+        (members, observed): (&Members, &Observed),
+        actual: Option<&Actual>,
+    ) {
+        self.view.counters.plans += 1;
+        for (lease, state) in &members.elections {
+            self.election(now, lease, state);
+        }
+        self.elections.clone_from(&members.elections);
+        if self.gate != observed.control_plane_gate {
+            self.gate.clone_from(&observed.control_plane_gate);
+            self.view.gate.clone_from(&self.gate);
+            self.write(now, "health gate", gate_text(&self.gate));
+        }
+        for (subject, verdict) in &plan.verdicts {
+            if self.verdicts.get(subject).is_none_or(|(former, _)| former != verdict) {
+                let text = match verdict {
+                    Verdict::Announce => "announced by this node".to_owned(),
+                    Verdict::Skip(reason) => reason.to_string(),
+                };
+                self.write(now, &subject.to_string(), text);
+                self.verdicts.insert(subject.clone(), (verdict.clone(), now));
+            }
+        }
+        self.verdicts.retain(|subject, _| plan.verdicts.contains_key(subject));
+        self.view.verdicts = self.vips(plan, members, actual);
+        self.view.readiness = readiness(members, actual);
+        if plan.verdicts.values().all(|verdict| *verdict == Verdict::Announce) {
+            self.took(now, members);
+        }
+    }
+
+    fn election(&mut self, now: Instant, lease: &LeaseName, state: &ElectionState) {
+        let former = self.elections.get(lease).cloned().unwrap_or_default();
+        let was_holder = matches!(former.role, Role::Holder { .. });
+        let is_holder = matches!(state.role, Role::Holder { .. });
+        if is_holder && !was_holder {
+            *self.view.counters.transitions.entry(lease.to_string()).or_default() += 1;
+            self.write(now, &lease.to_string(), "this node holds the Lease".to_owned());
+        } else if !is_holder {
+            if was_holder {
+                self.write(now, &lease.to_string(), "this node no longer holds the Lease".to_owned());
+            }
+            if former.holder != state.holder {
+                let text = state.holder.as_ref().map_or("nobody holds the Lease".to_owned(), |holder| {
+                    format!("{holder} holds the Lease")
+                });
+                self.write(now, &lease.to_string(), text);
+            }
+        }
+        let class = |state: &ElectionState| state.trouble.as_ref().map(|failure| failure.class);
+        if class(&former) != class(state) {
+            match &state.trouble {
+                Some(failure) => {
+                    tracing::warn!(lease = %lease, class = failure.class.as_str(), error = failure.text, "the API does not answer");
+                    self.record(now, lease.to_string(), format!("the API does not answer: {}", failure.text));
+                }
+                None => self.write(now, &lease.to_string(), "the API answers again".to_owned()),
+            }
+        }
+    }
+
+    /// The addresses of everything that we hold are announced: take-overs are over.
+    fn took(&mut self, now: Instant, members: &Members) {
+        for (lease, state) in &members.elections {
+            if let (Role::Holder { .. }, Some(since)) = (state.role, self.taking.remove(lease))
+                && self.view.counters.takeover_seconds.len() < TAKEOVER_LIMIT
+            {
+                self.view.counters.takeover_seconds.push((now - since).as_secs_f64());
+            }
+        }
+    }
+
+    fn vips(&self, plan: &NodePlan, members: &Members, actual: Option<&Actual>) -> Vec<VipView> {
+        let Some(lease) = plan.elections.keys().next() else { return Vec::new() };
+        let holder = members.elections.get(lease).and_then(|state| state.holder.clone());
+        let of = |(subject, (verdict, since)): (&Subject, &(Verdict, Instant))| {
+            let Subject::ControlPlane(vip) = subject;
+            let at = plan.addresses.set.keys().find(|at| at.addr == *vip);
+            let interface = at.and_then(|at| Some(actual?.links.get(&at.link)?.name.clone()));
+            VipView {
+                subject: subject.clone(),
+                vip: *vip,
+                interface,
+                verdict: verdict.clone(),
+                lease: lease.clone(),
+                holder: holder.clone(),
+                since: *since,
+            }
+        };
+        self.verdicts.iter().map(of).collect()
+    }
+
+    /// Logs and keeps a transition.
+    fn write(&mut self, now: Instant, subject: &str, change: String) {
+        tracing::info!(subject, "{change}");
+        self.record(now, subject.to_owned(), change);
+    }
+
+    fn record(&mut self, at: Instant, subject: String, change: String) {
+        if self.journal.len() == JOURNAL_LIMIT {
+            self.journal.pop_front();
+        }
+        self.journal.push_back(Transition { at, subject, change });
+    }
+}
+
+fn about(change: &Change) -> String {
+    match change {
+        Change::SetAddress(set) => set.net.addr().to_string(),
+        Change::DelAddress { net, .. } => net.addr().to_string(),
+    }
+}
+
+fn gate_text(gate: &Gate) -> String {
+    match gate {
+        Gate::Open => "open".to_owned(),
+        Gate::Green => "green: the local health check succeeds".to_owned(),
+        Gate::Red { reason } => format!("closed: the local health check fails: {reason}"),
+    }
+}
+
+fn readiness(members: &Members, actual: Option<&Actual>) -> Readiness {
+    let is_unseen = |state: &ElectionState| state.history == vip_model::members::History::Unknown;
+    if actual.is_none() || members.elections.is_empty() || members.elections.values().any(is_unseen) {
+        Readiness::Starting
+    } else if members.elections.values().any(|state| state.trouble.is_some()) {
+        Readiness::Stale
+    } else {
+        Readiness::Ready
+    }
+}

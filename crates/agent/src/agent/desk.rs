@@ -1,0 +1,161 @@
+//! What is under way outside: the batch in the kernel and the label write, one of each at most, with their pauses after
+//! failures, and the lifetimes that were last applied.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use vip_model::kernel::{Actual, Batch, BatchId, Change, Lifetime, Outcome, Report};
+use vip_model::store::Answer;
+use vip_model::{Instant, ScopedAddr};
+use vip_plan::diff::Applied;
+
+/// Pause after a batch in which something failed; doubles with each further one.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+/// The longest such pause.
+const RETRY_MAX: Duration = Duration::from_secs(2);
+/// Pause after a failed label write: nothing depends on it.
+const LABEL_RETRY: Duration = Duration::from_secs(10);
+/// An address is not worth setting for less than this: the kernel counts whole seconds.
+const SHORTEST_LIFETIME: Duration = Duration::from_secs(1);
+/// The most changes in one batch; the rest follows in the next.
+const BATCH_LIMIT: usize = 1000;
+
+/// The node's in-tray and out-tray.
+#[derive(Debug, Default)]
+pub(super) struct KernelDesk {
+    last: BatchId,
+    done: BatchId,
+    in_flight: Option<Batch>,
+    applied: Applied,
+    /// What failed last time, and until when the same is not tried again.
+    failed: BTreeSet<(ScopedAddr, bool)>,
+    failures: u32,
+    retry_at: Option<Instant>,
+    labels: Labels,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Labels {
+    #[default]
+    Idle,
+    InFlight,
+    Pausing(Instant),
+}
+
+impl KernelDesk {
+    /// Whether no batch is in flight and the picture of the kernel is as young as the last batch.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.is_none() && self.done == self.last
+    }
+
+    pub(super) const fn in_flight(&self) -> Option<&Batch> {
+        self.in_flight.as_ref()
+    }
+
+    pub(super) const fn lifetimes(&self) -> &Applied {
+        &self.applied
+    }
+
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Whether this picture is younger than the last batch that was reported.
+    pub(super) fn accepts(&self, actual: &Actual) -> bool {
+        self.in_flight.is_none() && actual.after >= self.last
+    }
+
+    pub(super) fn saw(&mut self, actual: &Actual) {
+        self.done = actual.after;
+        let is_there = |at: &ScopedAddr| {
+            actual.addresses.iter().any(|address| address.link == at.link && address.addr() == at.addr)
+        };
+        self.applied.retain(|at, _| is_there(at));
+    }
+
+    /// Takes what is worth doing now; none when that is nothing.
+    pub(super) fn submit(&mut self, now: Instant, mut changes: Vec<Change>) -> Option<Batch> {
+        changes.retain(|change| !is_too_late(change, now));
+        if let Some(retry_at) = self.retry_at {
+            if now < retry_at {
+                changes.retain(|change| !self.failed.contains(&key(change)));
+            } else {
+                self.retry_at = None;
+            }
+        }
+        if changes.is_empty() {
+            return None;
+        }
+        changes.truncate(BATCH_LIMIT);
+        self.last = BatchId(self.last.0 + 1);
+        let batch = Batch { id: self.last, changes };
+        self.in_flight = Some(batch.clone());
+        Some(batch)
+    }
+
+    pub(super) fn applied(&mut self, now: Instant, report: &Report) {
+        let Some(batch) = self.in_flight.take_if(|batch| batch.id == report.batch) else { return };
+        self.failed.clear();
+        for (change, outcome) in batch.changes.iter().zip(&report.outcomes) {
+            match (outcome, change) {
+                (Outcome::Done, Change::SetAddress(set)) => {
+                    self.applied.insert(ScopedAddr { addr: set.net.addr(), link: set.link }, set.valid);
+                }
+                (Outcome::Done, Change::DelAddress { .. }) | (Outcome::TooLate, _) => {}
+                (Outcome::Failed { .. }, _) => {
+                    self.failed.insert(key(change));
+                }
+            }
+        }
+        if self.failed.is_empty() {
+            self.failures = 0;
+            self.retry_at = None;
+        } else {
+            let pause = (RETRY_FIRST * 2u32.pow(self.failures.min(6))).min(RETRY_MAX);
+            self.failures = self.failures.saturating_add(1);
+            self.retry_at = Some(now + pause);
+        }
+    }
+
+    pub(super) fn may_label(&self, now: Instant) -> bool {
+        match self.labels {
+            Labels::Idle => true,
+            Labels::InFlight => false,
+            Labels::Pausing(until) => now >= until,
+        }
+    }
+
+    pub(super) fn labelling(&mut self) {
+        self.labels = Labels::InFlight;
+    }
+
+    /// A label write was answered. The pause after a success lets the watch show it before we look again.
+    pub(super) fn labels_answered(&mut self, now: Instant, answer: &Answer) {
+        let pause = match answer {
+            Answer::Failed(_) => LABEL_RETRY,
+            Answer::Done | Answer::Conflict | Answer::Lease(_) => SHORTEST_LIFETIME,
+        };
+        self.labels = Labels::Pausing(now + pause);
+    }
+}
+
+fn is_too_late(change: &Change, now: Instant) -> bool {
+    match change {
+        Change::DelAddress { .. } => false,
+        Change::SetAddress(set) => {
+            let too_short = match set.valid {
+                Lifetime::Until(end) => end - now < SHORTEST_LIFETIME,
+                Lifetime::Forever => false,
+            };
+            too_short || now >= set.not_after
+        }
+    }
+}
+
+/// What a change is about: the same change with other instants has the same key.
+fn key(change: &Change) -> (ScopedAddr, bool) {
+    match change {
+        Change::SetAddress(set) => (ScopedAddr { addr: set.net.addr(), link: set.link }, true),
+        Change::DelAddress { link, net } => (ScopedAddr { addr: net.addr(), link: *link }, false),
+    }
+}

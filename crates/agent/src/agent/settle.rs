@@ -1,0 +1,138 @@
+//! One turn: machines act on the time; if a fact changed, plan, tell every machine what is wanted, and compare with
+//! what is.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use vip_model::kernel::Actual;
+use vip_model::plan::NodePlan;
+use vip_model::store::{Ask, Question, Watches};
+use vip_model::{Instant, ScopedAddr};
+use vip_plan::{KernelWork, World};
+use vip_proto::Machine;
+use vip_proto::announce::{AnnounceWant, ProbeTarget};
+use vip_proto::lease::LeaseElection;
+
+use super::{Agent, Asker};
+use crate::Output;
+
+/// How often plan and machines may answer each other within one turn. Two rounds settle everything known today (a want
+/// changes a role, the role changes the plan); the rest is for safety, and what is left waits for the next turn.
+const ROUNDS: usize = 4;
+/// How long a label write may take.
+const LABEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Agent {
+    /// Runs one turn and queues its outputs.
+    pub(super) fn turn(&mut self, now: Instant) {
+        self.poll_machines(now);
+        for _ in 0..ROUNDS {
+            if self.settle_due.is_none_or(|due| now < due) {
+                break;
+            }
+            self.settle_due = None;
+            self.settled_at = now;
+            self.settle(now);
+            self.poll_machines(now);
+        }
+        while let Some(frame) = self.announcer.poll(now) {
+            self.outputs.push_back(Output::Frame(frame));
+        }
+        self.submit(now);
+        self.chronicle.turned(now);
+        if self.has_left(now) && !self.chronicle.has_exited() {
+            self.chronicle.exited(now);
+            self.outputs.push_back(Output::Exit);
+        }
+    }
+
+    fn settle(&mut self, now: Instant) {
+        let world = World {
+            config: &self.config,
+            life: self.life,
+            snapshot: &self.snapshot,
+            members: &self.members,
+            observed: &self.observed,
+            actual: &self.actual,
+            kernel_work: if self.desk.is_idle() { KernelWork::Settled } else { KernelWork::InFlight },
+            adopt_until: self.adopt_until,
+        };
+        let plan = vip_plan::plan(&world);
+        self.want_elections(now, &plan);
+        self.gate.want(now, plan.health.clone());
+        self.announcer.want(now, announce_want(&plan, self.actual.get()));
+        self.want_sockets(&plan);
+        self.chronicle.planned(now, &plan, (&self.members, &self.observed), self.actual.get());
+        self.plan = plan;
+    }
+
+    fn want_elections(&mut self, now: Instant, plan: &NodePlan) {
+        for (lease, want) in &plan.elections {
+            if let Some(election) = self.elections.get_mut(lease) {
+                election.want(now, want.clone());
+            } else {
+                let random = vip_model::Random::new(self.random.next_u64());
+                let node = self.config.node.clone();
+                let election = LeaseElection::new(now, node, lease.clone(), want.clone(), random);
+                self.elections.insert(lease.clone(), election);
+            }
+        }
+        self.elections.retain(|lease, _| plan.elections.contains_key(lease));
+        self.members.elections.retain(|lease, _| plan.elections.contains_key(lease));
+    }
+
+    /// What is watched and listened to, as whole sets.
+    fn want_sockets(&mut self, plan: &NodePlan) {
+        let watches =
+            Watches { leases: plan.elections.keys().cloned().collect(), nodes: !plan.elections.is_empty() };
+        if self.watches != watches {
+            self.watches = watches.clone();
+            self.outputs.push_back(Output::Watch(watches));
+        }
+        let links = plan
+            .claims
+            .keys()
+            .chain(&plan.probes)
+            .chain(plan.addresses.set.keys())
+            .map(|at| at.link)
+            .collect();
+        if self.listening != links {
+            self.listening.clone_from(&links);
+            self.outputs.push_back(Output::Listen(links));
+        }
+    }
+
+    /// Hands the difference between plan and world to the gateways, if they are free.
+    fn submit(&mut self, now: Instant) {
+        if let Some(actual) = self.actual.get()
+            && self.desk.is_idle()
+        {
+            let tag = self.config.instance.address_tag();
+            let changes = vip_plan::diff::addresses(&self.plan.addresses, actual, self.desk.lifetimes(), tag);
+            if let Some(batch) = self.desk.submit(now, changes) {
+                self.outputs.push_back(Output::Kernel(batch));
+            }
+        }
+        let node = self.snapshot.nodes.get().and_then(|nodes| nodes.get(&self.config.node));
+        let labels = vip_plan::diff::node_labels(&self.plan.node_labels, node);
+        if !labels.is_empty() && self.desk.may_label(now) {
+            self.desk.labelling();
+            let id = self.next_id();
+            self.questions.insert(id, Asker::NodeLabels);
+            let ask = Ask::LabelNode { node: self.config.node.clone(), labels };
+            self.chronicle.asked(&ask);
+            self.outputs.push_back(Output::Ask(Question { id, timeout: LABEL_TIMEOUT, ask }));
+        }
+    }
+}
+
+fn announce_want(plan: &NodePlan, actual: Option<&Actual>) -> AnnounceWant {
+    let link_addresses = |at: &ScopedAddr| {
+        let link = actual?.links.get(&at.link)?;
+        let (addr, broadcast) = vip_plan::link_addresses(link)?;
+        Some((*at, ProbeTarget { addr, broadcast }))
+    };
+    let probes: BTreeMap<_, _> = plan.probes.iter().filter_map(link_addresses).collect();
+    let own = actual.map(|actual| actual.links.values().filter_map(|link| link.addr.clone()).collect());
+    AnnounceWant { claims: plan.claims.clone(), probes, own: own.unwrap_or_default() }
+}
