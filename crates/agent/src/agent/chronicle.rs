@@ -18,7 +18,7 @@ use vip_proto::lease::LeaseElection;
 /// How many transitions the view keeps: a day of a quiet node, an hour of a busy one.
 const JOURNAL_LIMIT: usize = 256;
 /// How many take-over times are kept.
-const TAKEOVER_LIMIT: usize = 4096;
+const TAKEOVER_LIMIT: usize = 1024;
 
 /// The node's diary.
 #[derive(Debug)]
