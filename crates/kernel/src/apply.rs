@@ -1,0 +1,238 @@
+//! A batch of changes → netlink requests → one outcome for each change.
+//!
+//! The netlink thread calls [`apply`] with the last picture in hand, because two things that a VIP needs cannot be
+//! changed in place: the scope of an IPv4 address, and a failed duplicate address detection of an IPv6 one. Those
+//! addresses are removed and added again in one system call. Everything else is a replacement, during which the
+//! address never goes away: lifetime, `IFA_PROTO` and (IPv6) flags follow, as `tests/address.rs` shows.
+//!
+//! What grants something is checked twice. Right before the system call, as everywhere; and when the kernel took
+//! long to answer (a process that was stopped inside, a routing lock that was held), once more after it, because the
+//! lifetime began to run only when the kernel came to it. A grant that came too late is taken back at once.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use vip_model::config::Scope;
+use vip_model::kernel::{Actual, Batch, Change, Dad, Lifetime, Outcome, Report, SetAddress};
+use vip_model::{Family, Instant, LinkIndex};
+
+use crate::boot_now;
+use crate::dump::FOREVER;
+use crate::route_socket::{Refusal, RouteSocket};
+use crate::wire::Request;
+
+/// Changes per system call. Each answer takes about 1 KiB of a receive buffer that has 208 KiB by default, and a
+/// small share keeps the check of `not_after` close to the kernel's work.
+const SHARE: usize = 64;
+/// From this duration of a system call on, its grants are checked again. The fence keeps a whole second for a late
+/// kernel (ownership: ⌊0.98 · lease − 1 s⌋), so a tenth of it may pass unnoticed.
+const STALL: Duration = Duration::from_millis(100);
+/// How often grants are corrected after stalls in a row; the last time they are taken back.
+const CORRECTIONS: u32 = 3;
+
+// linux/if_addr.h
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_CACHEINFO: u16 = 6;
+const IFA_FLAGS: u16 = 8;
+const IFA_PROTO: u16 = 11;
+const IFA_F_NODAD: u32 = 0x02;
+const IFA_F_NOPREFIXROUTE: u32 = 0x200;
+
+/// Carries out a batch. `actual` is the last picture of the kernel.
+pub(crate) fn apply(socket: &mut RouteSocket, batch: &Batch, actual: &Actual) -> Report {
+    let shares = batch.changes.chunks(SHARE);
+    let outcomes = shares.flat_map(|changes| apply_share(socket, changes, actual)).collect();
+    Report { batch: batch.id, outcomes }
+}
+
+fn apply_share(socket: &mut RouteSocket, changes: &[Change], actual: &Actual) -> Vec<Outcome> {
+    let began = boot_now();
+    let steps: Vec<Step> = changes.iter().map(|change| step(change, began, actual)).collect();
+    let mut outcomes = carry_out(socket, changes, steps, actual);
+    take_back(socket, changes, &mut outcomes, began);
+    outcomes
+}
+
+/// What one change means for the kernel.
+enum Step {
+    /// Nothing: its time has passed.
+    TooLate,
+    /// Requests, of which the last one's answer counts.
+    Ask(Vec<Request>),
+}
+
+fn step(change: &Change, now: Instant, actual: &Actual) -> Step {
+    match change {
+        Change::DelAddress { link, net } => Step::Ask(vec![removal(*link, *net)]),
+        Change::SetAddress(set) => seconds_left(set, now).map_or(Step::TooLate, |seconds| {
+            let mut requests: Vec<Request> = in_the_way(set, actual);
+            requests.push(setting(set, seconds));
+            Step::Ask(requests)
+        }),
+    }
+}
+
+fn carry_out(
+    socket: &mut RouteSocket,
+    changes: &[Change],
+    steps: Vec<Step>,
+    actual: &Actual,
+) -> Vec<Outcome> {
+    let mut requests = Vec::new();
+    let mut counts = Vec::with_capacity(steps.len());
+    for step in steps {
+        match step {
+            Step::TooLate => counts.push(None),
+            Step::Ask(asked) => {
+                requests.extend(asked);
+                counts.push(Some(requests.len() - 1));
+            }
+        }
+    }
+    let answers = if requests.is_empty() { Vec::new() } else { socket.change(requests) };
+    let outcomes = changes
+        .iter()
+        .zip(counts)
+        .map(|(change, answer)| answer.map_or(Outcome::TooLate, |at| outcome(change, &answers[at], actual)));
+    outcomes.collect()
+}
+
+/// After a stall: grants whose end has moved too far are shortened, or removed when nothing is left of them.
+fn take_back(socket: &mut RouteSocket, changes: &[Change], outcomes: &mut [Outcome], mut began: Instant) {
+    for _ in 0..CORRECTIONS {
+        let ended = boot_now();
+        if ended - began < STALL {
+            return;
+        }
+        let mut requests = Vec::new();
+        for (change, outcome) in changes.iter().zip(&mut *outcomes) {
+            let Change::SetAddress(set) = change else { continue };
+            if *outcome != Outcome::Done || !outlives(set, began, ended) {
+                continue;
+            }
+            if let Some(seconds) = seconds_left(set, ended) {
+                requests.push(setting(set, seconds));
+            } else {
+                requests.push(removal(set.link, set.net.0));
+                *outcome = Outcome::TooLate;
+            }
+        }
+        if requests.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            stalled_ms = (ended - began).as_millis(),
+            grants = requests.len(),
+            "the kernel was slow to set addresses, their lifetimes are corrected"
+        );
+        began = ended;
+        socket.change(requests);
+    }
+}
+
+/// Whole seconds that the address may live, rounded down; none when it may not be set any more.
+fn seconds_left(set: &SetAddress, now: Instant) -> Option<u32> {
+    if now > set.not_after {
+        return None;
+    }
+    match set.valid {
+        Lifetime::Forever => Some(FOREVER),
+        Lifetime::Until(end) => match (end - now).as_secs() {
+            0 => None,
+            seconds => Some(u32::try_from(seconds).unwrap_or(FOREVER).min(FOREVER - 1)),
+        },
+    }
+}
+
+/// Whether a lifetime reckoned at `began` may, counted from `ended`, last longer than it should.
+fn outlives(set: &SetAddress, began: Instant, ended: Instant) -> bool {
+    let lasts_too_long = match (set.valid, seconds_left(set, began)) {
+        (Lifetime::Until(end), Some(seconds)) => ended + Duration::from_secs(seconds.into()) > end,
+        _ => false,
+    };
+    ended > set.not_after || lasts_too_long
+}
+
+/// Requests that remove what a replacement would not change: see the module's head.
+fn in_the_way(set: &SetAddress, actual: &Actual) -> Vec<Request> {
+    let same_place = actual
+        .addresses
+        .iter()
+        .filter(|address| address.link == set.link && address.addr() == set.net.addr());
+    let stubborn = same_place.filter(|address| match set.net.family() {
+        Family::V4 => address.net == set.net.0 && address.scope != set.scope,
+        // The kernel finds an IPv6 address without looking at the prefix length, and would keep the old one.
+        Family::V6 => address.net != set.net.0 || address.dad == Dad::Failed,
+    });
+    stubborn.map(|address| removal(address.link, address.net)).collect()
+}
+
+fn setting(set: &SetAddress, seconds: u32) -> Request {
+    let flags = (libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16;
+    let address_flags = match set.net.family() {
+        Family::V4 => IFA_F_NOPREFIXROUTE,
+        Family::V6 => IFA_F_NOPREFIXROUTE | IFA_F_NODAD,
+    };
+    // struct ifa_cacheinfo: preferred, valid, created, updated. No broadcast address and no label: without a prefix
+    // route an explicit broadcast address is of no use, and the kernel answers for the network's own anyway.
+    let mut cache = [0; 16];
+    cache[4..8].copy_from_slice(&seconds.to_ne_bytes());
+    with_address(libc::RTM_NEWADDR, flags, (set.link, set.net.0, set.scope))
+        .with(IFA_FLAGS, &address_flags.to_ne_bytes())
+        .with(IFA_CACHEINFO, &cache)
+        .with(IFA_PROTO, &[set.tag])
+}
+
+fn removal(link: LinkIndex, net: IpNet) -> Request {
+    with_address(libc::RTM_DELADDR, libc::NLM_F_ACK as u16, (link, net, Scope::Global))
+}
+
+/// `struct ifaddrmsg` and the address. Without `IFA_ADDRESS` the kernel removes an IPv4 address of any prefix length.
+fn with_address(kind: u16, flags: u16, (link, net, scope): (LinkIndex, IpNet, Scope)) -> Request {
+    let (family, octets) = match net.addr() {
+        IpAddr::V4(addr) => (libc::AF_INET, addr.octets().to_vec()),
+        IpAddr::V6(addr) => (libc::AF_INET6, addr.octets().to_vec()),
+    };
+    let scope = match scope {
+        Scope::Global => 0,
+        Scope::Link => 253,
+        Scope::Host => 254,
+    };
+    let mut fixed = vec![family as u8, net.prefix_len(), 0, scope];
+    fixed.extend(link.0.to_ne_bytes());
+    Request::new(kind, flags, &fixed).with(IFA_LOCAL, &octets).with(IFA_ADDRESS, &octets)
+}
+
+fn outcome(change: &Change, answer: &Result<(), Refusal>, actual: &Actual) -> Outcome {
+    let (verb, link, net) = match change {
+        Change::SetAddress(set) => ("set", set.link, set.net.0),
+        Change::DelAddress { link, net } => ("remove", *link, *net),
+    };
+    let Err(refusal) = answer else { return Outcome::Done };
+    let gone = matches!(refusal.errno, libc::EADDRNOTAVAIL | libc::ENODEV | libc::ESRCH);
+    if matches!(change, Change::DelAddress { .. }) && gone {
+        return Outcome::Done;
+    }
+    let name = actual.links.get(&link).map_or("?", |link| &link.name);
+    let why = std::io::Error::from_raw_os_error(refusal.errno);
+    let words = refusal.words.as_deref().unwrap_or_else(|| advice(refusal.errno, net));
+    let text = format!("cannot {verb} {net} on {name} (link {}): {why}; {words}", link.0);
+    Outcome::Failed { errno: refusal.errno, text }
+}
+
+/// What an errno means here, when the kernel gives no words of its own.
+fn advice(errno: i32, net: IpNet) -> &'static str {
+    match (errno, net) {
+        (libc::EPERM, _) => "the process needs the capability NET_ADMIN",
+        (libc::ENODEV, _) => "there is no such link any more",
+        (libc::EACCES, IpNet::V6(_)) => "IPv6 is switched off (net.ipv6.conf.<link>.disable_ipv6)",
+        (libc::EOPNOTSUPP | libc::EAFNOSUPPORT, IpNet::V6(_)) => "this kernel runs without IPv6",
+        (libc::ENOBUFS, _) => "the link cannot carry addresses of this family (its MTU may be too small)",
+        _ => "see netlink(7) and rtnetlink(7)",
+    }
+}
+
+#[cfg(test)]
+mod tests;
