@@ -3,11 +3,30 @@
 //! `cli` feeds it with what the user gave; `table` knows every name; what comes out is an [`Effective`] that the rest
 //! of the program trusts, or one [`Refusal`] line that says what is wrong and what is accepted.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Serialize;
 use vip_model::config::Config;
+
+pub(crate) use refusal::Refusal;
+pub(crate) use source::{FileUse, Sources, Values};
+
+pub(crate) mod effective;
+pub(crate) mod key;
+pub(crate) mod parse;
+pub(crate) mod table;
+
+mod control_plane;
+mod file;
+mod refusal;
+mod source;
+mod subnet;
+mod suggest;
+
+/// Where a pod finds the namespace of its service account.
+const SERVICE_ACCOUNT_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// Everything that one agent runs with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -98,3 +117,50 @@ pub(crate) enum Weight {
     /// What was asked for is not done as written. `strict_config` and `validate` make it an error.
     Warning,
 }
+
+/// What the settings need to know of the machine.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Machine {
+    /// Its host name.
+    pub(crate) hostname: Option<String>,
+    /// The namespace of the pod's service account.
+    pub(crate) service_account_namespace: Option<String>,
+}
+
+impl Machine {
+    /// Reads the facts of this machine.
+    pub(crate) fn read() -> Self {
+        let line = |path: &str| {
+            let text = std::fs::read_to_string(path).ok()?;
+            Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
+        Self {
+            hostname: line("/proc/sys/kernel/hostname"),
+            service_account_namespace: line(SERVICE_ACCOUNT_NAMESPACE),
+        }
+    }
+}
+
+/// Reads all sources into the effective settings of one agent; `strict_config` refuses what is worth a warning.
+pub(crate) fn load(sources: &Sources, machine: &Machine) -> Result<Effective, Refusal> {
+    let values = Values::read(sources)?;
+    effective::strict(&values, effective::build(&values, machine)?)
+}
+
+/// As [`load`], for showing: warnings are never refused.
+pub(crate) fn look(sources: &Sources, machine: &Machine) -> Result<Effective, Refusal> {
+    effective::build(&Values::read(sources)?, machine)
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.text)
+    }
+}
+
+fn warning(weight: Weight, key: impl Into<String>, text: impl Into<String>) -> Warning {
+    Warning { weight, key: key.into(), text: text.into() }
+}
+
+#[cfg(test)]
+mod tests;
