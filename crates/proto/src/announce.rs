@@ -44,7 +44,7 @@ pub const BURST: [Duration; 5] = [
     Duration::from_millis(50),
     Duration::from_millis(150),
     Duration::from_millis(400),
-    Duration::from_millis(1000),
+    Duration::from_secs(1),
 ];
 
 /// Frames per second in all. 5,000 addresses of a failed node are announced once within 2.5 s (IPv6) or 5 s (IPv4, two
@@ -63,7 +63,7 @@ pub const LEAST_INTERVAL: Duration = Duration::from_millis(10);
 pub const LEAST_REASSERT: Duration = Duration::from_millis(100);
 
 /// A foreign claim is reported again after the same claimant was quiet for so long.
-pub const FOREIGN_QUIET: Duration = Duration::from_secs(60);
+pub const FOREIGN_QUIET: Duration = Duration::from_mins(1);
 
 /// Foreign claimants that are remembered per address. More than a handful is an attack or a broken network; those
 /// beyond are counted but not reported.
@@ -75,9 +75,9 @@ pub const FOREIGN_REPORTS: usize = 1024;
 /// Time from the first to the second frame of a probe: one lost frame must not mean "nobody".
 pub const PROBE_AGAIN: Duration = Duration::from_millis(8);
 
-/// Time from the first frame of a probe to its result. Far below the seconds of RFC 5227 §1.1, because a kernel on the same
+/// Time from the second frame of a probe to its result; 20 ms after the first. Far below the seconds of RFC 5227 §1.1, because a kernel on the same
 /// link answers within a millisecond and the result holds up a take-over.
-pub const PROBE_WINDOW: Duration = Duration::from_millis(20);
+pub const PROBE_LISTEN: Duration = Duration::from_millis(12);
 
 /// Time from an answer to the next probe of the same address.
 pub const PROBE_REPEAT: Duration = Duration::from_secs(1);

@@ -56,17 +56,17 @@ impl Hardware {
 
     /// `addr` as sender, and a target of zeroes: "not known" (RFC 5227 §2.1.1).
     fn towards_nobody(addr: &LinkAddr) -> Self {
-        match addr {
-            &LinkAddr::Ethernet(sender) => Self::Ethernet { sender, target: [0; 6] },
-            &LinkAddr::Infiniband(sender) => Self::Infiniband { sender, target: [0; 20] },
+        match *addr {
+            LinkAddr::Ethernet(sender) => Self::Ethernet { sender, target: [0; 6] },
+            LinkAddr::Infiniband(sender) => Self::Infiniband { sender, target: [0; 20] },
         }
     }
 
     /// `addr` as sender and target.
     fn towards_itself(addr: &LinkAddr) -> Self {
-        match addr {
-            &LinkAddr::Ethernet(sender) => Self::Ethernet { sender, target: sender },
-            &LinkAddr::Infiniband(sender) => Self::Infiniband { sender, target: sender },
+        match *addr {
+            LinkAddr::Ethernet(sender) => Self::Ethernet { sender, target: sender },
+            LinkAddr::Infiniband(sender) => Self::Infiniband { sender, target: sender },
         }
     }
 

@@ -8,5 +8,7 @@ pub mod lease;
 pub mod ndp;
 
 mod machine;
+#[cfg(any(test, feature = "rig"))]
+pub mod rig;
 
 pub use machine::Machine;

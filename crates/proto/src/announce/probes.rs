@@ -8,7 +8,7 @@ use vip_model::{Instant, LinkAddr, ScopedAddr};
 
 use super::frame::{Written, probe};
 use super::queue::Queue;
-use super::{PROBE_AGAIN, PROBE_REPEAT, PROBE_WINDOW, ProbeTarget};
+use super::{PROBE_AGAIN, PROBE_LISTEN, PROBE_REPEAT, ProbeTarget};
 
 /// All wanted probes.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +35,7 @@ enum Step {
     /// The first frame is due.
     Ask { due: Instant },
     /// The first frame is sent, the second is due.
-    AskAgain { asked: Instant, due: Instant },
+    AskAgain { due: Instant },
     /// Both are sent; silence until then means that nobody has it.
     Listen { until: Instant },
     /// Nobody had it; nothing more is asked.
@@ -82,7 +82,7 @@ impl Probes {
 
     fn unqueue(&mut self, at: ScopedAddr) {
         match self.live.get(&at).map(|live| live.step) {
-            Some(Step::Ask { due } | Step::AskAgain { due, .. }) => self.asking.remove(due, at),
+            Some(Step::Ask { due } | Step::AskAgain { due }) => self.asking.remove(due, at),
             Some(Step::Listen { until }) => self.listening.remove(until, at),
             Some(Step::Rest) | None => {}
         }
@@ -116,16 +116,16 @@ impl Probes {
     pub(super) fn next(&mut self, now: Instant) -> Option<Written> {
         let (_, at) = self.asking.pop(now)?;
         let live = self.live.get_mut(&at)?;
-        if let Step::AskAgain { asked, .. } = live.step {
-            // Counted from the second frame when the pace held it up, so that it has its time to be answered too.
-            let until = (asked + PROBE_WINDOW).max(now + (PROBE_WINDOW - PROBE_AGAIN));
+        if let Step::AskAgain { .. } = live.step {
+            // Counted from the second frame, which the pace may hold up, so that it has its time to be answered too.
+            let until = now + PROBE_LISTEN;
             live.step = Step::Listen { until };
             self.listening.add(until, at);
         } else {
             let due = now + PROBE_AGAIN;
-            live.step = Step::AskAgain { asked: now, due };
+            live.step = Step::AskAgain { due };
             self.asking.add(due, at);
         }
-        Some(probe(at, &live.target, now + PROBE_WINDOW))
+        Some(probe(at, &live.target, now + PROBE_LISTEN))
     }
 }
