@@ -108,7 +108,6 @@ where
     M::Input: Clone,
 {
     fn script(mut self, script: &Script<M>, driver: Driver, telling: Telling) -> Recording<M> {
-        self.turn();
         for step in script {
             match step {
                 Step::Want(want) => {
@@ -138,6 +137,7 @@ where
     }
 
     fn wait(&mut self, end: Instant, driver: Driver) {
+        self.turn();
         let mut turns = 0;
         while driver != Driver::Late
             && let Some(due) = self.machine.deadline().filter(|&due| due <= end)

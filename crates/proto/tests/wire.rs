@@ -19,18 +19,18 @@ const IB_ALL: LinkAddr = LinkAddr::Infiniband([
 ]);
 
 fn vectors() -> BTreeMap<&'static str, Vec<u8>> {
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex");
     include_str!("vectors/frames.hex")
         .lines()
         .map(|line| {
-            let (name, hex) = line.split_once(' ').unwrap();
+            let (name, hex) = line.split_once(' ').expect("a name and hex");
             (name, hex.trim().as_bytes().chunks(2).map(byte).collect())
         })
         .collect()
 }
 
 fn holds_both_ways(name: &str, packet: Option<Packet>) {
-    let (packet, bytes) = (packet.unwrap(), &vectors()[name]);
+    let (packet, bytes) = (packet.expect("both of one kind"), &vectors()[name]);
     assert_eq!(&arp::encode(&packet), bytes, "{name}, encoded");
     assert_eq!(arp::decode(bytes), Ok(packet), "{name}, decoded");
 }

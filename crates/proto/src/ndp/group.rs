@@ -7,7 +7,7 @@ use vip_model::LinkAddr;
 /// All nodes of the link (RFC 4291 §2.7.1).
 pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
-/// The group in which every holder of `addr` listens: the last three bytes under ff02::1:ff00:0/104 (RFC 4291 §2.7.1).
+/// The group in which every holder of `addr` listens: the last three bytes under `ff02::1:ff00:0/104` (RFC 4291 §2.7.1).
 pub const fn solicited_node(addr: Ipv6Addr) -> Ipv6Addr {
     let last = addr.octets();
     Ipv6Addr::from_octets([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, last[13], last[14], last[15]])
