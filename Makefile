@@ -1,0 +1,56 @@
+# The only commands that anyone types. `make help` lists them.
+SHELL := /bin/bash
+SEEDS ?= 2000
+SECONDS_PER_TARGET ?= 20
+TARGET := x86_64-unknown-linux-gnu
+# Static binaries for the host's own libc; the explicit target keeps build scripts dynamic.
+STATIC := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(TARGET)
+BINARY := target/$(TARGET)/release/kube-vip
+
+.PHONY: help demo test check sim lab bench bless fuzz judges image build packages
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+demo: packages build lab-build ## three nodes hold a VIP through five faults, live, with the measured outage of each (KEEP=1 leaves it up)
+	KUBE_VIP_BIN=$(BINARY) target/debug/lab demo $(if $(KEEP),--keep)
+
+test: packages ## every rung of the test ladder
+	./scripts/test.sh
+
+check: ## formatting, lints, borders
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo xtask layers
+
+sim: ## the simulator: SEEDS=20000 runs of ten simulated minutes
+	cargo run --quiet --profile sim --locked -p vip-sim --bin sim -- --seeds $(SEEDS)
+
+lab: packages build lab-build ## all lab scenarios with the real binary
+	KUBE_VIP_BIN=$(BINARY) target/debug/lab run all
+
+bench: packages build lab-build ## the figures of the README
+	./scripts/bench.sh
+
+bless: ## rewrite golden files from what the code does now; read the difference before you commit it
+	BLESS=1 cargo test --locked -p kube-vip -p vip-plan -p vip-agent
+
+fuzz: ## every fuzz target for SECONDS_PER_TARGET seconds
+	./fuzz/run.sh $(SECONDS_PER_TARGET)
+
+judges: ## build the real kube-apiserver and etcd from their Go modules (5 minutes, needs Go)
+	./judges/build.sh
+
+build: ## the static release binary
+	$(STATIC) -p kube-vip
+	@ls -l $(BINARY) | awk '{printf "%s: %.1f MiB\n", $$9, $$5/1048576}'
+
+image: build ## a container image from scratch, with what is installed (buildah, podman or docker)
+	./scripts/image.sh $(BINARY)
+
+.PHONY: lab-build
+lab-build:
+	cargo build --locked -p vip-lab --bin lab
+
+packages:
+	@./scripts/packages.sh
