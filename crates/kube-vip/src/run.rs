@@ -1,5 +1,11 @@
 //! The agent loop: the door that `kube-vip manager` opens.
 
+pub(crate) mod alarm;
+pub(crate) mod inbox;
+pub(crate) mod pulse;
+mod signal;
+mod turn;
+
 use crate::settings::Effective;
 
 /// Runs the agent until it is stopped.

@@ -1,0 +1,113 @@
+//! What the loop sleeps on: a timer on the boot-time clock and a bell that other threads ring. Fed with the next
+//! deadline of the node; gives back control at that deadline or at the first ring, whichever comes first.
+//!
+//! A condition variable would wait on `CLOCK_MONOTONIC`, which stands still while the machine is suspended: after a
+//! resume a fence would be served late by as much as was left of the wait. A timer descriptor on `CLOCK_BOOTTIME`
+//! with an absolute time is due the moment the machine runs again.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::time::{TimeSpec, TimeValLike};
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use vip_model::Instant;
+
+/// A timer and a bell.
+pub(crate) struct Alarm {
+    timer: TimerFd,
+    bell: EventFd,
+}
+
+impl Alarm {
+    /// An alarm that is neither set nor rung.
+    pub(crate) fn new() -> io::Result<Self> {
+        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+        let bell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        Ok(Self { timer, bell })
+    }
+
+    /// Ends the current `wait`, or else the next one. From any thread; never blocks.
+    pub(crate) fn ring(&self) {
+        // The only failure is a counter that is full, which means: rung often enough.
+        let _ = self.bell.write(1);
+    }
+
+    /// Sleeps until `deadline` or until rung; `None` sleeps until rung.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> io::Result<()> {
+        match deadline {
+            Some(at) => self.timer.set(expiration(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?,
+            None => self.timer.unset()?,
+        }
+        let mut watched = [
+            PollFd::new(self.bell.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut watched, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        // Silence the bell *before* the caller looks into the inbox: what is posted after that rings again.
+        // The timer is set anew by each wait, which also forgets its expiry.
+        let _ = self.bell.read();
+        Ok(())
+    }
+}
+
+fn expiration(at: Instant) -> Expiration {
+    // An absolute time of zero would disarm the timer.
+    let nanos = i64::try_from(at.as_nanos()).unwrap_or(i64::MAX).max(1);
+    Expiration::OneShot(TimeSpec::nanoseconds(nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::board::boot_now;
+
+    #[test]
+    fn a_wait_ends_at_its_deadline_and_at_most_a_few_milliseconds_late() {
+        let alarm = Alarm::new().unwrap();
+        let deadline = boot_now() + Duration::from_millis(20);
+        alarm.wait(Some(deadline)).unwrap();
+        let late = boot_now().since(deadline);
+        assert!(boot_now() >= deadline, "woke up early");
+        assert!(late < Duration::from_millis(20), "woke up {late:?} late");
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_does_not_sleep() {
+        let alarm = Alarm::new().unwrap();
+        let before = boot_now();
+        alarm.wait(Some(Instant::ZERO)).unwrap();
+        assert!(boot_now().since(before) < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_ring_before_the_wait_ends_that_wait_and_only_that_one() {
+        let alarm = Alarm::new().unwrap();
+        alarm.ring();
+        alarm.ring();
+        alarm.wait(None).unwrap();
+        let before = boot_now();
+        alarm.wait(Some(before + Duration::from_millis(15))).unwrap();
+        assert!(boot_now().since(before) >= Duration::from_millis(15), "the second wait was not disturbed");
+    }
+
+    #[test]
+    fn a_ring_from_another_thread_ends_an_endless_wait() {
+        let alarm = Arc::new(Alarm::new().unwrap());
+        let ringer = Arc::clone(&alarm);
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(10));
+            ringer.ring();
+        });
+        alarm.wait(None).unwrap();
+        thread.join().unwrap();
+    }
+}
