@@ -12,6 +12,7 @@ use vip_model::config::Config;
 
 pub(crate) use refusal::Refusal;
 pub(crate) use source::{FileUse, Sources, Values};
+pub(crate) use suggest::nearest;
 
 pub(crate) mod effective;
 pub(crate) mod key;

@@ -139,10 +139,6 @@ fn node_name(values: &Values, machine: &Machine) -> Result<NodeName, Refusal> {
 }
 
 /// The name of this agent: given and checked as upstream does, else derived.
-pub(crate) fn instance(values: &Values) -> Result<InstanceName, Refusal> {
-    instance_name(values, Features::read(values)?)
-}
-
 fn instance_name(values: &Values, features: Features) -> Result<InstanceName, Refusal> {
     let Some(name) = values.set(key::INSTANCE) else { return Ok(InstanceName::new(features.instance())) };
     if name.len() > LONGEST_INSTANCE {
