@@ -231,6 +231,9 @@ impl Agent {
             self.questions.insert(id, Asker::HealthGate);
             self.outputs.push_back(Output::Errand(Errand { id, task }));
         }
+        while let Some(frame) = self.announcer.poll(now) {
+            self.outputs.push_back(Output::Frame(frame));
+        }
         self.note_members(now);
         self.note_probes(now);
         if self.observed.control_plane_gate != *self.gate.state() {

@@ -155,10 +155,15 @@ fn conflict(
 ) -> Option<Reason> {
     let can_probe = candidate.link.as_ref().is_ok_and(|link| link_addresses(link).is_some());
     let is_new = election.history == History::New;
-    if layer2.skip_conflict_probe || !can_probe || !is_new || candidate.installed.is_some() {
+    if layer2.skip_conflict_probe || !can_probe || !is_new {
         return None;
     }
+    // Wanted for as long as the VIP is new, so that its answer is kept: one that an outsider removes is set again
+    // without asking twice.
     plan.probes.insert(at);
+    if candidate.installed.is_some() {
+        return None;
+    }
     match world.observed.probes.get(&at) {
         Some(ProbeState::Silent) => None,
         Some(ProbeState::Answered(other)) => Some(Reason::Conflict(other.clone())),

@@ -35,9 +35,6 @@ impl Agent {
             self.settle(now);
             self.poll_machines(now);
         }
-        while let Some(frame) = self.announcer.poll(now) {
-            self.outputs.push_back(Output::Frame(frame));
-        }
         self.submit(now);
         self.chronicle.turned(now);
         if self.has_left(now) && !self.chronicle.has_exited() {
