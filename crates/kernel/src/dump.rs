@@ -12,7 +12,7 @@ use vip_model::config::Scope;
 use vip_model::kernel::{Actual, Address, BatchId, Dad, DefaultRoute, Lifetime, Link, LinkKind, LinkState};
 use vip_model::{Family, Instant, LinkAddr, LinkIndex};
 
-use crate::route_socket::{Listing, RouteSocket};
+use crate::route_socket::{Listing, Query, RouteSocket};
 use crate::wire::{Attributes, read_u16, read_u32};
 use crate::{Error, boot_now};
 
@@ -55,21 +55,22 @@ const RTMSG: usize = 12;
 pub(crate) fn dump(socket: &mut RouteSocket, after: BatchId) -> Result<Actual, Error> {
     let now = boot_now();
     let mut actual = Actual { after, ..Actual::default() };
-    let addresses =
-        list(socket, "addresses", libc::RTM_GETADDR, &[0; IFADDR], None, |body| address(body, now))?;
+    let query = Query { what: "addresses", kind: libc::RTM_GETADDR, fixed: &[0; IFADDR], attribute: None };
+    actual.addresses = list(socket, &query, |body| address(body, now))?;
     let mask = RTEXT_FILTER_SKIP_STATS.to_ne_bytes();
-    let links = list(socket, "links", libc::RTM_GETLINK, &[0; IFINFO], Some((IFLA_EXT_MASK, &mask)), link)?;
-    actual.links = links.into_iter().map(|link| (link.index, link)).collect();
-    actual.addresses = addresses;
+    let attribute = Some((IFLA_EXT_MASK, &mask[..]));
+    let query = Query { what: "links", kind: libc::RTM_GETLINK, fixed: &[0; IFINFO], attribute };
+    actual.links = list(socket, &query, link)?.into_iter().map(|link| (link.index, link)).collect();
     actual.addresses.retain(|address| actual.links.contains_key(&address.link));
     for (what, family) in [("IPv4 routes", libc::AF_INET), ("IPv6 routes", libc::AF_INET6)] {
         let mut fixed = [0; RTMSG];
         fixed[0] = family as u8;
         fixed[4] = libc::RT_TABLE_MAIN;
-        let routes = list(socket, what, libc::RTM_GETROUTE, &fixed, None, |body| {
-            route(body).filter(|_| body.first() == Some(&(family as u8)))
-        });
-        actual.default_routes.extend(routes?);
+        let query = Query { what, kind: libc::RTM_GETROUTE, fixed: &fixed, attribute: None };
+        // A kernel without the family may list the other one instead.
+        let same_family = |body: &[u8]| body.first() == Some(&(family as u8));
+        let routes = list(socket, &query, |body| route(body).filter(|_| same_family(body)))?;
+        actual.default_routes.extend(routes);
     }
     actual.default_routes.sort_by_key(|route| (route.metric, route.family));
     Ok(actual)
@@ -77,15 +78,13 @@ pub(crate) fn dump(socket: &mut RouteSocket, after: BatchId) -> Result<Actual, E
 
 fn list<T>(
     socket: &mut RouteSocket,
-    what: &'static str,
-    kind: u16,
-    fixed: &[u8],
-    attribute: Option<(u16, &[u8])>,
+    query: &Query<'_>,
     read: impl Fn(&[u8]) -> Option<T>,
 ) -> Result<Vec<T>, Error> {
+    let what = query.what;
     for _ in 0..TRIES {
         let mut found = Vec::new();
-        match socket.list(kind, fixed, attribute, |body| found.extend(read(body))) {
+        match socket.list(query, |body| found.extend(read(body))) {
             Ok(Listing::Whole) => return Ok(found),
             Ok(Listing::Torn) => {}
             // A kernel without this family has nothing of it.
@@ -103,7 +102,7 @@ fn without_family(error: &io::Error) -> bool {
 /// `struct ifinfomsg`: family, type at 2, index at 4, flags at 8.
 fn link(body: &[u8]) -> Option<Link> {
     let hardware = read_u16(body, 2)?;
-    let flags = read_u32(body, 8)? as i32;
+    let flags = read_u32(body, 8)?.cast_signed();
     let mut link = Link {
         index: LinkIndex(read_u32(body, 4)?),
         name: String::new(),

@@ -40,6 +40,18 @@ pub(crate) struct Refusal {
     pub(crate) words: Option<String>,
 }
 
+/// What to list.
+pub(crate) struct Query<'a> {
+    /// In words, for errors.
+    pub(crate) what: &'static str,
+    /// The request (`RTM_GET…`).
+    pub(crate) kind: u16,
+    /// Its fixed part; a filter where the kernel takes one.
+    pub(crate) fixed: &'a [u8],
+    /// One attribute, when there is one.
+    pub(crate) attribute: Option<(u16, &'a [u8])>,
+}
+
 /// What became of a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listing {
@@ -67,17 +79,11 @@ impl RouteSocket {
         Ok(Self { socket, seq: 0, buffer: vec![0; DATAGRAM] })
     }
 
-    /// Lists everything of one kind, calling `each` with every body.
-    pub(crate) fn list(
-        &mut self,
-        kind: u16,
-        fixed: &[u8],
-        attribute: Option<(u16, &[u8])>,
-        mut each: impl FnMut(&[u8]),
-    ) -> io::Result<Listing> {
+    /// Lists everything that the query asks for, calling `each` with every body.
+    pub(crate) fn list(&mut self, query: &Query<'_>, mut each: impl FnMut(&[u8])) -> io::Result<Listing> {
         let seq = self.next_seq();
-        let mut request = Request::new(kind, DUMP_FLAGS, fixed);
-        if let Some((kind, value)) = attribute {
+        let mut request = Request::new(query.kind, DUMP_FLAGS, query.fixed);
+        if let Some((kind, value)) = query.attribute {
             request = request.with(kind, value);
         }
         self.send(&request.finish(seq))?;
@@ -167,7 +173,7 @@ fn open_socket() -> io::Result<Socket> {
 
 /// `struct nlmsgerr` begins with the negative errno, also in the `NLMSG_DONE` of a dump.
 fn errno_of(message: Message<'_>) -> i32 {
-    read_u32(message.body, 0).map_or(0, |error| (error as i32).wrapping_neg())
+    read_u32(message.body, 0).map_or(0, |error| error.cast_signed().wrapping_neg())
 }
 
 fn finished(message: Message<'_>) -> io::Result<()> {
