@@ -1,1 +1,93 @@
-//! placeholder
+//! The Kubernetes gateway: what the cluster says goes in, questions and their answers go out.
+//!
+//! The program gives [`ApiSettings`] and a [`Sink`]; from then on [`Cluster::ask`] answers every question by its
+//! timeout and [`Cluster::watch`] keeps the wanted objects in view. Everything comes back as [`ClusterEvent`]s.
+//! Nothing here decides anything: failures are classified and reported, the machines of the node decide.
+//!
+//! ```text
+//!  Cluster ── ask ──► answer ─┐                      ┌─► connection (TCP, TLS, HTTP/1.1)
+//!     │                       ├─► lane ─► directory ─┤
+//!     └──── watch ─► follow ──┘  (hedge)  (files,    └─► roster, detect: which API servers there are
+//!                                          servers)
+//! ```
+
+mod answer;
+mod call;
+mod classify;
+mod connection;
+mod credentials;
+mod detect;
+mod directory;
+mod endpoint;
+mod error;
+mod event;
+mod follow;
+mod gateway;
+mod health;
+mod kubeconfig;
+mod lane;
+mod lease;
+mod ledger;
+mod roster;
+mod settings;
+mod tls;
+mod watch;
+
+use std::sync::Arc;
+
+use tokio::sync::watch as cell;
+use tokio::task::AbortHandle;
+use vip_model::store::{Question, Watches};
+
+pub use crate::event::{ClusterEvent, Sink};
+pub use crate::settings::{ApiSettings, LocalApi, ServiceAddress};
+
+use crate::gateway::Gateway;
+
+/// The running gateway. Dropping it ends its tasks; questions in flight are then never answered.
+pub struct Cluster {
+    gateway: Arc<Gateway>,
+    wanted: cell::Sender<Watches>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Cluster {
+    /// Starts the gateway on the current tokio runtime. It does not wait for the API: whatever is missing (files, the
+    /// server, rights) is tried again for as long as it takes.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(settings: ApiSettings, sink: Sink) -> Self {
+        let gateway = Arc::new(Gateway::new(settings, sink));
+        let (wanted, seen) = cell::channel(Watches::default());
+        let tasks = vec![
+            tokio::spawn(watch::keep(Arc::clone(&gateway), seen)).abort_handle(),
+            tokio::spawn(roster::learn(Arc::clone(&gateway))).abort_handle(),
+            tokio::spawn(detect::find_local(Arc::clone(&gateway))).abort_handle(),
+        ];
+        Self { gateway, wanted, tasks }
+    }
+
+    /// Asks a question. Its [`ClusterEvent::Answer`] comes by the question's timeout, always; questions run side by
+    /// side.
+    pub fn ask(&self, question: Question) {
+        tokio::spawn(answer::answer(Arc::clone(&self.gateway), question));
+    }
+
+    /// Watches these: the whole set. The newest call counts.
+    pub fn watch(&self, wanted: Watches) {
+        self.wanted.send_if_modified(|now| {
+            let differs = *now != wanted;
+            *now = wanted;
+            differs
+        });
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}

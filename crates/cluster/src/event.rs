@@ -1,0 +1,31 @@
+//! What the gateway tells the program.
+
+use std::sync::Arc;
+
+use vip_model::QuestionId;
+use vip_model::store::{Answer, Failure, LeaseSeen, Snapshot};
+
+/// One thing that the cluster says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterEvent {
+    /// A watched Lease was seen, or its absence.
+    Lease(LeaseSeen),
+    /// What else the cluster says. Whole; only the newest counts.
+    Snapshot(Snapshot),
+    /// The answer to a question.
+    Answer(QuestionId, Answer),
+    /// The API does not answer as it should. Told when the class of the failure changes, not each time.
+    Trouble(Failure),
+    /// The API answers, for the first time or again after [`Self::Trouble`].
+    Reachable,
+    /// A right is missing (403). Told once for each pair, and again only after it was granted in between.
+    MissingRight {
+        /// The verb as RBAC names it: `list`, `watch`, `update` …
+        verb: &'static str,
+        /// The resource as RBAC names it: `nodes`, `leases.coordination.k8s.io` …
+        resource: &'static str,
+    },
+}
+
+/// Where events go. Called from the gateway's tasks; must not block.
+pub type Sink = Arc<dyn Fn(ClusterEvent) + Send + Sync>;

@@ -1,0 +1,182 @@
+//! What all tasks of the gateway share: the lanes, the ledger of Leases, and what the program was told last.
+//!
+//! Every call goes through [`Gateway::call`]. There a refused credential leads to newer files or to the stand-in, and
+//! trouble, recovery and missing rights are told once.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::StatusCode;
+use tokio::sync::Notify;
+use vip_model::store::{Failure, FailureClass};
+
+use crate::call::{Call, Reply, Take};
+use crate::classify::{self, Refusal};
+use crate::directory::Directory;
+use crate::event::{ClusterEvent, Sink};
+use crate::lane::{Lane, Patience};
+use crate::ledger::Ledger;
+use crate::settings::ApiSettings;
+
+/// Leases, as RBAC names them.
+pub(crate) const LEASES: &str = "leases.coordination.k8s.io";
+
+/// What the tasks share.
+pub(crate) struct Gateway {
+    /// The way to the API.
+    pub(crate) directory: Arc<Directory>,
+    /// For questions. Nothing else travels here, so that no list or watch can delay a renewal.
+    pub(crate) questions: Lane,
+    /// For everything else.
+    pub(crate) background: Lane,
+    /// What is known of Leases.
+    pub(crate) ledger: Ledger,
+    /// Wakes watches that wait to try again: the API answered somebody.
+    pub(crate) back: Notify,
+    sink: Sink,
+    told: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    state: Reach,
+    missing: BTreeSet<(&'static str, &'static str)>,
+}
+
+/// What the program believes.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Reach {
+    #[default]
+    Unknown,
+    Reachable,
+    Trouble(FailureClass),
+}
+
+/// Why a call brought nothing.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// No server gave an answer.
+    Way(Failure),
+    /// A server refused.
+    Refused(Refusal),
+}
+
+impl Problem {
+    /// As the store's failure.
+    pub(crate) fn failure(&self) -> &Failure {
+        match self {
+            Self::Way(failure) => failure,
+            Self::Refused(refusal) => &refusal.failure,
+        }
+    }
+
+    /// As the store's failure.
+    pub(crate) fn into_failure(self) -> Failure {
+        match self {
+            Self::Way(failure) => failure,
+            Self::Refused(refusal) => refusal.failure,
+        }
+    }
+}
+
+impl Gateway {
+    pub(crate) fn new(settings: ApiSettings, sink: Sink) -> Self {
+        let directory = Arc::new(Directory::new(settings));
+        Self {
+            questions: Lane::new(Arc::clone(&directory)),
+            background: Lane::new(Arc::clone(&directory)),
+            directory,
+            ledger: Ledger::default(),
+            back: Notify::new(),
+            sink,
+            told: Mutex::default(),
+        }
+    }
+
+    /// Tells the program something.
+    pub(crate) fn tell(&self, event: ClusterEvent) {
+        (self.sink)(event);
+    }
+
+    /// Sends `call` on `lane`. A refused credential is tried once more when there are newer files or a stand-in.
+    pub(crate) async fn call(
+        &self,
+        lane: &Lane,
+        call: &Call,
+        take: Take,
+        patience: Patience,
+    ) -> Result<Reply, Problem> {
+        let mut result = self.once(lane, call, take, patience).await;
+        if self.has_another_way(call, &result) {
+            result = self.once(lane, call, take, patience).await;
+        }
+        let result = result.and_then(|reply| match classify::refusal(call, &reply) {
+            Ok(()) => Ok(reply),
+            Err(refusal) => Err(Problem::Refused(refusal)),
+        });
+        self.note(call, result.as_ref().err());
+        result
+    }
+
+    async fn once(&self, lane: &Lane, call: &Call, take: Take, patience: Patience) -> Result<Reply, Problem> {
+        lane.send(call, take, patience).await.map_err(Problem::Way)
+    }
+
+    fn has_another_way(&self, call: &Call, result: &Result<Reply, Problem>) -> bool {
+        let Ok(reply) = result else { return false };
+        match reply.status {
+            StatusCode::UNAUTHORIZED => self.directory.look_again(&reply.access),
+            StatusCode::FORBIDDEN if call.resource == LEASES => self.directory.note_forbidden(&reply.access),
+            StatusCode::FORBIDDEN => self.directory.look_again(&reply.access),
+            _ => false,
+        }
+    }
+
+    /// Tells what changed: trouble, recovery, a right that is missing. Only Leases say whether the API is well: what
+    /// else fails is not what elections wait for.
+    fn note(&self, call: &Call, problem: Option<&Problem>) {
+        let right = (call.verb, call.resource);
+        let class = problem.map(|problem| problem.failure().class);
+        let mut events = Vec::new();
+        let mut told = self.lock();
+        if class == Some(FailureClass::Forbidden) {
+            if told.missing.insert(right) {
+                events.push(ClusterEvent::MissingRight { verb: right.0, resource: right.1 });
+            }
+        } else if problem.is_none() {
+            told.missing.remove(&right);
+        }
+        if call.resource == LEASES {
+            let state = match (class, problem) {
+                (Some(class), Some(problem)) if is_trouble(class) => Some((Reach::Trouble(class), problem)),
+                _ => None,
+            };
+            let before = told.state;
+            match state {
+                Some((state, problem)) if state != before => {
+                    told.state = state;
+                    events.push(ClusterEvent::Trouble(problem.failure().clone()));
+                }
+                None if before != Reach::Reachable => {
+                    told.state = Reach::Reachable;
+                    events.push(ClusterEvent::Reachable);
+                    self.back.notify_waiters();
+                }
+                _ => {}
+            }
+        }
+        drop(told);
+        for event in events {
+            self.tell(event);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a failure says that the API cannot be worked with. The others are answers.
+fn is_trouble(class: FailureClass) -> bool {
+    !matches!(class, FailureClass::NotFound | FailureClass::Gone | FailureClass::Invalid)
+}

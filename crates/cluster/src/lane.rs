@@ -1,0 +1,265 @@
+//! A lane: connections of its own to every API server, and calls that do not wait for one that hangs.
+//!
+//! A call goes to the preferred server. When that fails, the next one is tried at once; when it is silent for the
+//! hedge time, the next one is tried beside it, and the first answer counts. With one server known, the hedge is a
+//! fresh connection to it. A call may therefore reach several servers: reads do not mind, writes are compare-and-swap
+//! and [`Reply::sent`] tells that a conflict may be with ourselves.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use tokio::time::{Instant, sleep_until};
+use vip_model::store::Failure;
+
+use crate::call::{Call, Reply, ReplyBody, Take};
+use crate::classify;
+use crate::connection::{self, BoxError, Sender};
+use crate::directory::{Access, Directory, Endpoint};
+use crate::endpoint::Dial;
+use crate::health::Outcome;
+
+/// The longest time before another server is asked beside a silent one.
+const LONGEST_HEDGE: Duration = Duration::from_millis(700);
+/// The most attempts of one call that wait at the same time.
+const WAITING: usize = 4;
+/// How many idle connections are kept for each server.
+const IDLE: usize = 2;
+/// The largest answer that is read whole.
+const LARGEST: usize = 64 * 1024 * 1024;
+
+/// How long a call may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// In all.
+    pub(crate) whole: Duration,
+    /// Before the next server is asked beside a silent one.
+    pub(crate) hedge: Duration,
+}
+
+impl Patience {
+    /// For a call that must be answered in `whole`: the second server gets at least half of it.
+    pub(crate) fn of(whole: Duration) -> Self {
+        Self { whole, hedge: (whole / 2).min(LONGEST_HEDGE) }
+    }
+}
+
+/// Connections that no other lane uses.
+pub(crate) struct Lane {
+    directory: Arc<Directory>,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Default)]
+struct Idle {
+    generation: u64,
+    senders: BTreeMap<Dial, Vec<Sender>>,
+}
+
+/// The state of one call that is under way.
+struct Race<'a> {
+    call: &'a Call,
+    take: Take,
+    access: Arc<Access>,
+    sent: AtomicU32,
+}
+
+/// What one attempt came to.
+struct Attempt {
+    dial: Dial,
+    started: Instant,
+    result: Result<Reply, Failure>,
+}
+
+impl Lane {
+    pub(crate) fn new(directory: Arc<Directory>) -> Self {
+        Self { directory, idle: Mutex::default() }
+    }
+
+    /// Sends `call` and gives back the first answer that is worth something, or the failure that says most, within
+    /// `patience`.
+    pub(crate) async fn send(&self, call: &Call, take: Take, patience: Patience) -> Result<Reply, Failure> {
+        let Patience { whole, hedge } = patience;
+        let deadline = Instant::now() + whole;
+        let (access, order) = self.directory.access()?;
+        let race = Race { call, take, access, sent: AtomicU32::new(0) };
+        let mut hedge_at = Instant::now() + hedge;
+        let mut waiting = FuturesUnordered::new();
+        let mut asked: Vec<(Dial, Instant)> = Vec::new();
+        let mut next = 0;
+        let mut worst = None;
+        loop {
+            if waiting.is_empty() {
+                let Some(endpoint) = order.get(next) else {
+                    return worst.unwrap_or_else(|| Err(nobody(call)));
+                };
+                next += 1;
+                asked.push((endpoint.dial.clone(), Instant::now()));
+                waiting.push(self.attempt(&race, Arc::clone(endpoint), Reuse::Idle));
+                hedge_at = Instant::now() + hedge;
+            }
+            tokio::select! {
+                Some(attempt) = waiting.next() => {
+                    let Attempt { dial, started, result } = attempt;
+                    if result.as_ref().is_ok_and(|reply| !reply.status.is_server_error()) {
+                        self.directory.note(&dial, Outcome::Answered);
+                        self.note_silent(&asked, &dial, started);
+                        return result;
+                    }
+                    asked.retain(|(other, at)| *other != dial || *at != started);
+                    self.directory.note(&dial, Outcome::Refused);
+                    if next < order.len() {
+                        hedge_at = Instant::now();
+                    }
+                    // A server's own word says more than a broken connection.
+                    if result.is_ok() || !matches!(worst, Some(Ok(_))) {
+                        worst = Some(result);
+                    }
+                }
+                () = sleep_until(hedge_at), if waiting.len() < WAITING => {
+                    hedge_at = Instant::now() + hedge;
+                    let endpoint = &order[next % order.len()];
+                    next += 1;
+                    asked.push((endpoint.dial.clone(), Instant::now()));
+                    waiting.push(self.attempt(&race, Arc::clone(endpoint), Reuse::Never));
+                }
+                () = sleep_until(deadline) => {
+                    for (dial, _) in &asked {
+                        self.directory.note(dial, Outcome::Silent);
+                    }
+                    let servers = asked.iter().map(|(dial, _)| dial.to_string()).collect::<Vec<_>>().join(", ");
+                    return Err(classify::timeout(call, &servers, whole));
+                }
+            }
+        }
+    }
+
+    /// The servers that were asked before the one that answered, and are still silent, hang.
+    fn note_silent(&self, asked: &[(Dial, Instant)], answered: &Dial, started: Instant) {
+        for (dial, at) in asked {
+            if dial != answered && *at < started {
+                self.directory.note(dial, Outcome::Silent);
+            }
+        }
+    }
+
+    async fn attempt(&self, race: &Race<'_>, endpoint: Arc<Endpoint>, reuse: Reuse) -> Attempt {
+        let started = Instant::now();
+        let result = self.exchange(race, &endpoint, reuse).await;
+        let dial = endpoint.dial.clone();
+        let result =
+            result.map_err(|error| classify::transport_failure(race.call, &dial.to_string(), &*error));
+        Attempt { dial, started, result }
+    }
+
+    async fn exchange(&self, race: &Race<'_>, endpoint: &Endpoint, reuse: Reuse) -> Result<Reply, BoxError> {
+        let used = match reuse {
+            Reuse::Idle => self.take_idle(race.access.generation, &endpoint.dial),
+            Reuse::Never => None,
+        };
+        if let Some(mut sender) = used {
+            // The server may have closed it while it was idle: then a fresh one serves.
+            if let Ok(response) = send_on(race, &mut sender).await {
+                return self.read(race, endpoint, sender, response).await;
+            }
+        }
+        let mut sender = connection::open(endpoint, &self.directory.settings().vips).await?;
+        let response = send_on(race, &mut sender).await?;
+        self.read(race, endpoint, sender, response).await
+    }
+
+    async fn read(
+        &self,
+        race: &Race<'_>,
+        endpoint: &Endpoint,
+        sender: Sender,
+        response: Response<Incoming>,
+    ) -> Result<Reply, BoxError> {
+        let status = response.status();
+        let body = response.into_body();
+        let body = if race.take == Take::Head && status.is_success() {
+            ReplyBody::Coming(body)
+        } else {
+            let bytes = Limited::new(body, LARGEST).collect().await?.to_bytes();
+            self.put_idle(race.access.generation, &endpoint.dial, sender);
+            ReplyBody::Whole(bytes)
+        };
+        let (server, access) = (endpoint.dial.to_string(), Arc::clone(&race.access));
+        Ok(Reply { status, body, server, sent: race.sent.load(Ordering::Relaxed), access })
+    }
+
+    fn take_idle(&self, generation: u64, dial: &Dial) -> Option<Sender> {
+        let mut idle = self.lock();
+        if idle.generation != generation {
+            *idle = Idle { generation, senders: BTreeMap::new() };
+        }
+        let senders = idle.senders.get_mut(dial)?;
+        senders.retain(|sender| !sender.is_closed());
+        senders.pop()
+    }
+
+    fn put_idle(&self, generation: u64, dial: &Dial, sender: Sender) {
+        let mut idle = self.lock();
+        if idle.generation == generation && !sender.is_closed() {
+            let senders = idle.senders.entry(dial.clone()).or_default();
+            senders.push(sender);
+            if senders.len() > IDLE {
+                senders.remove(0);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether an attempt may use a connection that was used before.
+#[derive(Clone, Copy)]
+enum Reuse {
+    Idle,
+    Never,
+}
+
+async fn send_on(race: &Race<'_>, sender: &mut Sender) -> Result<Response<Incoming>, BoxError> {
+    sender.ready().await?;
+    let request = request(race.call, &race.access)?;
+    race.sent.fetch_add(1, Ordering::Relaxed);
+    Ok(sender.send_request(request).await?)
+}
+
+fn request(call: &Call, access: &Access) -> Result<Request<Full<Bytes>>, BoxError> {
+    let mut builder = Request::builder()
+        .method(call.method())
+        .uri(format!("{}{}", access.base, call.path))
+        .header(header::HOST, access.host.clone())
+        .header(header::ACCEPT, HeaderValue::from_static("application/json"))
+        .header(
+            header::USER_AGENT,
+            HeaderValue::from_static(concat!("kube-vip/", env!("CARGO_PKG_VERSION"))),
+        );
+    if let Some(authorization) = &access.authorization {
+        builder = builder.header(header::AUTHORIZATION, authorization.clone());
+    }
+    let body = match &call.body {
+        None => Bytes::new(),
+        Some((bytes, media_type)) => {
+            builder = builder.header(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+            bytes.clone()
+        }
+    };
+    Ok(builder.body(Full::new(body))?)
+}
+
+fn nobody(call: &Call) -> Failure {
+    Failure {
+        class: vip_model::store::FailureClass::Unreachable,
+        text: format!("{call}: no API server is known that is not a VIP of this agent"),
+    }
+}
