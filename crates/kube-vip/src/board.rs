@@ -13,9 +13,7 @@ use crate::run::pulse::Pulse;
 
 /// Now, on the clock that the node lives by (`CLOCK_BOOTTIME`).
 pub(crate) fn boot_now() -> Instant {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).expect("Linux >= 2.6.39 has this clock");
-    let nanos = now.tv_sec() * 1_000_000_000 + now.tv_nsec();
-    Instant::from_nanos(u64::try_from(nanos).expect("the clock starts at zero"))
+    vip_kernel::boot_now()
 }
 
 /// What the process shows of itself.

@@ -9,6 +9,7 @@ use vip_model::view::View;
 
 use crate::settings::{Effective, Listen};
 use crate::status::table;
+use crate::version::VERSION;
 
 /// Width of the header's and footer's lines.
 const RULE: usize = 80;
@@ -41,12 +42,15 @@ pub(crate) fn render(effective: &Effective, view: &View, now: Instant) -> String
 
 fn basic(text: &mut Text, effective: &Effective) {
     text.section("BASIC CONFIGURATION");
-    text.line("Version", env!("CARGO_PKG_VERSION"));
+    text.line("Version", VERSION.number);
     text.line("Instance", &effective.config.instance);
     if let Some(control_plane) = &effective.config.control_plane {
         let join = |parts: Vec<String>| parts.join(",");
         text.line("VIP", join(control_plane.vips.iter().map(|vip| vip.addr().to_string()).collect()));
-        text.line("VIP Subnet", join(control_plane.vips.iter().map(|vip| vip.0.prefix_len().to_string()).collect()));
+        text.line(
+            "VIP Subnet",
+            join(control_plane.vips.iter().map(|vip| vip.0.prefix_len().to_string()).collect()),
+        );
         text.line("Port", control_plane.port);
         match &control_plane.interface {
             InterfaceChoice::Named(name) => text.line("Interface", name),
@@ -107,4 +111,4 @@ impl Text {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,6 +10,7 @@ mod manifest;
 mod run;
 mod settings;
 mod status;
+mod version;
 
 fn main() -> std::process::ExitCode {
     cli::run()

@@ -1,15 +1,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vip_model::config::{
-    Election, HealthCheck, Layer2, LeaseTimings, LinkDown, OnLoss, Scope,
-};
+use vip_model::config::{Election, HealthCheck, Layer2, LeaseTimings, LinkDown, OnLoss, Scope};
 use vip_model::{InstanceName, LeaseName, NodeName, VipNet};
 
 use super::*;
 use crate::settings::{ApiSettings, LocalApi, LogLevel};
 
-fn effective() -> Effective {
+/// Settings as a user has them.
+pub(crate) fn effective() -> Effective {
     let control_plane = ControlPlane {
         vips: ["192.0.2.1/32", "2001:db8::1/128"].map(|net| VipNet(net.parse().unwrap())).to_vec(),
         port: 6443,

@@ -51,12 +51,11 @@ async fn ask(
     let Some(config) = tls else { return exchange(stream, target).await };
     let name = ServerName::try_from(target.host.clone())
         .map_err(|_| format!("{:?} is no host name that a certificate can carry", target.host))?;
-    let stream = TlsConnector::from(Arc::clone(&config)).connect(name, stream).await.map_err(tls_trouble)?;
+    let stream = TlsConnector::from(Arc::clone(&config))
+        .connect(name, stream)
+        .await
+        .map_err(|error| format!("TLS: {error}"))?;
     exchange(stream, target).await
-}
-
-fn tls_trouble(error: std::io::Error) -> String {
-    format!("TLS: {error}")
 }
 
 async fn exchange<S>(stream: S, target: &Target) -> Result<(StatusCode, Option<String>), String>

@@ -48,7 +48,8 @@ impl Target {
     /// Where a redirect to `location` leads: another URL, or another path of the same server (RFC 9110 §10.2.2).
     pub(super) fn redirected(&self, location: &str) -> Result<Self, String> {
         if location.starts_with('/') && !location.starts_with("//") {
-            let path = location.parse().map_err(|_| format!("redirects to {location:?}, which is no path"))?;
+            let path =
+                location.parse().map_err(|_| format!("redirects to {location:?}, which is no path"))?;
             return Ok(Self { path, ..self.clone() });
         }
         Self::parse(location).map_err(|error| format!("redirects, but {error}"))
@@ -71,7 +72,13 @@ mod tests {
     #[test]
     fn urls_are_taken_apart() {
         let cases = [
-            ("https://127.0.0.1:6443/livez?verbose", TargetScheme::Https, "127.0.0.1", 6443, "/livez?verbose"),
+            (
+                "https://127.0.0.1:6443/livez?verbose",
+                TargetScheme::Https,
+                "127.0.0.1",
+                6443,
+                "/livez?verbose",
+            ),
             ("https://[::1]:6443/livez", TargetScheme::Https, "::1", 6443, "/livez"),
             ("http://localhost", TargetScheme::Http, "localhost", 80, "/"),
             ("HTTPS://api.example", TargetScheme::Https, "api.example", 443, "/"),

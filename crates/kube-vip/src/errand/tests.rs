@@ -114,7 +114,7 @@ async fn a_server_that_hangs_up_or_speaks_nonsense_is_unhealthy() {
     assert!(probe(&format!("http://127.0.0.1:{port}/")).await.is_err());
 }
 
-/// A CA in a PEM file and a TLS server for 127.0.0.1 and ::1 that it signed.
+/// A CA in a PEM file and a TLS server for 127.0.0.1 that it signed.
 fn tls_server(folder: &std::path::Path) -> (u16, String) {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::new(Vec::new()).unwrap();

@@ -15,7 +15,14 @@ type Stamp = (Option<SystemTime>, u64);
 /// The configuration of TLS connections, remembered while the file behind it stays the same.
 #[derive(Default)]
 pub(crate) struct TrustStore {
-    last: Mutex<Option<(Option<String>, Option<Stamp>, Arc<ClientConfig>)>>,
+    last: Mutex<Option<Built>>,
+}
+
+/// A configuration and what it was built from.
+struct Built {
+    ca_path: Option<String>,
+    stamp: Option<Stamp>,
+    config: Arc<ClientConfig>,
 }
 
 impl TrustStore {
@@ -23,13 +30,12 @@ impl TrustStore {
     pub(super) fn config(&self, ca_path: Option<&str>) -> Result<Arc<ClientConfig>, String> {
         let stamp = ca_path.map(stamp).transpose()?;
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((path, seen, config)) = last.as_ref() {
-            if path.as_deref() == ca_path && *seen == stamp {
-                return Ok(Arc::clone(config));
-            }
+        let same = |built: &&Built| built.ca_path.as_deref() == ca_path && built.stamp == stamp;
+        if let Some(built) = last.as_ref().filter(same) {
+            return Ok(Arc::clone(&built.config));
         }
         let config = Arc::new(build(ca_path)?);
-        *last = Some((ca_path.map(str::to_owned), stamp, Arc::clone(&config)));
+        *last = Some(Built { ca_path: ca_path.map(str::to_owned), stamp, config: Arc::clone(&config) });
         Ok(config)
     }
 }

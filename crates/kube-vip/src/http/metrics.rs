@@ -12,6 +12,7 @@ use vip_model::view::View;
 
 use super::proc;
 use crate::board::{Board, Histogram};
+use crate::version::VERSION;
 
 /// `Content-Type` of the text format.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -26,7 +27,11 @@ pub(crate) fn render(board: &Board) -> String {
     write_node(&mut page, &view);
     write_counters(&mut page, &view);
     write_timings(&mut page, board, &view);
-    page.family("kube_vip_frames_dropped_total", Kind::Counter, "Received frames that found no place in the queue.");
+    page.family(
+        "kube_vip_frames_dropped_total",
+        Kind::Counter,
+        "Received frames that found no place in the queue.",
+    );
     page.sample(&[], board.inbox.frames_dropped() as f64);
     write_process(&mut page);
     page.text
@@ -34,14 +39,18 @@ pub(crate) fn render(board: &Board) -> String {
 
 fn write_node(page: &mut Exposition, view: &View) {
     page.family("kube_vip_build_info", Kind::Gauge, "Constant 1; the build is in the labels.");
-    let build = option_env!("KUBE_VIP_BUILD").unwrap_or("");
-    page.sample(&[("version", env!("CARGO_PKG_VERSION")), ("build", build), ("node", &view.node)], 1.0);
+    let labels = [("version", VERSION.number), ("build", VERSION.build), ("node", view.node.as_str())];
+    page.sample(&labels, 1.0);
 
     page.family("kube_vip_is_leader", Kind::Gauge, "1 when this node holds the lease, else 0.");
     for (name, state) in &view.elections {
         page.sample(&[("node", &view.node), ("lease_name", lease_label(view, name))], flag(holds(state)));
     }
-    page.family("kube_vip_vip_held", Kind::Gauge, "1 when this node holds the address and answers for it, else 0.");
+    page.family(
+        "kube_vip_vip_held",
+        Kind::Gauge,
+        "1 when this node holds the address and answers for it, else 0.",
+    );
     for vip in &view.verdicts {
         let interface = vip.interface.as_deref().unwrap_or("");
         let held = vip.verdict == Verdict::Announce;
@@ -70,7 +79,11 @@ fn write_counters(page: &mut Exposition, view: &View) {
         let count = counters.foreign_claims.get(&vip).copied().unwrap_or(0);
         page.sample(&[("vip", &vip)], count as f64);
     }
-    page.family("kube_vip_api_errors_total", Kind::Counter, "Failed requests to the Kubernetes API by class.");
+    page.family(
+        "kube_vip_api_errors_total",
+        Kind::Counter,
+        "Failed requests to the Kubernetes API by class.",
+    );
     for class in FailureClass::ALL.map(FailureClass::as_str) {
         page.sample(&[("class", class)], counters.failures.get(class).copied().unwrap_or(0) as f64);
     }
@@ -78,7 +91,11 @@ fn write_counters(page: &mut Exposition, view: &View) {
     for (kind, count) in &counters.questions {
         page.sample(&[("kind", kind)], *count as f64);
     }
-    page.family("kube_vip_announcements_total", Kind::Counter, "Gratuitous ARP and neighbour advertisements sent.");
+    page.family(
+        "kube_vip_announcements_total",
+        Kind::Counter,
+        "Gratuitous ARP and neighbour advertisements sent.",
+    );
     page.sample(&[], counters.announcements as f64);
     page.family("kube_vip_kernel_changes_total", Kind::Counter, "Changes to kernel objects by outcome.");
     for outcome in ["done", "too_late", "failed"] {
@@ -109,7 +126,11 @@ fn write_process(page: &mut Exposition) {
     page.sample(&[], process.cpu_seconds);
     page.family("process_open_fds", Kind::Gauge, "Number of open file descriptors.");
     page.sample(&[], process.open_fds as f64);
-    page.family("process_start_time_seconds", Kind::Gauge, "Start time of the process since the epoch in seconds.");
+    page.family(
+        "process_start_time_seconds",
+        Kind::Gauge,
+        "Start time of the process since the epoch in seconds.",
+    );
     page.sample(&[], process.start_time_seconds);
 }
 

@@ -26,7 +26,7 @@ fn livez_fails_when_turns_stop_and_says_why() {
         assert_eq!(status, 500);
         assert!(body.contains("began 7 s ago"), "{body}");
     }
-    board.pulse.end(boot_now(), None);
+    board.pulse.end(None);
     assert_eq!(get(&board, Pages::All, "/livez").0, 200);
 }
 

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vip_agent::Input;
+use vip_kernel::Accepted;
 use vip_model::Instant;
 use vip_model::kernel::{Actual, FrameIn};
 use vip_model::store::Snapshot;
@@ -45,14 +46,18 @@ impl Inbox {
         Ok(Self { waiting: Mutex::default(), alarm: Alarm::new()? })
     }
 
-    /// Hands an input to the next turn. From any thread; never blocks for longer than the copy of a turn's inputs.
-    pub(crate) fn post(&self, input: Input) {
+    /// Hands an input to the next turn; only a frame can be refused. From any thread; never blocks for longer than the
+    /// copy of a turn's inputs.
+    pub(crate) fn post(&self, input: Input) -> Accepted {
         let mut waiting = self.lock();
         match input {
             Input::Actual(actual) => waiting.actual = Some(actual),
             Input::Snapshot(snapshot) => waiting.snapshot = Some(snapshot),
             Input::Frame(frame) if waiting.frames.len() < FRAMES_WAITING => waiting.frames.push_back(frame),
-            Input::Frame(_) => waiting.frames_dropped += 1,
+            Input::Frame(_) => {
+                waiting.frames_dropped += 1;
+                return Accepted::No;
+            }
             letter => waiting.letters.push_back(letter),
         }
         let first = waiting.since.is_none();
@@ -63,6 +68,7 @@ impl Inbox {
         if first {
             self.alarm.ring();
         }
+        Accepted::Yes
     }
 
     /// Takes out everything that waits: letters in order, then the newest pictures, then frames. A report thus comes

@@ -10,22 +10,20 @@ use vip_model::Instant;
 /// (microseconds), below the patience of a kubelet (3 × 10 s).
 pub(crate) const STALL: Duration = Duration::from_secs(5);
 
-/// "None" of the three moments below: no moment of a real clock.
+/// "None" of the two moments below: no moment of a real clock.
 const NEVER: u64 = u64::MAX;
 
 /// The heartbeat of the loop.
 pub(crate) struct Pulse {
     /// When the running turn began; `NEVER` between turns.
     began: AtomicU64,
-    /// When the last turn ended; `NEVER` before the first.
-    ended: AtomicU64,
     /// When the next turn is due by itself; `NEVER` when only an input can start one.
     due: AtomicU64,
 }
 
 impl Default for Pulse {
     fn default() -> Self {
-        Self { began: AtomicU64::new(NEVER), ended: AtomicU64::new(NEVER), due: AtomicU64::new(NEVER) }
+        Self { began: AtomicU64::new(NEVER), due: AtomicU64::new(NEVER) }
     }
 }
 
@@ -35,10 +33,9 @@ impl Pulse {
         self.began.store(now.as_nanos(), Ordering::Relaxed);
     }
 
-    /// A turn ended; the next is due at `due`, or when an input comes.
-    pub(crate) fn end(&self, now: Instant, due: Option<Instant>) {
+    /// The turn ended; the next is due at `due`, or when an input comes.
+    pub(crate) fn end(&self, due: Option<Instant>) {
         self.due.store(due.map_or(NEVER, Instant::as_nanos), Ordering::Relaxed);
-        self.ended.store(now.as_nanos(), Ordering::Relaxed);
         self.began.store(NEVER, Ordering::Relaxed);
     }
 
@@ -55,11 +52,6 @@ impl Pulse {
             return Err(format!("a turn was due {} s ago and did not happen", late.as_secs()));
         }
         Ok(())
-    }
-
-    /// When the last turn ended.
-    pub(crate) fn last(&self) -> Option<Instant> {
-        moment(&self.ended)
     }
 }
 
@@ -82,9 +74,8 @@ mod tests {
     fn a_loop_that_waits_for_nothing_is_alive_for_ever() {
         let pulse = Pulse::default();
         pulse.begin(at(1));
-        pulse.end(at(1), None);
+        pulse.end(None);
         assert_eq!(pulse.check(at(1_000_000), None), Ok(()));
-        assert_eq!(pulse.last(), Some(at(1)));
     }
 
     #[test]
@@ -94,14 +85,14 @@ mod tests {
         assert_eq!(pulse.check(at(15), None), Ok(()));
         let reason = pulse.check(at(17), None).unwrap_err();
         assert!(reason.contains("began 7 s ago"), "{reason}");
-        pulse.end(at(18), None);
+        pulse.end(None);
         assert_eq!(pulse.check(at(18), None), Ok(()), "it recovers");
     }
 
     #[test]
     fn inputs_that_nobody_takes_are_a_stall() {
         let pulse = Pulse::default();
-        pulse.end(at(10), None);
+        pulse.end(None);
         assert_eq!(pulse.check(at(100), Some(at(98))), Ok(()));
         assert!(pulse.check(at(100), Some(at(90))).unwrap_err().contains("waiting for 10 s"));
     }
@@ -109,7 +100,7 @@ mod tests {
     #[test]
     fn a_deadline_that_passes_without_a_turn_is_a_stall() {
         let pulse = Pulse::default();
-        pulse.end(at(10), Some(at(12)));
+        pulse.end(Some(at(12)));
         assert_eq!(pulse.check(at(12), None), Ok(()));
         assert!(pulse.check(at(20), None).unwrap_err().contains("due 8 s ago"));
     }

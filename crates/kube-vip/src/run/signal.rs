@@ -54,7 +54,7 @@ impl Signals {
                 std::process::exit(IMPATIENT);
             }
             stopping = true;
-            tracing::info!(signal = name, "stopping: silence, addresses, then the leases");
+            tracing::info!(signal = name, "told to stop");
             board.inbox.post(Input::Stop);
         }
     }

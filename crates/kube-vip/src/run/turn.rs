@@ -67,7 +67,7 @@ pub(crate) fn drive(mut node: impl Node, board: &Board, mut carry: impl FnMut(Ou
             return Ok(Ended::GaveUp);
         }
         let due = earlier(node.deadline(), stop_by);
-        board.pulse.end(ended, due);
+        board.pulse.end(due);
         board.inbox.wait(due.map(|at| at.max(ended + SHORTEST_SLEEP)))?;
     }
 }

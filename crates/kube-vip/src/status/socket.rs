@@ -52,20 +52,10 @@ pub(crate) fn found_in(folders: &[PathBuf]) -> Vec<PathBuf> {
     found
 }
 
-/// An open status socket. The file goes when this is dropped.
+/// An open status socket. Its file outlives it, as files of sockets do: whoever ends the process removes it.
 pub(crate) struct StatusSocket {
     listener: StdListener,
-    path: Arc<SocketFile>,
-}
-
-/// The file of a socket; removed when the last owner is gone.
-pub(crate) struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // What stays behind after a kill is replaced at the next start.
-        let _ = fs::remove_file(&self.0);
-    }
+    path: PathBuf,
 }
 
 impl StatusSocket {
@@ -86,21 +76,15 @@ impl StatusSocket {
         let path = path_in(folder, instance);
         remove_stale(&path)?;
         let listener = StdListener::bind(&path).with_context(|| path.display().to_string())?;
-        let path = Arc::new(SocketFile(path));
         // The folder is closed to others, so that nobody connects before this line.
-        fs::set_permissions(&path.0, Permissions::from_mode(0o600))?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         Ok(Self { listener, path })
     }
 
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
-        &self.path.0
-    }
-
-    /// The file, for whoever outlives the task that answers.
-    pub(crate) fn file(&self) -> Arc<SocketFile> {
-        Arc::clone(&self.path)
+        &self.path
     }
 
     /// Answers for ever, one reader after the other: each gets the view of the moment.

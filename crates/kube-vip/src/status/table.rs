@@ -208,7 +208,10 @@ WHEN       WHAT   CHANGE
         let step = |n| Transition { at: at(n), subject: "lease".to_owned(), change: format!("step {n}") };
         view.journal = (0..30).map(step).collect();
         let text = render(&view, at(60));
-        assert!(!text.contains("step 19\n") && text.contains("step 20\n") && text.contains("step 29\n"), "{text}");
+        assert!(
+            !text.contains("step 19\n") && text.contains("step 20\n") && text.contains("step 29\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use vip_model::kernel::{FrameIn, ETHERTYPE_ARP};
+use vip_model::kernel::{ETHERTYPE_ARP, FrameIn};
 use vip_model::verdict::{Reason, Subject};
 use vip_model::view::VipView;
 use vip_model::{Instant, LeaseName, LinkIndex};
@@ -42,8 +42,7 @@ fn quiet() -> View {
 fn busy() -> View {
     let mut view = quiet();
     view.verdicts = vec![vip("192.0.2.1", Verdict::Announce), vip("2001:db8::1", Verdict::Announce)];
-    let role =
-        Role::Holder { since: Instant::ZERO, fence_until: Instant::ZERO, serve_until: Instant::ZERO };
+    let role = Role::Holder { since: Instant::ZERO, fence_until: Instant::ZERO, serve_until: Instant::ZERO };
     view.elections.get_mut("kube-system/plndr-cp-lock").unwrap().role = role;
     let one = |key: &str| BTreeMap::from([(key.to_owned(), 1)]);
     view.counters.transitions = one("kube-system/plndr-cp-lock");
@@ -68,10 +67,14 @@ fn lint(text: &str) -> BTreeMap<String, (String, Vec<String>)> {
         if let Some(help) = line.strip_prefix("# HELP ") {
             let (name, about) = help.split_once(' ').expect("a help text");
             assert!(about.ends_with('.'), "help is a sentence: {line}");
-            let kind = lines.next().unwrap().strip_prefix(&format!("# TYPE {name} ")).expect("TYPE follows HELP");
+            let kind =
+                lines.next().unwrap().strip_prefix(&format!("# TYPE {name} ")).expect("TYPE follows HELP");
             let known = ["counter", "gauge", "histogram"].contains(&kind);
             assert!(known && (kind != "counter" || name.ends_with("_total")), "{name} {kind}");
-            assert!(families.insert(name.to_owned(), (kind.to_owned(), Vec::new())).is_none(), "{name} twice");
+            assert!(
+                families.insert(name.to_owned(), (kind.to_owned(), Vec::new())).is_none(),
+                "{name} twice"
+            );
             current = name.to_owned();
             continue;
         }
@@ -166,14 +169,16 @@ fn the_values_say_who_holds_what() {
     let board = board();
     board.publish(Arc::new(busy()));
     let text = render(&board);
-    assert!((value(&text, "kube_vip_is_leader{node=\"n1\",lease_name=\"plndr-cp-lock\"}") - 1.0).abs() < 1e-9);
+    assert!(
+        (value(&text, "kube_vip_is_leader{node=\"n1\",lease_name=\"plndr-cp-lock\"}") - 1.0).abs() < 1e-9
+    );
     assert!((value(&text, "kube_vip_vip_held{vip=\"2001:db8::1\",interface=\"eth0\"}") - 1.0).abs() < 1e-9);
     let transitions = "kube_vip_leader_election_transitions_total{lease_name=\"plndr-cp-lock\"}";
     assert!((value(&text, transitions) - 1.0).abs() < 1e-9);
     assert!((value(&text, "kube_vip_kernel_changes_total{outcome=\"too_late\"}") - 1.0).abs() < 1e-9);
     assert!((value(&text, "kube_vip_takeover_seconds_bucket{le=\"0.025\"}") - 1.0).abs() < 1e-9);
     assert!((value(&text, "kube_vip_takeover_seconds_sum") - 3.02).abs() < 1e-9);
-    let build = format!("kube_vip_build_info{{version=\"{}\",", env!("CARGO_PKG_VERSION"));
+    let build = format!("kube_vip_build_info{{version=\"v{}\",", env!("CARGO_PKG_VERSION"));
     assert!(text.lines().any(|line| line.starts_with(&build) && line.ends_with(" 1")), "{text}");
 }
 

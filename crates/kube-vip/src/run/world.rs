@@ -1,0 +1,145 @@
+//! The world as the node meets it: each output goes to the gateway that carries it out, each event of a gateway
+//! becomes an input. Nothing is decided here and nothing waits.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::runtime::Handle;
+use vip_agent::{Input, Output};
+use vip_cluster::{Cluster, ClusterEvent, ServiceAddress};
+use vip_kernel::{Accepted, Gateway, KernelEvent, Sent};
+
+use super::inbox::Inbox;
+use crate::board::Board;
+use crate::errand::Errands;
+use crate::settings::{Effective, LocalApi};
+
+/// Where a kubelet mounts a pod's credentials.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// Where kubeadm writes kubeconfigs.
+const KUBERNETES_DIR: &str = "/etc/kubernetes";
+
+/// Everything outside of the node.
+pub(super) struct World {
+    kernel: Gateway,
+    cluster: Cluster,
+    errands: Errands,
+    inbox: Arc<Inbox>,
+    io: Handle,
+}
+
+impl World {
+    /// Opens both gateways. Call it inside of the runtime `io`.
+    pub(super) fn open(effective: &Effective, board: &Board, io: &Handle) -> anyhow::Result<Self> {
+        let inbox = Arc::clone(&board.inbox);
+        let letters = Arc::clone(&inbox);
+        let kernel = Gateway::start(Arc::new(move |event| hear_kernel(&letters, event)))
+            .context("opening the way to the kernel")?;
+        let letters = Arc::clone(&inbox);
+        let cluster = Cluster::start(api(effective), Arc::new(move |event| hear_cluster(&letters, event)));
+        Ok(Self { kernel, cluster, errands: Errands::new(), inbox, io: io.clone() })
+    }
+
+    /// Carries out one output of the node. Returns at once; answers come as inputs.
+    pub(super) fn carry(&self, output: Output) {
+        match output {
+            Output::Kernel(batch) => self.kernel.apply(batch),
+            Output::Frame(frame) => {
+                if let Sent::Failed(errno) = self.kernel.send(&frame) {
+                    // Counted by the gateway; the next announcement comes anyway.
+                    tracing::debug!(link = frame.link.0, errno, "a frame was not sent");
+                }
+            }
+            Output::Listen(links) => self.kernel.listen(links),
+            Output::Ask(question) => self.cluster.ask(question),
+            Output::Watch(watches) => self.cluster.watch(watches),
+            Output::Errand(errand) => {
+                let (errands, inbox) = (self.errands.clone(), Arc::clone(&self.inbox));
+                self.io.spawn(async move {
+                    inbox.post(Input::Errand(errands.run(errand).await));
+                });
+            }
+            // The loop ends at this one and does not hand it on.
+            Output::Exit => {}
+        }
+    }
+}
+
+fn hear_kernel(inbox: &Inbox, event: KernelEvent) -> Accepted {
+    inbox.post(match event {
+        KernelEvent::Actual(actual) => Input::Actual(actual),
+        KernelEvent::Report(report) => Input::Report(report),
+        KernelEvent::Frame(frame) => Input::Frame(frame),
+    })
+}
+
+fn hear_cluster(inbox: &Inbox, event: ClusterEvent) {
+    let input = match event {
+        ClusterEvent::Lease(seen) => Input::Lease(seen),
+        ClusterEvent::Snapshot(snapshot) => Input::Snapshot(snapshot),
+        ClusterEvent::Answer(id, answer) => Input::Answer(id, answer),
+        ClusterEvent::Trouble(failure) => {
+            tracing::warn!(
+                class = failure.class.as_str(),
+                reason = failure.text,
+                "the Kubernetes API does not answer as it should"
+            );
+            return;
+        }
+        ClusterEvent::Reachable => return tracing::info!("the Kubernetes API answers"),
+        ClusterEvent::MissingRight { verb, resource } => {
+            tracing::warn!(verb, resource, "a right is missing; what needs it is off until it is granted");
+            return;
+        }
+    };
+    inbox.post(input);
+}
+
+fn api(effective: &Effective) -> vip_cluster::ApiSettings {
+    let settings = &effective.api;
+    let control_plane = effective.config.control_plane.as_ref();
+    let vips = control_plane.into_iter().flat_map(|control_plane| &control_plane.vips);
+    vip_cluster::ApiSettings {
+        kubeconfig: settings.kubeconfig.clone(),
+        kubernetes_dir: PathBuf::from(KUBERNETES_DIR),
+        home: std::env::var_os("HOME").map(PathBuf::from),
+        service_account: PathBuf::from(SERVICE_ACCOUNT),
+        service: service(
+            std::env::var("KUBERNETES_SERVICE_HOST").ok(),
+            std::env::var("KUBERNETES_SERVICE_PORT").ok(),
+        ),
+        server: settings.server.clone(),
+        local: match (control_plane, settings.local) {
+            (None, _) => vip_cluster::LocalApi::NotOurs,
+            (Some(_), LocalApi::HostAlias) => vip_cluster::LocalApi::HostAlias,
+            (Some(_), LocalApi::Certificate) => vip_cluster::LocalApi::Certificate,
+        },
+        port: settings.port,
+        vips: vips.map(|vip| vip.addr()).collect::<std::collections::BTreeSet<IpAddr>>(),
+    }
+}
+
+/// The `kubernetes` Service as a kubelet tells it; none outside of a pod.
+fn service(host: Option<String>, port: Option<String>) -> Option<ServiceAddress> {
+    let host = host.filter(|host| !host.is_empty())?;
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Some(ServiceAddress { host, port: port?.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_service_is_known_only_inside_of_a_pod() {
+        let service = |host: Option<&str>, port: Option<&str>| {
+            super::service(host.map(str::to_owned), port.map(str::to_owned)).map(|s| (s.host, s.port))
+        };
+        assert_eq!(service(Some("10.96.0.1"), Some("443")), Some(("10.96.0.1".to_owned(), 443)));
+        assert_eq!(service(Some("[fd00::1]"), Some("443")), Some(("fd00::1".to_owned(), 443)));
+        assert_eq!(service(None, Some("443")), None);
+        assert_eq!(service(Some(""), Some("443")), None);
+        assert_eq!(service(Some("10.96.0.1"), Some("x")), None);
+    }
+}
