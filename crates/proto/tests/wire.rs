@@ -19,8 +19,12 @@ const IB_ALL: LinkAddr = LinkAddr::Infiniband([
 ]);
 
 fn vectors() -> BTreeMap<&'static str, Vec<u8>> {
+    read(include_str!("vectors/frames.hex"))
+}
+
+fn read(vectors: &'static str) -> BTreeMap<&'static str, Vec<u8>> {
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex");
-    include_str!("vectors/frames.hex")
+    vectors
         .lines()
         .map(|line| {
             let (name, hex) = line.split_once(' ').expect("a name and hex");
@@ -102,6 +106,18 @@ fn advertisements_and_solicitations_of_others_are_read_with_their_flags() {
     let destination = ndp::solicited_node(VIP6);
     let question = Solicitation { source: PEER6, destination, target: VIP6, addr: Some(OTHER) };
     message_holds_both_ways("ndp-question", &Message::Solicitation(question));
+}
+
+/// What a Linux 6.18 kernel that has the address answered to `arp-probe` and `ndp-probe`, captured on a veth pair
+/// (`AF_PACKET`, so without link-layer headers); it took 0.3 ms and 0.1 ms.
+#[test]
+fn a_kernels_answers_to_our_probes_claim_the_address() {
+    let kernel = read(include_str!("vectors/kernel.hex"));
+    let mac = LinkAddr::Ethernet([0x76, 0xd3, 0xe6, 0xc7, 0x0d, 0xcf]);
+    let answer = arp::decode(&kernel["arp-answer-to-probe"]).expect("a reply");
+    assert_eq!((answer.claimed(), answer.hardware.sender()), (Some(VIP4), mac.clone()));
+    let answer = ndp::decode(&kernel["ndp-answer-to-probe"]).expect("an advertisement");
+    assert_eq!(answer.claimed(), Some((VIP6, Some(&mac))));
 }
 
 #[test]
