@@ -69,7 +69,8 @@ impl Advertisement {
     /// the R flag would make hosts take us for one, and clearing it on a router's address is none of our VIPs' case.
     ///
     /// Its IPv6 source is `vip` itself. RFC 4861 §4.4 asks for an address of the sending interface, which the VIP is
-    /// when it is announced, and Linux neighbours take it (tried with 6.18). Upstream uses the link-local address (§4.2) and so stays silent on links without one.
+    /// when it is announced, and Linux neighbours take it (tried with 6.18). Upstream uses
+    /// the link-local address (§4.2) and so stays silent on links without one.
     pub fn announcement(addr: &LinkAddr, vip: Ipv6Addr) -> Self {
         let flags = Flags { overriding: true, ..Flags::default() };
         Self { source: vip, destination: ALL_NODES, target: vip, flags, addr: Some(addr.clone()) }
