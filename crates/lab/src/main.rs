@@ -1,12 +1,151 @@
-//! The program `lab`: builds the bench, runs scenarios on it, shows the demo.
+//! The program `lab`: shows the demo, runs scenarios, keeps a lab up to look around in. It starts itself again inside
+//! private namespaces for everything that raises a lab.
 
+use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
 use vip_lab::bench::boot;
+use vip_lab::scenario::{Stage, console, demo, folder, suite, table};
+
+/// Three nodes, a client and faults in kernel namespaces, with the real kube-vip on every node.
+#[derive(Debug, Parser)]
+#[command(name = "lab", version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Shows five faults and what a client loses in each.
+    Demo {
+        /// Leaves the lab up at the end.
+        #[arg(long)]
+        keep: bool,
+        /// Runs of each fault.
+        #[arg(long, default_value_t = 3)]
+        runs: u32,
+    },
+    /// Plays a scenario, or all; exit code 1 when a bound is broken.
+    Run {
+        /// Its name; `lab list` shows them.
+        scenario: String,
+        /// How often.
+        #[arg(long, default_value_t = 1)]
+        runs: u32,
+    },
+    /// Lists the scenarios.
+    List,
+    /// Raises a lab and leaves it up.
+    Up,
+    /// Opens a shell, or runs a command, in a node, `client`, `watch` or `router`.
+    Enter {
+        /// Where: n1, n2, n3, client, watch, router.
+        place: String,
+        /// Which lab, when several are up.
+        #[arg(long)]
+        lab: Option<String>,
+        /// What to run instead of a shell.
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+    /// Cuts a node off; its carrier stays.
+    Cut {
+        /// Which node.
+        node: String,
+        /// Which lab, when several are up.
+        #[arg(long)]
+        lab: Option<String>,
+    },
+    /// Ends a cut.
+    Heal {
+        /// Which node.
+        node: String,
+        /// Which lab, when several are up.
+        #[arg(long)]
+        lab: Option<String>,
+    },
+    /// Shows the nodes and who answers for the VIP.
+    Status {
+        /// Which lab, when several are up.
+        #[arg(long)]
+        lab: Option<String>,
+    },
+    /// Takes a lab down; nothing is left of it.
+    Down {
+        /// Which lab, when several are up.
+        #[arg(long)]
+        lab: Option<String>,
+    },
+}
 
 fn main() -> ExitCode {
     if let Some(code) = boot::hidden() {
         return code;
     }
-    ExitCode::FAILURE
+    match act(Arguments::parse().verb) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "lab: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn act(verb: Verb) -> Result<u8> {
+    match verb {
+        Verb::Demo { .. } | Verb::Run { .. } | Verb::Up if boot::inside().is_none() => {
+            // Before anything is raised: what a killed lab left, and mistakes that need no lab to be seen.
+            console::sweep()?;
+            if let Verb::Run { scenario, .. } = &verb {
+                suite::rows(scenario)?;
+            }
+            let exe = std::env::current_exe().context("finding the lab's own binary")?;
+            let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+            Ok(boot::enter(&exe, &args)?)
+        }
+        Verb::Demo { keep, runs } => {
+            let (stage, kept) = demo::show(runs.max(1), &folder::make("demo")?)?;
+            let code = u8::from(!kept);
+            if keep { stay(stage, code) } else { Ok(code) }
+        }
+        Verb::Run { scenario, runs } => {
+            let rows = suite::rows(&scenario)?;
+            Ok(u8::from(!suite::run(&rows, runs.max(1), &folder::make(&scenario)?)?))
+        }
+        Verb::Up => {
+            let mut stage = Stage::set(&folder::make("up")?)?;
+            stage.restore(table::Gate::Off)?;
+            stay(stage, 0)
+        }
+        Verb::List => say(&suite::list()),
+        Verb::Enter { place, lab, command } => console::enter(lab.as_deref(), &place, &command),
+        Verb::Cut { node, lab } => say(&console::command(lab.as_deref(), &format!("cut {node}"))?),
+        Verb::Heal { node, lab } => say(&console::command(lab.as_deref(), &format!("heal {node}"))?),
+        Verb::Status { lab } => say(&console::command(lab.as_deref(), "status")?),
+        Verb::Down { lab } => say(&console::command(lab.as_deref(), "down")?),
+    }
+}
+
+/// Leaves the lab up: the launcher ends with `code`, this process goes on until `lab down`.
+fn stay(mut stage: Stage, code: u8) -> Result<u8> {
+    let number = boot::launcher();
+    stage.screen().say(&format!(
+        "\nThe lab {number} stays up. Look around:\n\
+         \x20 lab status      who holds the VIP\n\
+         \x20 lab enter n1    a shell in node n1 (also client, watch, router); `lab enter n1 -- ip address`\n\
+         \x20 lab cut n1      cut n1 off; `lab heal n1` ends it\n\
+         \x20 lab down        take everything down"
+    ));
+    boot::detach(code)?;
+    console::serve(&mut stage)?;
+    Ok(0)
+}
+
+fn say(text: &str) -> Result<u8> {
+    writeln!(std::io::stdout(), "{text}").context("writing to standard output")?;
+    Ok(0)
 }

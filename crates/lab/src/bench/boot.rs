@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::{getegid, geteuid, pipe2, setsid, write};
@@ -27,6 +27,7 @@ const INSIDE: &str = "LAB_INSIDE";
 const LAUNCHER: &str = "LAB_LAUNCHER";
 const DETACH: &str = "LAB_DETACH_FD";
 const EXE: &str = "LAB_EXE";
+const RUNTIME: &str = "LAB_RUNTIME";
 
 /// With which rights the lab runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,23 @@ pub fn exe() -> PathBuf {
     env::var_os(EXE).map_or_else(|| PathBuf::from("/proc/self/exe"), PathBuf::from)
 }
 
+/// The folder where labs of this user that stay up can be found, the same on the host and inside.
+pub fn runtime_folder() -> PathBuf {
+    if let Some(named) = env::var_os(RUNTIME) {
+        return PathBuf::from(named);
+    }
+    let user = geteuid();
+    let folder = if user.is_root() {
+        Some(PathBuf::from("/run"))
+    } else {
+        env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)
+    };
+    match folder {
+        Some(folder) => folder.join("kube-vip-lab"),
+        None => env::temp_dir().join(format!("kube-vip-lab-{user}")),
+    }
+}
+
 /// Runs one of the subcommands that only the lab itself calls. `main` asks this first; `None`: it was none of them.
 pub fn hidden() -> Option<ExitCode> {
     let mut args = env::args_os().skip(1);
@@ -66,6 +84,7 @@ pub fn hidden() -> Option<ExitCode> {
         "__node" => init::birth(&rest),
         "__init" => init::live(&rest),
         "__exec" => program::door(&rest),
+        "__visit" => program::visit(&rest),
         _ => return None,
     };
     Some(match ended {
@@ -91,6 +110,7 @@ fn boot(args: &[OsString]) -> Result<u8> {
 pub fn enter(program: &Path, args: &[OsString]) -> Result<u8> {
     present("ip", "iproute2")?;
     let exe = env::current_exe().map_err(Error::system("finding the lab's own binary"))?;
+    let runtime = runtime_folder();
     let rights = unshare_all()?;
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("making a pipe"))?;
     fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).map_err(Error::system("keeping a pipe open"))?;
@@ -102,6 +122,7 @@ pub fn enter(program: &Path, args: &[OsString]) -> Result<u8> {
         .env(LAUNCHER, std::process::id().to_string())
         .env(DETACH, theirs.as_raw_fd().to_string())
         .env(EXE, exe)
+        .env(RUNTIME, runtime)
         .spawn()
         .map_err(Error::system("starting the lab in its own namespaces"))?;
     drop(theirs);
@@ -186,6 +207,35 @@ pub fn detach(code: u8) -> Result<()> {
     let _ = setsid(); // refused only for a process that already leads a session, which is fine
     write(&pipe, &[code]).map_err(Error::system("telling the launcher"))?;
     Ok(())
+}
+
+/// From the host: joins the lab whose process 1 is `top`, goes to `target` (a process id there, or the path of a network
+/// namespace), and runs a command or a shell in it; gives its exit code.
+pub fn visit(top: i32, target: &str, name: &str, command: &[String]) -> Result<u8> {
+    let exe = env::current_exe().map_err(Error::system("finding the lab's own binary"))?;
+    let open = |kind: &str| {
+        let path = format!("/proc/{top}/ns/{kind}");
+        fs::File::open(&path).map_err(Error::system(format!("opening {path}")))
+    };
+    let same = |kind: &str| {
+        let inode = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
+        inode("self") == inode(&top.to_string())
+    };
+    let mut joined = Vec::new();
+    for kind in ["user", "net", "pid", "mnt"] {
+        if !same(kind) {
+            joined.push(open(kind)?);
+        }
+    }
+    for namespace in joined {
+        setns(namespace, CloneFlags::empty()).map_err(Error::system("joining the lab"))?;
+    }
+    let status = Command::new(exe)
+        .args(["__visit", target, name])
+        .args(command)
+        .status()
+        .map_err(Error::system(format!("entering {name}")))?;
+    Ok(program::code_of(status))
 }
 
 /// Is this program installed? Looked for in `PATH` and in the system folders that a user's `PATH` may lack.

@@ -173,7 +173,7 @@ impl Node {
 
     /// A listening TCP socket in this node, for all addresses of both families.
     pub fn listen(&self, port: u16) -> Result<TcpListener> {
-        self.place()?.within(|| listen_on(port))?
+        listen_in(self.place()?, port)
     }
 
     /// A path inside this node as the lab sees it, through its init's root.
@@ -232,6 +232,11 @@ pub(super) fn set_up_nic(place: &Place, number: u8) -> Result<()> {
         "route add default via {gateway4} dev eth0\n\
          route add default via {gateway6} dev eth0\n"
     ))
+}
+
+/// A listening TCP socket in a place, for all addresses of both families.
+pub fn listen_in(place: &Place, port: u16) -> Result<TcpListener> {
+    place.within(|| listen_on(port))?
 }
 
 fn listen_on(port: u16) -> Result<TcpListener> {

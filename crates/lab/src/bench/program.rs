@@ -224,3 +224,39 @@ pub(super) fn door(args: &[OsString]) -> Result<u8> {
     let status = child.wait().map_err(Error::system("waiting for a program"))?;
     Ok(code_of(status))
 }
+
+/// `lab __visit TARGET NAME [PROGRAM ARGS…]`: goes to the process or network namespace TARGET and runs the program there,
+/// on this terminal; without one, a shell that shows NAME in its prompt.
+pub(super) fn visit(args: &[OsString]) -> Result<u8> {
+    let bad = || Error::Command { command: "lab __visit".to_owned(), said: "needs TARGET NAME".to_owned() };
+    let [target, name, rest @ ..] = args else { return Err(bad()) };
+    if let Some(pid) = target.to_str().and_then(|target| target.parse().ok()) {
+        join(pid)?;
+    } else {
+        let netns = File::open(target).map_err(Error::system(format!("opening {}", target.display())))?;
+        setns(netns, CloneFlags::CLONE_NEWNET).map_err(Error::system("joining a network namespace"))?;
+    }
+    let mut command = match rest.split_first() {
+        Some((program, rest)) => {
+            let mut command = Command::new(program);
+            command.args(rest);
+            command
+        }
+        None => shell(&name.to_string_lossy()),
+    };
+    let status = command
+        .env("PATH", place::search_path())
+        .status()
+        .map_err(Error::system(format!("running a program in {}", name.display())))?;
+    Ok(code_of(status))
+}
+
+fn shell(name: &str) -> Command {
+    let bash = Path::new("/bin/bash");
+    let mut command = Command::new(if bash.exists() { bash } else { Path::new("/bin/sh") });
+    if bash.exists() {
+        command.arg("--norc");
+    }
+    command.env("PS1", format!("{name}:\\w# "));
+    command
+}

@@ -80,6 +80,15 @@ impl Trace {
         self.inside(window).filter(|probe| probe.answer.is_none()).count()
     }
 
+    /// Probes sent inside `window` that were not answered within `limit`. The last of them may still be on their way
+    /// and count only when `limit` has passed inside the window.
+    pub fn lost_or_late(&self, window: Span, limit: Duration) -> usize {
+        let window = Span::new(window.from, window.until.before(limit));
+        self.inside(window)
+            .filter(|probe| probe.answer.is_none_or(|answer| answer.at.since(probe.sent) > limit))
+            .count()
+    }
+
     /// Probes sent inside `window`.
     pub fn sent(&self, window: Span) -> usize {
         self.inside(window).count()

@@ -1,0 +1,142 @@
+//! The agent under test: the real `kube-vip` binary, started with the arguments and the environment of a manifest as
+//! users have it. Gives the stage what to spawn; knows where the binary is.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use super::table::Gate;
+use crate::bench::{Spawn, boot};
+
+/// The manifest that the lab uses.
+pub const MANIFEST: &str = include_str!("kube-vip.yaml");
+
+/// What a manifest says that matters to the lab.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    args: Vec<String>,
+    /// Name and value; no value: the name of the node.
+    env: Vec<(String, Option<String>)>,
+}
+
+#[derive(Deserialize)]
+struct Pod {
+    spec: Spec,
+}
+
+#[derive(Deserialize)]
+struct Spec {
+    containers: Vec<Container>,
+}
+
+#[derive(Deserialize)]
+struct Container {
+    #[serde(default)]
+    args: Vec<String>,
+    #[serde(default)]
+    env: Vec<Variable>,
+}
+
+#[derive(Deserialize)]
+struct Variable {
+    name: String,
+    value: Option<String>,
+    #[serde(rename = "valueFrom")]
+    value_from: Option<serde_json::Value>,
+}
+
+impl Manifest {
+    /// Reads a Pod manifest.
+    pub fn parse(text: &str) -> Result<Self> {
+        let pod: Pod =
+            serde_saphyr::from_str(text).context("the manifest is no Pod that the lab can read")?;
+        let container = pod.spec.containers.into_iter().next().context("the manifest has no container")?;
+        let mut env = Vec::new();
+        for variable in container.env {
+            let from_node =
+                variable.value_from.is_some_and(|from| from["fieldRef"]["fieldPath"] == "spec.nodeName");
+            if variable.value.is_none() && !from_node {
+                bail!("{}: only values and the field spec.nodeName are known here", variable.name);
+            }
+            env.push((variable.name, variable.value));
+        }
+        Ok(Self { args: container.args, env })
+    }
+
+    /// What to start on a node of this name.
+    pub fn spawn(&self, node: &str, gate: Gate, binary: &Path, logs: &Path) -> Spawn {
+        let mut env: Vec<(String, String)> = self
+            .env
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone().unwrap_or_else(|| node.to_owned())))
+            .collect();
+        if gate == Gate::On {
+            env.extend(HEALTH_GATE.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
+        Spawn {
+            name: format!("kube-vip on {node}"),
+            program: binary.to_owned(),
+            args: self.args.iter().map(Into::into).collect(),
+            env,
+            log: logs.join(format!("{node}-kube-vip.log")),
+        }
+    }
+}
+
+/// Every second, two failures: a dead API server is seen after two periods at most.
+const HEALTH_GATE: [(&str, &str); 5] = [
+    ("control_plane_health_check_address", "https://127.0.0.1:6443/livez"),
+    ("control_plane_health_check_period_seconds", "1"),
+    ("control_plane_health_check_timeout_seconds", "1"),
+    ("control_plane_health_check_failure_threshold", "2"),
+    ("control_plane_health_check_ca_path", "/etc/kubernetes/pki/ca.crt"),
+];
+
+/// The binary under test: `KUBE_VIP_BIN`, else the release build, else the debug build beside the lab's own binary or
+/// in `target`.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(named) = env::var_os("KUBE_VIP_BIN").map(PathBuf::from) {
+        let found = named.canonicalize();
+        return found.with_context(|| format!("KUBE_VIP_BIN names {}, which is not there", named.display()));
+    }
+    let beside = boot::exe().parent().and_then(Path::parent).map(Path::to_owned);
+    let folders = beside.into_iter().chain([PathBuf::from("target")]);
+    for folder in folders {
+        for profile in ["release", "debug"] {
+            if let Ok(found) = folder.join(profile).join("kube-vip").canonicalize() {
+                return Ok(found);
+            }
+        }
+    }
+    bail!(
+        "there is no kube-vip binary; build it with `cargo build --release -p kube-vip` or set KUBE_VIP_BIN"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifest_gives_environment_and_node_name() {
+        let manifest = Manifest::parse(MANIFEST).expect("the lab's own manifest");
+        let spawn = manifest.spawn("n2", Gate::Off, Path::new("/kube-vip"), Path::new("/logs"));
+        let value =
+            |name: &str| spawn.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+        assert_eq!(value("vip_nodename"), Some("n2"));
+        assert_eq!(value("address"), Some("10.77.0.200,fd77::200"));
+        assert_eq!(value("vip_leaseduration"), Some("5"));
+        assert_eq!(value("control_plane_health_check_address"), None);
+        assert_eq!(spawn.args, ["manager"]);
+        let gated = manifest.spawn("n2", Gate::On, Path::new("/kube-vip"), Path::new("/logs"));
+        assert_eq!(gated.env.len(), spawn.env.len() + HEALTH_GATE.len());
+    }
+
+    #[test]
+    fn the_manifest_names_the_vips_of_the_bench() {
+        let [v4, v6] = crate::bench::net::vips();
+        assert!(MANIFEST.contains(&format!("{v4},{v6}")));
+    }
+}

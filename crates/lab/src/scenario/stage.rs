@@ -1,0 +1,265 @@
+//! The stage of all scenarios: bench, API servers and one agent per node. `act` does one thing to it, `restore` brings it
+//! back to health, whatever was done. Made by `demo`, `suite` and `console`; played on by `play`.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+
+use super::agent::{self, Manifest};
+use super::control_plane::{ControlPlane, PORT};
+use super::screen::Screen;
+use super::table::{Action, Gate, Health};
+use crate::bench::{Lab, Node, Prober, Program, Shape, Stamp, net};
+
+/// Nodes of the stage.
+pub const NODES: u8 = 3;
+/// An agent that got SIGTERM must be gone after this (3 s with a dead API, and a reserve for a busy machine).
+const STOP_LIMIT: Duration = Duration::from_secs(6);
+/// After a repair the VIP must be back after this.
+const REPAIR_LIMIT: Duration = Duration::from_secs(20);
+
+/// Bench, API servers and agents.
+#[derive(Debug)]
+pub struct Stage {
+    // Dropped in this order: agents before the nodes that they run in.
+    agents: Vec<Option<Program>>,
+    plane: ControlPlane,
+    lab: Lab,
+    manifest: Manifest,
+    binary: PathBuf,
+    gate: Gate,
+    filtered: bool,
+    screen: Screen,
+}
+
+impl Stage {
+    /// Builds everything but starts no agent yet.
+    pub fn set(logs: &Path) -> Result<Self> {
+        let binary = agent::binary()?;
+        let manifest = Manifest::parse(agent::MANIFEST)?;
+        let lab = Lab::raise(&Shape { nodes: NODES, logs: logs.to_owned() })?;
+        let plane = ControlPlane::start(&lab)?;
+        let screen = Screen::with_copy(logs);
+        let agents = lab.nodes().iter().map(|_| None).collect();
+        let stage = Self { agents, plane, lab, manifest, binary, gate: Gate::Off, filtered: false, screen };
+        for node in stage.lab.nodes() {
+            stage.furnish(node)?;
+        }
+        Ok(stage)
+    }
+
+    /// The bench.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// The API servers.
+    pub fn plane(&self) -> &ControlPlane {
+        &self.plane
+    }
+
+    /// Where to write to.
+    pub fn screen(&self) -> &Screen {
+        &self.screen
+    }
+
+    /// The agent of a node, if it was started.
+    pub fn agent(&self, number: u8) -> Option<&Program> {
+        self.agents.get(usize::from(number).wrapping_sub(1)).and_then(Option::as_ref)
+    }
+
+    /// The binary under test.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// Writes the files that kubeadm leaves on a control-plane node.
+    fn furnish(&self, node: &Node) -> Result<()> {
+        node.write("/etc/kubernetes/admin.conf", &self.plane.admin_conf()?)?;
+        node.write("/etc/kubernetes/pki/ca.crt", self.plane.authority())?;
+        Ok(())
+    }
+
+    /// Does one thing; `victim` is the node that it hits. Gives the moment right before.
+    pub fn act(&mut self, action: Action, victim: u8) -> Result<Stamp> {
+        let name = format!("n{victim}");
+        let now = Stamp::now();
+        match action {
+            Action::Signal(signal) => {
+                self.running(victim)?.signal(signal)?;
+            }
+            Action::StartVictim => self.start(victim)?,
+            Action::StopAll => self.stop_all()?,
+            Action::StartAll => self.start_all()?,
+            Action::Restart(number) => {
+                self.stop(number)?;
+                self.start(number)?;
+            }
+            Action::PowerOff => {
+                let at = self.lab.power_off(victim)?;
+                self.plane.power_off(self.lab.node(victim)?);
+                self.agents[usize::from(victim) - 1] = None;
+                return Ok(at);
+            }
+            Action::PullCable => {
+                let at = self.lab.node(victim)?.pull_cable(self.lab.switch())?;
+                self.plane.set(self.lab.node(victim)?, Health::Alone);
+                return Ok(at);
+            }
+            Action::Cut => {
+                let at = self.lab.node(victim)?.cut(self.lab.switch())?;
+                self.plane.set(self.lab.node(victim)?, Health::Alone);
+                return Ok(at);
+            }
+            Action::Uncut => {
+                self.plane.set(self.lab.node(victim)?, Health::Serving);
+                return Ok(self.lab.node(victim)?.heal(self.lab.switch())?);
+            }
+            Action::Api(health) => self.plane.set_all(health),
+            Action::VictimApi(health) => self.plane.set(self.lab.node(victim)?, health),
+            Action::CutFromApi => {
+                self.filtered = true;
+                self.lab.switch().drop_tcp(&name, PORT)?;
+                let at = Stamp::now();
+                self.plane.cut(self.lab.node(victim)?);
+                return Ok(at);
+            }
+            Action::RemoveVip => {
+                for vip in net::vips() {
+                    self.lab.node(victim)?.remove_address(vip)?;
+                }
+            }
+        }
+        Ok(now)
+    }
+
+    /// The running agent of a node.
+    fn running(&self, number: u8) -> Result<&Program> {
+        self.agent(number).with_context(|| format!("no agent runs on n{number}"))
+    }
+
+    fn start(&mut self, number: u8) -> Result<()> {
+        let node = self.lab.node(number)?;
+        let spawn = self.manifest.spawn(node.name(), self.gate, &self.binary, self.lab.logs());
+        self.agents[usize::from(number) - 1] = Some(node.start(&spawn)?);
+        Ok(())
+    }
+
+    /// Starts the agents that don't run, on all nodes that have power.
+    pub fn start_all(&mut self) -> Result<()> {
+        for number in 1..=NODES {
+            let slot = &mut self.agents[usize::from(number) - 1];
+            let gone =
+                slot.as_mut().map_or(Ok(true), |program| program.ended().map(|code| code.is_some()))?;
+            if gone && self.lab.node(number)?.powered() {
+                self.start(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the agent of a node in good order; an error if it doesn't obey or says that something went wrong.
+    fn stop(&mut self, number: u8) -> Result<()> {
+        let Some(mut program) = self.agents[usize::from(number) - 1].take() else { return Ok(()) };
+        if program.ended()?.is_some() {
+            return Ok(());
+        }
+        program.signal(Signal::SIGTERM)?;
+        let code = program.wait(STOP_LIMIT)?;
+        if code != 0 {
+            bail!("the agent of n{number} ended with code {code} after SIGTERM; see its log");
+        }
+        Ok(())
+    }
+
+    fn stop_all(&mut self) -> Result<()> {
+        for program in self.agents.iter().flatten() {
+            // One that has ended already needs no signal.
+            let _ = program.signal(Signal::SIGTERM);
+        }
+        (1..=NODES).try_for_each(|number| self.stop(number))
+    }
+
+    /// Brings everything back to health: power, cables, filters, API servers, agents with the wanted gate; then waits
+    /// until the VIP answers in both families and has done so for half a second.
+    pub fn restore(&mut self, gate: Gate) -> Result<()> {
+        self.repair()?;
+        if self.gate != gate {
+            self.stop_all()?;
+            self.gate = gate;
+        }
+        self.start_all()?;
+        let probers = net::vips().map(|vip| self.lab.probe(vip));
+        for prober in probers {
+            let prober = prober?;
+            if !steady(&prober) {
+                let vip = prober.vip();
+                bail!(
+                    "{vip} does not answer {REPAIR_LIMIT:?} after everything was repaired; see the logs in {}",
+                    self.lab.logs().display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn repair(&mut self) -> Result<()> {
+        if self.filtered {
+            self.lab.switch().clear_filters()?;
+            self.filtered = false;
+        }
+        self.plane.set_all(Health::Serving);
+        for number in 1..=NODES {
+            if !self.lab.node(number)?.powered() {
+                self.lab.power_on(number)?;
+                let node = self.lab.node(number)?;
+                self.furnish(node)?;
+                self.plane.power_on(node)?;
+            }
+            let node = self.lab.node(number)?;
+            self.plane.set(node, Health::Serving);
+            node.plug_cable(self.lab.switch())?;
+            node.heal(self.lab.switch())?;
+            if let Some(program) = self.agent(number) {
+                // Only a stopped one notices; a dead one is started again.
+                let _ = program.signal(Signal::SIGCONT);
+            }
+        }
+        Ok(())
+    }
+
+    /// Which node answers now for the VIP.
+    pub fn holder(&self, prober: &Prober) -> Option<u8> {
+        let fresh = Stamp::now().before(Duration::from_millis(200));
+        prober.last_answer().filter(|answer| answer.at >= fresh).map(|answer| answer.node)
+    }
+
+    /// What clients asked for and the API server doesn't do; must stay empty.
+    pub fn check_api(&self) -> Result<()> {
+        let missing = self.plane.server().not_implemented();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        bail!("the lab's API server was asked for what it doesn't do: {}", missing.join(", "))
+    }
+}
+
+/// Does this VIP answer without a pause for half a second, at last?
+fn steady(prober: &Prober) -> bool {
+    let begin = Instant::now();
+    let (mut since, mut last) = (None, None);
+    while begin.elapsed() < REPAIR_LIMIT {
+        std::thread::sleep(Duration::from_millis(10));
+        let seen = prober.last_answer();
+        let fresh = seen.is_some_and(|answer| Stamp::now().since(answer.at) < Duration::from_millis(50));
+        let node = seen.map(|answer| answer.node);
+        if !fresh || node != last {
+            (since, last) = (Some(Instant::now()), node);
+        } else if since.is_some_and(|since: Instant| since.elapsed() > Duration::from_millis(500)) {
+            return true;
+        }
+    }
+    false
+}

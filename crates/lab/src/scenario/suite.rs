@@ -1,0 +1,62 @@
+//! `lab run`: one scenario or all of them, some times each, and the table. Its exit code says whether all bounds were
+//! kept; tests and people use the same thing.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use super::outcome::Outcome;
+use super::stage::Stage;
+use super::table::{self, Row};
+use super::{figures, play};
+use crate::report::Table;
+
+/// The rows that a name means: "all", or one of the table.
+pub fn rows(name: &str) -> Result<Vec<&'static Row>> {
+    if name == "all" {
+        return Ok(table::suite().collect());
+    }
+    if let Some(row) = table::row(name) {
+        return Ok(vec![row]);
+    }
+    let known: Vec<&str> = table::ROWS.iter().map(|row| row.name).collect();
+    bail!("no scenario is called `{name}`; there are all, {}", known.join(", "))
+}
+
+/// Plays rows `runs` times each on a stage of its own; gives whether all bounds were kept.
+pub fn run(rows: &[&'static Row], runs: u32, logs: &Path) -> Result<bool> {
+    let mut stage = Stage::set(logs)?;
+    for skipped in stage.lab().skipped() {
+        stage.screen().say(skipped);
+    }
+    let outcomes = play_all(&mut stage, rows, runs)?;
+    let kept = outcomes.iter().all(Outcome::kept);
+    stage.screen().say(&format!("\n{}\n({})", figures::render(&outcomes), figures::SOURCE));
+    if !kept {
+        stage.screen().say(&format!("A bound is broken; the logs are in {}", logs.display()));
+    }
+    Ok(kept)
+}
+
+/// Plays rows on a stage; the outcomes in the order of playing.
+pub fn play_all(stage: &mut Stage, rows: &[&'static Row], runs: u32) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    for row in rows {
+        for run in 1..=runs {
+            stage.screen().say(&format!("\n{} ({}), run {run} of {runs}", row.title, row.name));
+            let outcome = play(stage, row)?;
+            stage.screen().say(&format!("  {}", figures::line(&outcome)));
+            outcomes.push(outcome);
+        }
+    }
+    Ok(outcomes)
+}
+
+/// All scenarios with what they do and their first bound.
+pub fn list() -> String {
+    let mut table = Table::new(&["scenario", "what happens", "kube-vip 1.2.3"]);
+    for row in table::ROWS {
+        table.row(&[row.name, row.title, row.upstream]);
+    }
+    table.render()
+}
