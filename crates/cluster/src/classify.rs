@@ -64,10 +64,10 @@ impl Refusal {
     }
 }
 
-/// Splits an answer into what was asked for and a refusal.
-pub(crate) fn refusal(call: &Call, reply: &Reply) -> Result<(), Refusal> {
+/// What an answer refuses; none when it is what was asked for.
+pub(crate) fn refusal(call: &Call, reply: &Reply) -> Option<Box<Refusal>> {
     if reply.status.is_success() {
-        return Ok(());
+        return None;
     }
     let body = reply.whole();
     let status: Status = serde_json::from_slice(body).unwrap_or_default();
@@ -78,7 +78,7 @@ pub(crate) fn refusal(call: &Call, reply: &Reply) -> Result<(), Refusal> {
     };
     let class = class_of(reply.status.as_u16(), &status.reason, &said);
     let text = format!("{call}: {} says {}: {}", reply.server, reply.status, shorten(&said));
-    Err(Refusal { code: reply.status, failure: Failure { class, text }, sent: reply.sent, status })
+    Some(Box::new(Refusal { code: reply.status, failure: Failure { class, text }, sent: reply.sent, status }))
 }
 
 /// What an `ERROR` event of a watch means.

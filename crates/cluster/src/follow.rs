@@ -225,7 +225,11 @@ async fn watch<C: Collection>(
         };
         let line = match line {
             Err(_) => {
-                return Ended::Failed(classify::timeout(&call, &server, Duration::from_secs(seconds) + GRACE));
+                return Ended::Failed(classify::timeout(
+                    &call,
+                    &server,
+                    Duration::from_secs(seconds) + GRACE,
+                ));
             }
             Ok(None) => return Ended::InOrder,
             Ok(Some(Err(error))) => {

@@ -3,11 +3,13 @@
 //! Every call goes through [`Gateway::call`]. There a refused credential leads to newer files or to the stand-in, and
 //! trouble, recovery and missing rights are told once.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::StatusCode;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use vip_model::store::{Failure, FailureClass};
 
 use crate::call::{Call, Reply, Take};
@@ -20,6 +22,9 @@ use crate::settings::ApiSettings;
 
 /// Leases, as RBAC names them.
 pub(crate) const LEASES: &str = "leases.coordination.k8s.io";
+
+/// How long a missing right counts as trouble without being asked for again.
+const LATELY: Duration = Duration::from_secs(30);
 
 /// What the tasks share.
 pub(crate) struct Gateway {
@@ -40,7 +45,14 @@ pub(crate) struct Gateway {
 #[derive(Default)]
 struct Told {
     state: Reach,
-    missing: BTreeSet<(&'static str, &'static str)>,
+    missing: BTreeMap<(&'static str, &'static str), Instant>,
+}
+
+impl Told {
+    /// Whether some right to Leases was missing lately: then another call that works is no recovery.
+    fn may_not_elect(&self, now: Instant) -> bool {
+        self.missing.iter().any(|((_, resource), at)| *resource == LEASES && now < *at + LATELY)
+    }
 }
 
 /// What the program believes.
@@ -58,7 +70,7 @@ pub(crate) enum Problem {
     /// No server gave an answer.
     Way(Failure),
     /// A server refused.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
 }
 
 impl Problem {
@@ -111,8 +123,8 @@ impl Gateway {
             result = self.once(lane, call, take, patience).await;
         }
         let result = result.and_then(|reply| match classify::refusal(call, &reply) {
-            Ok(()) => Ok(reply),
-            Err(refusal) => Err(Problem::Refused(refusal)),
+            None => Ok(reply),
+            Some(refusal) => Err(Problem::Refused(refusal)),
         });
         self.note(call, result.as_ref().err());
         result
@@ -136,33 +148,32 @@ impl Gateway {
     /// else fails is not what elections wait for.
     fn note(&self, call: &Call, problem: Option<&Problem>) {
         let right = (call.verb, call.resource);
+        let now = Instant::now();
         let class = problem.map(|problem| problem.failure().class);
         let mut events = Vec::new();
         let mut told = self.lock();
         if class == Some(FailureClass::Forbidden) {
-            if told.missing.insert(right) {
+            if told.missing.insert(right, now).is_none() {
                 events.push(ClusterEvent::MissingRight { verb: right.0, resource: right.1 });
             }
         } else if problem.is_none() {
             told.missing.remove(&right);
         }
         if call.resource == LEASES {
-            let state = match (class, problem) {
-                (Some(class), Some(problem)) if is_trouble(class) => Some((Reach::Trouble(class), problem)),
-                _ => None,
-            };
-            let before = told.state;
-            match state {
-                Some((state, problem)) if state != before => {
-                    told.state = state;
-                    events.push(ClusterEvent::Trouble(problem.failure().clone()));
+            match problem.filter(|problem| is_trouble(problem.failure().class)) {
+                Some(problem) => {
+                    let state = Reach::Trouble(problem.failure().class);
+                    if told.state != state {
+                        told.state = state;
+                        events.push(ClusterEvent::Trouble(problem.failure().clone()));
+                    }
                 }
-                None if before != Reach::Reachable => {
+                None if told.state != Reach::Reachable && !told.may_not_elect(now) => {
                     told.state = Reach::Reachable;
                     events.push(ClusterEvent::Reachable);
                     self.back.notify_waiters();
                 }
-                _ => {}
+                None => {}
             }
         }
         drop(told);

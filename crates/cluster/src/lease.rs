@@ -86,7 +86,7 @@ pub(crate) fn compose(base: Option<Value>, write: &LeaseWrite, now: &str) -> Val
         Acquired::Now => now,
         Acquired::Keep(text) => text,
     };
-    let holder = write.holder.as_ref().map_or("", |node| node.as_str());
+    let holder = write.holder.as_ref().map_or("", vip_model::NodeName::as_str);
     let spec = section(&mut object, "spec");
     spec.insert("holderIdentity".to_owned(), json!(holder));
     spec.insert("leaseDurationSeconds".to_owned(), json!(write.duration.as_secs().max(1)));
@@ -98,7 +98,7 @@ pub(crate) fn compose(base: Option<Value>, write: &LeaseWrite, now: &str) -> Val
 
 /// Whether `seen` is what was sent with `write` at `now`: two writers never share holder and microsecond.
 pub(crate) fn is_ours(seen: &LeaseRecord, write: &LeaseWrite, now: &str) -> bool {
-    seen.holder.as_deref() == write.holder.as_ref().map(|node| node.as_str())
+    seen.holder.as_deref() == write.holder.as_ref().map(vip_model::NodeName::as_str)
         && seen.renewed.as_deref() == Some(now)
         && seen.transitions == write.transitions
 }

@@ -44,15 +44,14 @@ impl LeaseWatch {
     fn tell(&mut self, name: &str, absent_at: Option<Version>) {
         self.told.insert(name.to_owned());
         let lease = LeaseName::new(self.namespace.clone(), name);
-        let sight = match self.seen.get(name).and_then(|object| Some((object, lease::convert(object)?))) {
-            Some((object, (_, version, record))) => {
-                self.gateway.ledger.note_delivery(&lease, &version, object.clone());
-                Sight::Present { version, record }
-            }
-            None => {
-                self.gateway.ledger.note_absence(&lease, absent_at.clone());
-                Sight::Absent(absent_at)
-            }
+        let object = self.seen.get(name);
+        let sight = if let Some((object, (_, version, record))) = object.zip(object.and_then(lease::convert))
+        {
+            self.gateway.ledger.note_delivery(&lease, &version, object.clone());
+            Sight::Present { version, record }
+        } else {
+            self.gateway.ledger.note_absence(&lease, absent_at.clone());
+            Sight::Absent(absent_at)
         };
         self.gateway.tell(ClusterEvent::Lease(LeaseSeen { lease, sight }));
     }

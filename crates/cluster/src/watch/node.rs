@@ -112,7 +112,7 @@ impl Collection for NodeWatch {
     }
 
     async fn overdue(&mut self) {
-        pending().await
+        pending::<()>().await;
     }
 }
 
