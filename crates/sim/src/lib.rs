@@ -1,1 +1,31 @@
-//! placeholder
+//! The world in a box: real agents on fake kernels, a fake API and a fake wire, with faults from a seed and checkers
+//! that object. What is simulated and what is not stands in `docs/simulation.md`.
+//!
+//! Nothing here reads a clock or a random source of the machine: a seed is enough to see a run again.
+
+pub mod check;
+pub mod clock;
+pub mod fault;
+pub mod generate;
+pub mod kernel;
+pub mod mutation;
+pub mod process;
+mod queue;
+pub mod run;
+pub mod scenario;
+pub mod setup;
+pub mod store;
+pub mod trace;
+pub mod wire;
+pub mod world;
+
+pub use check::{NAMES as CHECKERS, settle_time};
+pub use clock::{Clock, Drift, Moment};
+pub use fault::{Fault, NotAFault, Place, What};
+pub use generate::generate;
+pub use mutation::Mutation;
+pub use run::{Case, Outcome};
+pub use scenario::{NotAScenario, parse};
+pub use setup::{AgentSetup, Endpoints, GateSetup, Probing, Secondaries, Setup, v4_vip, v6_vip};
+pub use trace::Lines;
+pub use world::Objection;

@@ -1,0 +1,86 @@
+//! `api_budget`: in quiet times a holder asks once per retry period and nobody else asks anything; in trouble no agent
+//! asks more than a few times a second.
+
+use std::time::Duration;
+
+use vip_agent::Output;
+use vip_model::store::{Ask, Purpose};
+
+use super::{Check, Verdict, settled_at};
+use crate::process::ProcessId;
+use crate::setup::Setup;
+use crate::world::{Fact, World};
+
+/// Questions of one agent within one second, whatever goes wrong. One per answer with the shortest pause (50 ms) and
+/// its doubling is below ten; two Leases and labels on top.
+const IN_TROUBLE: u32 = 20;
+
+pub(super) struct ApiBudget {
+    retry: Duration,
+    seen: Vec<Seen>,
+}
+
+#[derive(Clone, Default)]
+struct Seen {
+    second: u64,
+    asked: u32,
+    quiet: u32,
+}
+
+impl ApiBudget {
+    pub(super) fn new(setup: &Setup) -> Self {
+        Self {
+            retry: setup.timings.retry_period,
+            seen: vec![Seen::default(); setup.nodes() * setup.agents.len()],
+        }
+    }
+
+    fn ask(&mut self, id: ProcessId, ask: &Ask, world: &World) -> Verdict {
+        let seen = &mut self.seen[id];
+        let second = world.now.as_millis() / 1000;
+        if second != seen.second {
+            (seen.second, seen.asked) = (second, 0);
+        }
+        seen.asked += 1;
+        let node = &world.processes[id].config.node;
+        if seen.asked > IN_TROUBLE {
+            return Err(format!("{node} asks {} questions within one second", seen.asked));
+        }
+        if world.now > settled_at(world) {
+            seen.quiet += 1;
+            if !matches!(ask, Ask::WriteLease(write) if write.purpose == Purpose::Renew) {
+                return Err(format!("{node} asks in quiet times: {ask:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&self, world: &World) -> Verdict {
+        let span = world.now.since(settled_at(world));
+        let allowed = 2.0 + 1.25 * span.as_secs_f64() / self.retry.as_secs_f64();
+        for (id, seen) in self.seen.iter().enumerate() {
+            if f64::from(seen.quiet) > allowed {
+                let node = &world.processes[id].config.node;
+                return Err(format!(
+                    "{node} asked {} questions in {span:?} of quiet, {allowed:.0} are enough",
+                    seen.quiet
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Check for ApiBudget {
+    fn name(&self) -> &'static str {
+        "api_budget"
+    }
+
+    fn see(&mut self, fact: &Fact<'_>, world: &World) -> Verdict {
+        match fact {
+            Fact::Output(id, Output::Ask(question)) => self.ask(*id, &question.ask, world),
+            Fact::End => self.end(world),
+            _ => Ok(()),
+        }
+    }
+}

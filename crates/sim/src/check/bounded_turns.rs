@@ -1,0 +1,110 @@
+//! `bounded_turns`: a turn ends, an agent does not spin, at most one question per Lease and one batch are in flight,
+//! ids are never used twice.
+
+use std::collections::BTreeMap;
+
+use vip_agent::Output;
+use vip_model::kernel::BatchId;
+use vip_model::store::{Ask, Question};
+use vip_model::{LeaseName, QuestionId};
+
+use super::{Check, Verdict};
+use crate::clock::Moment;
+use crate::process::ProcessId;
+use crate::setup::Setup;
+use crate::world::{Fact, World};
+
+/// Outputs of one turn. A burst for two VIPs, in two forms, with everything else, is far below.
+const POLLS: u32 = 100;
+/// Turns of one process within one second. Fault windows bring dumps every few milliseconds; a spin brings more.
+const TURNS_PER_SECOND: u32 = 3000;
+
+pub(super) struct BoundedTurns {
+    seen: Vec<Seen>,
+}
+
+#[derive(Clone, Default)]
+struct Seen {
+    batch: BatchId,
+    question: QuestionId,
+    second: u64,
+    turns: u32,
+}
+
+fn lease_of(question: &Question) -> Option<&LeaseName> {
+    match &question.ask {
+        Ask::ReadLease(lease) => Some(lease),
+        Ask::WriteLease(write) => Some(&write.lease),
+        Ask::LabelNode { .. } => None,
+    }
+}
+
+impl BoundedTurns {
+    pub(super) fn new(setup: &Setup) -> Self {
+        Self { seen: vec![Seen::default(); setup.nodes() * setup.agents.len()] }
+    }
+
+    fn output(&mut self, id: ProcessId, output: &Output, world: &World) -> Verdict {
+        let process = &world.processes[id];
+        let seen = &mut self.seen[id];
+        match output {
+            Output::Kernel(batch) => {
+                if !process.batches.is_empty() {
+                    return Err(format!("batch {} leaves while another one is in flight", batch.id.0));
+                }
+                if batch.id <= seen.batch {
+                    return Err(format!("batch {} leaves after batch {}", batch.id.0, seen.batch.0));
+                }
+                if batch.changes.is_empty() {
+                    return Err(format!("batch {} is empty", batch.id.0));
+                }
+                seen.batch = batch.id;
+            }
+            Output::Ask(question) => {
+                if question.id <= seen.question {
+                    return Err(format!("question {} comes after {}", question.id, seen.question));
+                }
+                seen.question = question.id;
+                let open: BTreeMap<_, _> =
+                    process.questions.values().filter_map(|open| Some((lease_of(open)?, open.id))).collect();
+                if let Some(other) = lease_of(question).and_then(|lease| open.get(lease)) {
+                    return Err(format!("question {} leaves while {other} is open", question.id));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, id: ProcessId, polls: u32, now: Moment) -> Verdict {
+        let seen = &mut self.seen[id];
+        let second = now.as_millis() / 1000;
+        if second != seen.second {
+            (seen.second, seen.turns) = (second, 0);
+        }
+        seen.turns += 1;
+        if polls > POLLS {
+            return Err(format!("a turn gave {polls} outputs"));
+        }
+        if seen.turns > TURNS_PER_SECOND {
+            return Err(format!("{} turns within one second", seen.turns));
+        }
+        Ok(())
+    }
+}
+
+impl Check for BoundedTurns {
+    fn name(&self) -> &'static str {
+        "bounded_turns"
+    }
+
+    fn see(&mut self, fact: &Fact<'_>, world: &World) -> Verdict {
+        match fact {
+            Fact::Born(id) => self.seen[*id] = Seen::default(),
+            Fact::Output(id, output) => return self.output(*id, output, world),
+            Fact::Turn(id, polls, _) => return self.turn(*id, *polls, world.now),
+            _ => {}
+        }
+        Ok(())
+    }
+}

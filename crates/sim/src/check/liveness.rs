@@ -1,0 +1,83 @@
+//! `liveness`: some time after everything was healed, every VIP answers from exactly one node, the one that the Lease
+//! names, and stays there; and the client's neighbour cache knows that node.
+
+use std::time::Duration;
+
+use vip_model::LinkAddr;
+
+use super::{Check, Verdict, nodes_of, settled_at};
+use crate::clock::Moment;
+use crate::kernel::FakeKernel;
+use crate::process::Life;
+use crate::setup::Setup;
+use crate::world::{Fact, World};
+
+/// How long a world may need to settle after everything was healed: an old holder's Lease runs out, somebody takes
+/// it; a slow retry, a watch that is opened again, a closed gate that opens and a node that boots come on top.
+pub fn settle_time(setup: &Setup) -> Duration {
+    setup.timings.duration * 2 + setup.timings.retry_period * 4 + Duration::from_secs(12)
+}
+
+pub(super) struct Liveness {
+    from: Moment,
+}
+
+impl Liveness {
+    pub(super) fn new(_setup: &Setup) -> Self {
+        Self { from: Moment::NEVER }
+    }
+}
+
+fn judge(world: &World) -> Verdict {
+    for (number, (agent, vip)) in world.vips.iter().enumerate() {
+        let candidates =
+            |process: &&crate::process::Process| process.number == *agent && process.life == Life::Running;
+        if !world.processes.iter().any(|process| candidates(&process)) {
+            continue;
+        }
+        let mask = world.answering[number];
+        if mask.count_ones() != 1 {
+            return Err(format!("{} answers for {} in quiet times", nodes_of(mask), vip.addr()));
+        }
+        let holder = world.store.holder(&world.setup.lease(*agent));
+        if holder != Some(nodes_of(mask).as_str()) {
+            return Err(format!(
+                "{} answers for {}, but {holder:?} holds the Lease",
+                nodes_of(mask),
+                vip.addr()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn judge_client(world: &World) -> Verdict {
+    for (number, (_, vip)) in world.vips.iter().enumerate() {
+        let mask = world.answering[number];
+        let known: Option<&LinkAddr> = world.wire.client[number].as_ref();
+        let right = (mask != 0).then(|| FakeKernel::mac(mask.trailing_zeros() as usize));
+        if right.is_some() && known != right.as_ref() {
+            return Err(format!("the client takes {known:?} for {}, it is {}", vip.addr(), nodes_of(mask)));
+        }
+    }
+    Ok(())
+}
+
+impl Check for Liveness {
+    fn name(&self) -> &'static str {
+        "liveness"
+    }
+
+    fn see(&mut self, fact: &Fact<'_>, world: &World) -> Verdict {
+        match fact {
+            Fact::Healed => self.from = settled_at(world),
+            Fact::Answering | Fact::Turn(..) if world.now > self.from => return judge(world),
+            Fact::End if world.now > self.from => {
+                judge(world)?;
+                return judge_client(world);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,390 @@
+//! A fake Linux kernel, as far as VIPs care: links, addresses with lifetimes, what it answers for. It models what
+//! hurts: expiry up to a second late, whole seconds, secondary addresses that go with their primary, IPv6 addresses
+//! that keep their prefix length, links that come back with another index. The contract test of `vip-kernel` holds the
+//! real one against the same rules.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use vip_model::config::Scope;
+use vip_model::kernel::{
+    Actual, Address, BatchId, Dad, DefaultRoute, Lifetime, Link, LinkKind, LinkState, Outcome, SetAddress,
+};
+use vip_model::{Family, Instant, LinkAddr, LinkIndex};
+
+use crate::clock::{Clock, Moment};
+use crate::setup::{Secondaries, VIP_LINK, own_addresses};
+
+/// Who put an address where it is: checkers excuse what outsiders do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An agent.
+    Agent,
+    /// Somebody else.
+    Outsider,
+}
+
+/// One address in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The link that carries it.
+    pub link: LinkIndex,
+    /// Address and prefix length.
+    pub net: IpNet,
+    /// Its scope.
+    pub scope: Scope,
+    /// `IFA_PROTO`.
+    pub tag: u8,
+    /// When it should go by itself, on the node's clock; none: never.
+    pub valid: Option<Instant>,
+    /// When it really goes, up to a second late.
+    pub purge: Moment,
+    /// When duplicate address detection ends; the beginning when it was not needed, never when it failed.
+    pub tentative_until: Moment,
+    /// `IFA_F_SECONDARY`.
+    pub secondary: bool,
+    /// Who put it there.
+    pub origin: Origin,
+}
+
+/// The fake kernel of one node.
+#[derive(Clone, Debug)]
+pub struct FakeKernel {
+    /// The node's number.
+    node: usize,
+    /// Links by index.
+    links: BTreeMap<LinkIndex, Link>,
+    /// Addresses in the kernel's order.
+    addresses: Vec<Held>,
+    /// Index that the next link gets.
+    next_index: u32,
+    /// What becomes of secondary addresses.
+    secondaries: Secondaries,
+}
+
+/// How long IPv6 duplicate address detection takes (`retrans_time`, one solicitation).
+const DAD_TIME: Duration = Duration::from_secs(1);
+/// `ENODEV`.
+const ENODEV: i32 = 19;
+/// The index of `lo`.
+const LOOPBACK: LinkIndex = LinkIndex(1);
+
+/// An address as an outsider adds it.
+#[derive(Clone, Copy, Debug)]
+pub struct Outside {
+    /// Address and prefix length.
+    pub net: IpNet,
+    /// `IFA_PROTO`.
+    pub tag: u8,
+}
+
+/// Whether another node already answers for an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duplicate {
+    /// Nobody does.
+    No,
+    /// Somebody does: IPv6 duplicate address detection fails.
+    Yes,
+}
+
+impl FakeKernel {
+    /// A kernel as it is after booting: `lo` and the VIP link with the node's own addresses.
+    pub fn boot(node: usize, secondaries: Secondaries) -> Self {
+        let loopback = Link {
+            index: LOOPBACK,
+            name: "lo".to_owned(),
+            addr: Some(LinkAddr::Ethernet([0; 6])),
+            broadcast: Some(LinkAddr::Ethernet([0; 6])),
+            state: LinkState::Up,
+            kind: LinkKind::Loopback,
+        };
+        let mut kernel = Self {
+            node,
+            links: BTreeMap::from([(LOOPBACK, loopback)]),
+            addresses: Vec::new(),
+            next_index: 2,
+            secondaries,
+        };
+        let local = IpNet::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8).expect("a prefix length");
+        kernel.insert(LOOPBACK, Outside { net: local, tag: 0 }, Moment::START);
+        kernel.add_vip_link();
+        kernel
+    }
+
+    /// The link-layer address of node number `node`.
+    pub fn mac(node: usize) -> LinkAddr {
+        LinkAddr::Ethernet([2, 0, 0, 0, 0, u8::try_from(node + 1).expect("few nodes")])
+    }
+
+    /// Adds the VIP link with a new index, up, with the node's own addresses.
+    pub fn add_vip_link(&mut self) {
+        if self.vip_link().is_some() {
+            return;
+        }
+        let index = LinkIndex(self.next_index);
+        self.next_index += 1;
+        let link = Link {
+            index,
+            name: VIP_LINK.to_owned(),
+            addr: Some(Self::mac(self.node)),
+            broadcast: Some(LinkAddr::BROADCAST),
+            state: LinkState::Up,
+            kind: LinkKind::Broadcast,
+        };
+        self.links.insert(index, link);
+        for net in own_addresses(self.node) {
+            self.insert(index, Outside { net, tag: 0 }, Moment::START);
+        }
+    }
+
+    /// The VIP link.
+    pub fn vip_link(&self) -> Option<&Link> {
+        self.links.values().find(|link| link.kind == LinkKind::Broadcast)
+    }
+
+    /// Removes the VIP link with its addresses.
+    pub fn remove_vip_link(&mut self) {
+        if let Some(index) = self.vip_link().map(|link| link.index) {
+            self.links.remove(&index);
+            self.addresses.retain(|held| held.link != index);
+        }
+    }
+
+    /// Sets the state of the VIP link.
+    pub fn set_link(&mut self, state: LinkState) {
+        if let Some(link) = self.links.values_mut().find(|link| link.kind == LinkKind::Broadcast) {
+            link.state = state;
+        }
+    }
+
+    /// What `ip link set down` does besides: IPv6 addresses go.
+    pub fn flush_v6(&mut self) {
+        let Some(index) = self.vip_link().map(|link| link.index) else { return };
+        self.addresses.retain(|held| held.link != index || Family::of(held.net.addr()) == Family::V4);
+    }
+
+    /// All addresses.
+    pub fn addresses(&self) -> &[Held] {
+        &self.addresses
+    }
+
+    /// The address as it is on that link.
+    pub fn find(&self, link: LinkIndex, net: IpNet) -> Option<&Held> {
+        self.position(link, net).map(|at| &self.addresses[at])
+    }
+
+    /// Whether it answers for `addr` on the segment: installed on a link that is up (the kernel answers for addresses
+    /// of its other links too, `arp_ignore` 0), and not tentative. Who put it there comes along.
+    pub fn answers(&self, addr: IpAddr, now: Moment) -> Option<&Held> {
+        if self.vip_link().is_none_or(|link| link.state == LinkState::Down) {
+            return None;
+        }
+        self.addresses.iter().find(|held| held.net.addr() == addr && held.tentative_until <= now)
+    }
+
+    /// Whether the address `net` on `link` is the one at this position; IPv6 knows an address by itself, IPv4 with its
+    /// prefix length.
+    fn position(&self, link: LinkIndex, net: IpNet) -> Option<usize> {
+        let same = |held: &Held| {
+            held.link == link
+                && held.net.addr() == net.addr()
+                && (Family::of(net.addr()) == Family::V6 || held.net == net)
+        };
+        self.addresses.iter().position(same)
+    }
+
+    fn secondary(&self, link: LinkIndex, net: IpNet) -> bool {
+        Family::of(net.addr()) == Family::V4
+            && self.addresses.iter().any(|held| {
+                held.link == link
+                    && !held.secondary
+                    && held.net.prefix_len() == net.prefix_len()
+                    && held.net.network() == net.network()
+            })
+    }
+
+    /// Carries out `SetAddress`; `late` is by how much the kernel will miss its expiry.
+    pub fn set(&mut self, now: Moment, clock: &Clock, set: &SetAddress, late: Duration) -> Outcome {
+        let local = clock.read(now);
+        let valid = match set.valid {
+            Lifetime::Forever => None,
+            Lifetime::Until(end) => Some(local + Duration::from_secs(end.since(local).as_secs())),
+        };
+        if valid.is_some_and(|end| end == local) {
+            return Outcome::TooLate;
+        }
+        if !self.links.contains_key(&set.link) {
+            return failed(ENODEV, "RTM_NEWADDR: no such device");
+        }
+        let purge = valid.map_or(Moment::NEVER, |end| clock.moment_of(end) + late);
+        if let Some(at) = self.position(set.link, set.net.0) {
+            let held = &mut self.addresses[at];
+            (held.valid, held.purge, held.tag, held.scope) = (valid, purge, set.tag, set.scope);
+            held.origin = Origin::Agent;
+            return Outcome::Done;
+        }
+        let held = Held {
+            link: set.link,
+            net: set.net.0,
+            scope: set.scope,
+            tag: set.tag,
+            valid,
+            purge,
+            tentative_until: Moment::START,
+            secondary: self.secondary(set.link, set.net.0),
+            origin: Origin::Agent,
+        };
+        self.addresses.push(held);
+        Outcome::Done
+    }
+
+    /// Removes an address; that it is not there is success.
+    pub fn remove(&mut self, link: LinkIndex, net: IpNet) -> Outcome {
+        let same = |held: &Held| held.link == link && held.net == net;
+        if let Some(at) = self.addresses.iter().position(same) {
+            self.remove_at(at);
+        }
+        Outcome::Done
+    }
+
+    fn remove_at(&mut self, at: usize) {
+        let gone = self.addresses.remove(at);
+        if gone.secondary || Family::of(gone.net.addr()) == Family::V6 {
+            return;
+        }
+        let follows = |held: &Held| {
+            held.link == gone.link
+                && held.secondary
+                && held.net.prefix_len() == gone.net.prefix_len()
+                && held.net.network() == gone.net.network()
+        };
+        match self.secondaries {
+            Secondaries::Go => self.addresses.retain(|held| !follows(held)),
+            Secondaries::Promoted => {
+                if let Some(next) = self.addresses.iter_mut().find(|held| follows(held)) {
+                    next.secondary = false;
+                }
+            }
+        }
+    }
+
+    /// Removes the addresses whose time has come; whether there were any.
+    pub fn purge(&mut self, now: Moment) -> bool {
+        let mut gone = false;
+        while let Some(at) = self.addresses.iter().position(|held| held.purge <= now) {
+            self.remove_at(at);
+            gone = true;
+        }
+        gone
+    }
+
+    /// Whether duplicate address detection of any address has just ended.
+    pub fn became_usable(&self, now: Moment) -> bool {
+        let recent = now.before(Duration::from_millis(2));
+        self.addresses.iter().any(|held| held.tentative_until > recent && held.tentative_until <= now)
+    }
+
+    /// The next expiry, if any.
+    pub fn next_purge(&self) -> Moment {
+        self.addresses.iter().map(|held| held.purge).min().unwrap_or(Moment::NEVER)
+    }
+
+    /// After a suspension: lifetimes did not run meanwhile (`jiffies` stand still), the boot-time clock did.
+    pub fn resume(&mut self, clock: &Clock, slept: Duration) {
+        for held in &mut self.addresses {
+            if let Some(valid) = &mut held.valid {
+                *valid = clock.read(clock.moment_of(*valid) + slept);
+                held.purge = held.purge + slept;
+            }
+        }
+    }
+
+    /// An outsider adds an address to the VIP link, for ever; over one that is there, as `ip addr replace` does.
+    pub fn outsider_adds(&mut self, now: Moment, address: Outside, duplicate: Duplicate) {
+        let Some(index) = self.vip_link().map(|link| link.index) else { return };
+        let tentative = match (Family::of(address.net.addr()), duplicate) {
+            (Family::V4, _) => Moment::START,
+            (Family::V6, Duplicate::No) => now + DAD_TIME,
+            (Family::V6, Duplicate::Yes) => Moment::NEVER,
+        };
+        self.insert(index, address, tentative);
+    }
+
+    fn insert(&mut self, link: LinkIndex, address: Outside, tentative_until: Moment) {
+        if let Some(at) = self.position(link, address.net) {
+            let held = &mut self.addresses[at];
+            (held.valid, held.purge, held.tag) = (None, Moment::NEVER, address.tag);
+            held.origin = Origin::Outsider;
+            return;
+        }
+        let secondary = self.secondary(link, address.net);
+        self.addresses.push(Held {
+            link,
+            net: address.net,
+            scope: if link == LOOPBACK { Scope::Host } else { Scope::Global },
+            tag: address.tag,
+            valid: None,
+            purge: Moment::NEVER,
+            tentative_until,
+            secondary,
+            origin: Origin::Outsider,
+        });
+    }
+
+    /// An outsider removes every form of an address from the VIP link.
+    pub fn outsider_removes(&mut self, addr: IpAddr) {
+        let Some(index) = self.vip_link().map(|link| link.index) else { return };
+        let same = |held: &Held| held.link == index && held.net.addr() == addr;
+        while let Some(at) = self.addresses.iter().position(same) {
+            self.remove_at(at);
+        }
+    }
+
+    /// What a dump shows, on a clock that shows `local`.
+    pub fn dump(&self, now: Moment, local: Instant, after: BatchId) -> Actual {
+        let default = |family, net: IpNet| {
+            let own = self.addresses.iter().find(|held| held.net == net)?;
+            let up = self.links.get(&own.link)?.state == LinkState::Up;
+            up.then_some(DefaultRoute { family, link: own.link, metric: 100 })
+        };
+        let [v4, v6] = own_addresses(self.node);
+        Actual {
+            after,
+            links: self.links.clone(),
+            addresses: self.addresses.iter().map(|held| shown(held, now, local)).collect(),
+            default_routes: default(Family::V4, v4).into_iter().chain(default(Family::V6, v6)).collect(),
+        }
+    }
+}
+
+/// An address as a dump shows it: what is left of its lifetime in whole seconds, rounded up.
+fn shown(held: &Held, now: Moment, local: Instant) -> Address {
+    let valid = match held.valid {
+        None => Lifetime::Forever,
+        Some(end) => {
+            let left = end.since(local);
+            let secs = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+            Lifetime::Until(local + Duration::from_secs(secs))
+        }
+    };
+    Address {
+        link: held.link,
+        net: held.net,
+        scope: held.scope,
+        tag: held.tag,
+        valid,
+        dad: match held.tentative_until {
+            Moment::NEVER => Dad::Failed,
+            until if until > now => Dad::Tentative,
+            _ => Dad::Ready,
+        },
+        secondary: held.secondary,
+    }
+}
+
+/// A failure with an errno.
+pub(crate) fn failed(errno: i32, text: &str) -> Outcome {
+    Outcome::Failed { errno, text: text.to_owned() }
+}

@@ -1,0 +1,194 @@
+//! Rules broken on purpose, so that the checkers prove that they can object. Each stands between an agent and the
+//! world: it bends what comes out or what goes in, and production code knows nothing of it.
+
+use std::time::Duration;
+
+use vip_agent::Input;
+use vip_model::Instant;
+use vip_model::config::Config;
+use vip_model::kernel::{Batch, Change, Lifetime};
+use vip_model::store::{LeaseSeen, Sight};
+
+use crate::process::ProcessId;
+use crate::setup::own_addresses;
+use crate::store::Store;
+use crate::world::World;
+
+/// A rule that is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutation {
+    /// Addresses live 3 s longer than the fence allows.
+    LateFence,
+    /// Addresses live for ever.
+    NoFence,
+    /// `not_after` is not looked at, and a lifetime counts from the system call instead of the decision.
+    IgnoresNotAfter,
+    /// A renewal is credited from its answer, not from the moment of asking.
+    CreditsFromAnswer,
+    /// A removal is reported as done, and dumps hide the address, 800 ms before it is carried out.
+    ReportsRemovalsEarly,
+    /// A batch is reported as done when it leaves, so that the next one overtakes it.
+    EarlyReports,
+    /// What a dump shows is said to be newer than it is.
+    RelabelsDumps,
+    /// A contender counts from an earlier moment than it saw the change, as one that trusts another node's clock.
+    RemoteClock,
+    /// Leases are said to last half as long as they do.
+    ImpatientContender,
+    /// An answer that comes too late is given to the question that is open now.
+    StaleAnswers,
+    /// A lagging server's old state is dressed as the newest version.
+    OldAsNews,
+    /// The store takes every write, whatever version it expects.
+    BlindWrites,
+    /// Every batch also removes an address of the node's own.
+    SweepsForeign,
+    /// A starting agent removes its VIPs before it has heard of the Lease.
+    DeletesBeforeKnowing,
+    /// Refreshes of a lifetime are reported as done, and are not carried out.
+    SkipsRefreshes,
+    /// Leases are renewed four times as often as configured.
+    ChattyRenewals,
+    /// Watches never tell anything after their list.
+    DeafWatches,
+    /// Two runs of a seed are different.
+    Unseeded,
+    /// Time stands still for an agent that polls, so that it never sees its deadlines pass.
+    StuckClock,
+}
+
+/// How a change is carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrying {
+    /// As the agent said.
+    AsSaid,
+    /// Not at all, but reported as done.
+    Skipped,
+    /// Whatever its `not_after`, with a lifetime that ends so much later.
+    Late(Duration),
+}
+
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Self; 19] = [
+        Self::LateFence,
+        Self::NoFence,
+        Self::IgnoresNotAfter,
+        Self::CreditsFromAnswer,
+        Self::ReportsRemovalsEarly,
+        Self::EarlyReports,
+        Self::RelabelsDumps,
+        Self::RemoteClock,
+        Self::ImpatientContender,
+        Self::StaleAnswers,
+        Self::OldAsNews,
+        Self::BlindWrites,
+        Self::SweepsForeign,
+        Self::DeletesBeforeKnowing,
+        Self::SkipsRefreshes,
+        Self::ChattyRenewals,
+        Self::DeafWatches,
+        Self::Unseeded,
+        Self::StuckClock,
+    ];
+
+    /// What an agent is configured with.
+    pub(crate) fn config(self, config: &mut Config) {
+        if let (Self::ChattyRenewals, Some(wanted)) = (self, &mut config.control_plane) {
+            wanted.election.timings.retry_period /= 4;
+        }
+    }
+
+    /// The seed of an agent.
+    pub(crate) fn seed(self, seed: u64) -> u64 {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static RUNS: AtomicU64 = AtomicU64::new(0);
+        if self == Self::Unseeded { seed ^ RUNS.fetch_add(1, Ordering::Relaxed) } else { seed }
+    }
+
+    /// The time that an agent is told.
+    pub(crate) fn time(self, local: Instant, input: Option<&Input>) -> Instant {
+        match (self, input) {
+            (Self::RemoteClock, Some(Input::Lease(_))) => local.before(Duration::from_secs(3)),
+            (Self::StuckClock, None) => {
+                const STEP: u64 = 40_000_000_000;
+                Instant::from_nanos(local.as_nanos() / STEP * STEP)
+            }
+            _ => local,
+        }
+    }
+
+    /// What an agent is told.
+    pub(crate) fn input(self, input: Input) -> Input {
+        match (self, input) {
+            (Self::ImpatientContender, Input::Lease(mut seen)) => {
+                if let Sight::Present { record, .. } = &mut seen.sight {
+                    record.duration = record.duration.map(|span| span / 2);
+                }
+                Input::Lease(seen)
+            }
+            (_, input) => input,
+        }
+    }
+
+    /// What a batch becomes on its way.
+    pub(crate) fn batch(self, batch: &mut Batch, world: &World, id: ProcessId) {
+        let shift = match self {
+            Self::LateFence => Duration::from_secs(3),
+            Self::CreditsFromAnswer => world.processes[id].round_trip,
+            _ => Duration::ZERO,
+        };
+        for change in &mut batch.changes {
+            if let Change::SetAddress(set) = change {
+                if let Lifetime::Until(end) = set.valid {
+                    set.valid = Lifetime::Until(end + shift);
+                }
+                if self == Self::NoFence {
+                    set.valid = Lifetime::Forever;
+                }
+                set.not_after = set.not_after + shift;
+            }
+        }
+        let node = world.processes[id].node;
+        let link = world.nodes[node].kernel.as_ref().and_then(|kernel| kernel.vip_link());
+        if let (Self::SweepsForeign, Some(link)) = (self, link) {
+            batch.changes.push(Change::DelAddress { link: link.index, net: own_addresses(node)[0] });
+        }
+    }
+
+    /// How one change of a batch that was decided at `decided` is carried out.
+    pub(crate) fn carrying(
+        self,
+        change: &Change,
+        decided: Instant,
+        world: &mut World,
+        id: ProcessId,
+    ) -> Carrying {
+        let node = world.processes[id].node;
+        match (self, change) {
+            (Self::IgnoresNotAfter, Change::SetAddress(_)) => Carrying::Late(world.local(id).since(decided)),
+            (Self::SkipsRefreshes, Change::SetAddress(set)) => {
+                let there = world.nodes[node]
+                    .kernel
+                    .as_ref()
+                    .is_some_and(|kernel| kernel.find(set.link, set.net.0).is_some());
+                if there { Carrying::Skipped } else { Carrying::AsSaid }
+            }
+            (Self::ReportsRemovalsEarly, Change::DelAddress { link, net }) => {
+                world.remove_later(node, (*link, *net));
+                Carrying::Skipped
+            }
+            _ => Carrying::AsSaid,
+        }
+    }
+
+    /// An old sight with the version that is true now.
+    pub(crate) fn as_news(mut seen: LeaseSeen, store: &Store) -> LeaseSeen {
+        if let (Sight::Present { version, .. }, Some((newest, _))) =
+            (&mut seen.sight, store.truth(&seen.lease))
+        {
+            *version = newest.clone();
+        }
+        seen
+    }
+}

@@ -1,0 +1,166 @@
+//! One agent process with the gateways of its program: what is in flight to and from it. Plain state; the world moves
+//! it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use vip_agent::Agent;
+use vip_model::config::{Config, OnLoss};
+use vip_model::kernel::{Batch, BatchId, Outcome};
+use vip_model::store::{Question, Watches};
+use vip_model::view::View;
+use vip_model::{Instant, LeaseName, LinkIndex, QuestionId};
+
+use crate::clock::Moment;
+use crate::queue::Event;
+
+/// Number of a process in the world; stays the same over restarts.
+pub type ProcessId = usize;
+
+/// Whether a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It runs.
+    Running,
+    /// SIGSTOP: everything waits.
+    Paused,
+    /// There is none.
+    Dead,
+}
+
+/// What a process does to itself at its next output, as an armed fault says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trap {
+    /// Killed at the next batch that grants.
+    KillAtBatch,
+    /// Killed at the next question.
+    KillAtAsk,
+    /// Stopped at the next batch that grants.
+    PauseAtBatch,
+    /// Stopped at the next question.
+    PauseAtAsk,
+}
+
+/// Where the dumps of a process stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dumping {
+    /// Nothing to do.
+    Idle,
+    /// One begins at this moment.
+    Due(Moment),
+    /// One is in flight; another one follows if news came meanwhile.
+    Flying(News),
+}
+
+/// Whether the kernel changed during a dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// It did not.
+    No,
+    /// It did.
+    Came,
+}
+
+/// A batch on its way into the kernel.
+#[derive(Clone, Debug)]
+pub(crate) struct Flight {
+    /// The batch.
+    pub(crate) batch: Batch,
+    /// When the agent gave it out, on its clock.
+    pub(crate) decided: Instant,
+    /// Outcomes so far; the next step is the one after them.
+    pub(crate) outcomes: Vec<Outcome>,
+}
+
+/// What a watch is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Watched {
+    /// One Lease.
+    Lease(LeaseName),
+    /// All Nodes.
+    Nodes,
+}
+
+/// One watch.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    /// Counts connections; what belongs to an older one is dropped.
+    pub(crate) number: u32,
+    /// The server, once connected.
+    pub(crate) endpoint: Option<usize>,
+    /// Nothing of this stream arrives earlier than what it sent before.
+    pub(crate) last: Moment,
+}
+
+/// One agent process with its gateways.
+pub struct Process {
+    /// The node that it runs on.
+    pub node: usize,
+    /// Which of the node's agents it is.
+    pub number: usize,
+    /// Its configuration.
+    pub config: Config,
+    /// Whether it runs.
+    pub life: Life,
+    /// When it was started.
+    pub born: Moment,
+    /// Counts starts.
+    pub(crate) generation: u32,
+    pub(crate) agent: Option<Box<Agent>>,
+    /// What it shows since its last turn.
+    pub(crate) view: Arc<View>,
+    pub(crate) wake: Moment,
+    pub(crate) batches: VecDeque<Flight>,
+    pub(crate) applied: BatchId,
+    pub(crate) dumping: Dumping,
+    pub(crate) questions: BTreeMap<QuestionId, Question>,
+    /// When the last question left, and how long the last answered one took.
+    pub(crate) asked: Moment,
+    pub(crate) round_trip: Duration,
+    pub(crate) watches: Watches,
+    pub(crate) streams: BTreeMap<Watched, Stream>,
+    pub(crate) listening: BTreeSet<LinkIndex>,
+    pub(crate) frozen: Vec<Event>,
+    pub(crate) trap: Option<Trap>,
+}
+
+impl Process {
+    /// A process that was not started yet.
+    pub(crate) fn new(node: usize, number: usize, config: Config) -> Self {
+        Self {
+            node,
+            number,
+            config,
+            life: Life::Dead,
+            born: Moment::START,
+            generation: 0,
+            agent: None,
+            view: Arc::new(View::default()),
+            wake: Moment::NEVER,
+            batches: VecDeque::new(),
+            applied: BatchId(0),
+            dumping: Dumping::Idle,
+            questions: BTreeMap::new(),
+            asked: Moment::START,
+            round_trip: Duration::ZERO,
+            watches: Watches::default(),
+            streams: BTreeMap::new(),
+            listening: BTreeSet::new(),
+            frozen: Vec::new(),
+            trap: None,
+        }
+    }
+
+    /// Ends it: nothing of it is left but its number.
+    pub(crate) fn end(&mut self) {
+        let fresh = Self::new(self.node, self.number, self.config.clone());
+        let generation = self.generation + 1;
+        *self = Self { generation, ..fresh };
+    }
+
+    /// Whether an address goes when its election is lost.
+    pub(crate) fn config_removes_on_loss(&self) -> bool {
+        self.config.control_plane.as_ref().is_none_or(|wanted| wanted.on_loss == OnLoss::Remove)
+    }
+}

@@ -1,0 +1,140 @@
+//! What happens next: events in the order of true time, and of their making where times are equal.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+
+use vip_agent::Input;
+use vip_model::kernel::{Actual, FrameOut};
+use vip_model::store::{Answer, Question};
+use vip_model::{LinkAddr, QuestionId};
+
+use crate::clock::Moment;
+use crate::process::{ProcessId, Watched};
+
+/// Something of one process: it waits while the process is stopped and is lost when it dies.
+#[derive(Debug)]
+pub(crate) enum Own {
+    /// The agent's deadline.
+    Wake,
+    /// An input arrives.
+    Input(Box<Input>),
+    /// A dump begins.
+    DumpBegin,
+    /// A dump ends; with the picture taken at its beginning, or else one taken now.
+    DumpEnd(Box<Actual>, Picture),
+    /// The next step of the batch in front is carried out.
+    Apply,
+    /// A question leaves.
+    Send(Box<Question>),
+    /// An answer arrives.
+    Answer(QuestionId, Box<Answer>),
+    /// The time of a question is up.
+    Timeout(QuestionId),
+    /// A watch is opened.
+    Connect(Watched, u32),
+    /// A watch tells event number `.2` of its Lease.
+    News(Watched, u32, usize),
+    /// A frame leaves.
+    Frame(Box<FrameOut>),
+}
+
+/// When the picture of a dump is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Picture {
+    /// At its beginning.
+    Early,
+    /// At its end.
+    Late,
+}
+
+/// Who stands at the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    /// A node.
+    Node(usize),
+    /// The client.
+    Client,
+}
+
+/// A frame on the wire.
+#[derive(Debug)]
+pub(crate) struct Wired {
+    pub(crate) from: Host,
+    pub(crate) source: LinkAddr,
+    pub(crate) ethertype: u16,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// One thing that happens.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// To one process, in one of its lives.
+    Process { id: ProcessId, generation: u32, own: Own },
+    /// A question reaches an API server. The writer need not live any more.
+    Serve { id: ProcessId, generation: u32, question: Box<Question>, endpoint: usize },
+    /// A frame reaches a host.
+    Frame { to: Host, frame: Rc<Wired> },
+    /// An address of this node may have expired.
+    Expire(usize),
+    /// Fault number `.0` begins.
+    Begin(usize),
+    /// Fault number `.0` ends.
+    Heal(usize),
+    /// All that heals is healed.
+    Healed,
+    /// A process is started.
+    Start(ProcessId),
+    /// The busy outsider acts on this node.
+    Outsider(usize),
+    /// A removal that was reported too early (a mutation) is carried out.
+    LateRemoval(usize),
+    /// The client asks who answers.
+    Client,
+}
+
+struct Entry {
+    at: Moment,
+    number: u64,
+    event: Event,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
+/// The events to come.
+#[derive(Default)]
+pub(crate) struct Queue {
+    heap: BinaryHeap<Reverse<Entry>>,
+    made: u64,
+}
+
+impl Queue {
+    /// Adds an event.
+    pub(crate) fn push(&mut self, at: Moment, event: Event) {
+        self.made += 1;
+        self.heap.push(Reverse(Entry { at, number: self.made, event }));
+    }
+
+    /// Takes the next event.
+    pub(crate) fn pop(&mut self) -> Option<(Moment, Event)> {
+        self.heap.pop().map(|Reverse(entry)| (entry.at, entry.event))
+    }
+}

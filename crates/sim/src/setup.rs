@@ -1,0 +1,260 @@
+//! What a world is made of before anything goes wrong: nodes, clocks, timings, VIPs, agents. Drawn from a seed, or
+//! written by a person in a seed file.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use vip_model::config::{
+    Advertise, Config, ControlPlane, Election, HealthCheck, InterfaceChoice, Layer2, LeaseTimings, LinkDown,
+    NodeLabel, OnLoss, Scope,
+};
+use vip_model::{InstanceName, LeaseName, NodeName, Random, VipNet};
+
+use crate::clock::Drift;
+
+/// At most this many nodes in a world.
+pub const MAX_NODES: usize = 5;
+
+/// A world before anything goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// Feeds every die of this world.
+    pub seed: u64,
+    /// How fast each node's clock runs; one per node.
+    pub drifts: Vec<Drift>,
+    /// Timings of the Leases, the same on all nodes.
+    pub timings: LeaseTimings,
+    /// The agents on every node: each with its instance name and its VIPs. One or two.
+    pub agents: Vec<AgentSetup>,
+    /// Whether the health gate is configured.
+    pub gate: GateSetup,
+    /// Which link is configured.
+    pub interface: InterfaceChoice,
+    /// `vip_allow_interface_not_up`.
+    pub link_down: LinkDown,
+    /// `vip_preserve_on_leadership_loss`.
+    pub on_loss: OnLoss,
+    /// Whether Nodes are labelled.
+    pub node_label: NodeLabel,
+    /// Whether conflicts are probed for.
+    pub probing: Probing,
+    /// Which API servers a node can use.
+    pub endpoints: Endpoints,
+    /// What the kernel does with secondary addresses when their primary goes.
+    pub secondaries: Secondaries,
+}
+
+/// One agent, the same on every node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentSetup {
+    /// Instance and Lease name.
+    pub name: String,
+    /// Its VIPs.
+    pub vips: Vec<VipNet>,
+}
+
+/// Whether the health gate is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GateSetup {
+    /// No health check.
+    Off,
+    /// Every 2 s, 1 s timeout, 2 failures.
+    On,
+}
+
+/// Whether an agent looks for somebody else who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probing {
+    /// It does.
+    On,
+    /// `vip_skipdad`.
+    Skipped,
+}
+
+/// Which API servers a node can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoints {
+    /// The one of its own.
+    Own,
+    /// Its own, and the others when that one refuses.
+    All,
+}
+
+/// `net.ipv4.conf.*.promote_secondaries`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secondaries {
+    /// They go with their primary.
+    Go,
+    /// The first of them becomes the primary.
+    Promoted,
+}
+
+/// Timings that are drawn from: seconds ×1000 of duration, renew deadline, retry period.
+const TIMINGS: &[(u64, u64, u64)] =
+    &[(5000, 3000, 1000), (5000, 3000, 1000), (15_000, 10_000, 2000), (4000, 3000, 1000), (3000, 2000, 500)];
+
+/// Timings in milliseconds.
+pub(crate) fn timings(duration: u64, deadline: u64, retry: u64) -> LeaseTimings {
+    LeaseTimings {
+        duration: Duration::from_millis(duration),
+        renew_deadline: Duration::from_millis(deadline),
+        retry_period: Duration::from_millis(retry),
+    }
+}
+
+impl Setup {
+    /// Three nodes, 5/3/1 s, one agent with one IPv4 VIP, exact clocks: what a person starts from.
+    pub fn plain(seed: u64) -> Self {
+        Self {
+            seed,
+            drifts: vec![Drift(0); 3],
+            timings: timings(5000, 3000, 1000),
+            agents: vec![AgentSetup { name: "control-plane".to_owned(), vips: vec![v4_vip(0, 32)] }],
+            gate: GateSetup::Off,
+            interface: InterfaceChoice::Named(VIP_LINK.to_owned()),
+            link_down: LinkDown::Yield,
+            on_loss: OnLoss::Remove,
+            node_label: NodeLabel::HasIp,
+            probing: Probing::On,
+            endpoints: Endpoints::Own,
+            secondaries: Secondaries::Promoted,
+        }
+    }
+
+    /// A world drawn from `seed`.
+    pub fn draw(seed: u64) -> Self {
+        let mut dice = Random::new(seed ^ 0x5e7_0b5e_7000);
+        let count = [1, 2, 3, 3, 3, 3, 3, 3, 4, 5][pick(&mut dice, 10)];
+        let drifts = (0..count).map(|_| draw_drift(&mut dice)).collect();
+        let (duration, deadline, retry) = TIMINGS[pick(&mut dice, TIMINGS.len())];
+        let mut agents = vec![AgentSetup { name: "control-plane".to_owned(), vips: draw_vips(&mut dice) }];
+        if dice.chance(0.15) {
+            agents.push(AgentSetup { name: "second".to_owned(), vips: vec![v4_vip(7, 32)] });
+        }
+        Self {
+            seed,
+            drifts,
+            timings: timings(duration, deadline, retry),
+            agents,
+            gate: if dice.chance(0.4) { GateSetup::On } else { GateSetup::Off },
+            interface: if dice.chance(0.2) {
+                InterfaceChoice::Auto
+            } else {
+                InterfaceChoice::Named(VIP_LINK.to_owned())
+            },
+            link_down: if dice.chance(0.1) { LinkDown::Ignore } else { LinkDown::Yield },
+            on_loss: if count == 1 && dice.chance(0.2) { OnLoss::Preserve } else { OnLoss::Remove },
+            node_label: if dice.chance(0.5) { NodeLabel::HasIp } else { NodeLabel::Off },
+            probing: if dice.chance(0.2) { Probing::Skipped } else { Probing::On },
+            endpoints: if dice.chance(0.5) { Endpoints::All } else { Endpoints::Own },
+            secondaries: if dice.chance(0.2) { Secondaries::Go } else { Secondaries::Promoted },
+        }
+    }
+
+    /// How many nodes there are.
+    pub fn nodes(&self) -> usize {
+        self.drifts.len()
+    }
+
+    /// All VIPs with the number of the agent that they belong to, in a fixed order.
+    pub fn vips(&self) -> Vec<(usize, VipNet)> {
+        let of = |(number, agent): (usize, &AgentSetup)| {
+            agent.vips.iter().map(|vip| (number, *vip)).collect::<Vec<_>>()
+        };
+        self.agents.iter().enumerate().flat_map(of).collect()
+    }
+
+    /// The configuration of agent number `agent` on node number `node`.
+    pub fn config(&self, node: usize, agent: usize) -> Config {
+        let health = (self.gate == GateSetup::On).then(|| HealthCheck {
+            url: "https://127.0.0.1:6443/readyz".to_owned(),
+            period: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            failure_threshold: 2,
+            ca_path: None,
+        });
+        Config {
+            node: node_name(node),
+            instance: InstanceName::new(self.agents[agent].name.clone()),
+            advertise: Advertise::Arp(Layer2 {
+                announce_interval: Duration::from_secs(3),
+                skip_conflict_probe: self.probing == Probing::Skipped,
+            }),
+            control_plane: Some(ControlPlane {
+                vips: self.agents[agent].vips.clone(),
+                port: 6443,
+                interface: self.interface.clone(),
+                link_down: self.link_down,
+                loopback_scope: Scope::Host,
+                election: Election {
+                    lease: self.lease(agent),
+                    annotations: BTreeMap::new(),
+                    timings: self.timings,
+                },
+                on_loss: self.on_loss,
+                health,
+                // Two agents of one node would fight about one label.
+                node_label: if agent == 0 { self.node_label } else { NodeLabel::Off },
+            }),
+        }
+    }
+
+    /// The Lease of agent number `agent`.
+    pub fn lease(&self, agent: usize) -> LeaseName {
+        LeaseName::new("kube-system", self.agents[agent].name.clone())
+    }
+}
+
+/// The link that carries VIPs.
+pub const VIP_LINK: &str = "eth0";
+
+/// The name of node number `node`.
+pub fn node_name(node: usize) -> NodeName {
+    NodeName::new(&format!("n{}", node + 1))
+}
+
+/// The own addresses of node number `node`.
+pub fn own_addresses(node: usize) -> [IpNet; 2] {
+    let number = u8::try_from(node + 1).expect("few nodes");
+    let v4 = IpNet::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, number)), 24).expect("a prefix length of IPv4");
+    let v6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, u16::from(number));
+    [v4, IpNet::new(IpAddr::V6(v6), 64).expect("a prefix length of IPv6")]
+}
+
+/// The IPv4 VIP number `number` inside the nodes' network.
+pub fn v4_vip(number: u8, prefix: u8) -> VipNet {
+    let addr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 200 + number));
+    VipNet(IpNet::new(addr, prefix).expect("a prefix length of IPv4"))
+}
+
+/// The IPv6 VIP number `number` inside the nodes' network.
+pub fn v6_vip(number: u16, prefix: u8) -> VipNet {
+    let addr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x200 + number));
+    VipNet(IpNet::new(addr, prefix).expect("a prefix length of IPv6"))
+}
+
+fn draw_vips(dice: &mut Random) -> Vec<VipNet> {
+    let v4 = v4_vip(0, if dice.chance(0.15) { 24 } else { 32 });
+    let v6 = v6_vip(0, if dice.chance(0.15) { 64 } else { 128 });
+    match dice.below(10) {
+        0..=4 => vec![v4],
+        5 | 6 => vec![v6],
+        _ => vec![v4, v6],
+    }
+}
+
+fn draw_drift(dice: &mut Random) -> Drift {
+    const LIMIT: i32 = 10_000; // One per cent: beyond that nothing is promised.
+    match dice.below(4) {
+        0 => Drift(-LIMIT),
+        1 => Drift(LIMIT),
+        _ => Drift(i32::try_from(dice.below(20_001)).expect("small") - LIMIT),
+    }
+}
+
+/// A number in `0..bound`.
+pub(crate) fn pick(dice: &mut Random, bound: usize) -> usize {
+    usize::try_from(dice.below(bound as u64)).expect("smaller than bound")
+}

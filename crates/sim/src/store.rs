@@ -1,0 +1,252 @@
+//! A fake Kubernetes API: one truth, and one API server per node with troubles of its own. Writes go to the truth by
+//! compare and swap; reads and watches show what the server of that node has seen so far.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use vip_model::store::{
+    Acquired, Answer, Expect, Failure, FailureClass, LeaseRecord, LeaseSeen, LeaseWrite, NodeFacts, Purpose,
+    Sight, Snapshot, Version,
+};
+use vip_model::{Instant, Known, LeaseName, NodeName};
+
+use crate::clock::Moment;
+use crate::setup::{node_name, own_addresses};
+
+/// One change of a Lease: the truth is the last one, a lagging server shows an earlier one.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// When it became true.
+    pub at: Moment,
+    /// What a look at the Lease shows since then.
+    pub sight: Sight,
+}
+
+/// Whether an API server can be reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// It answers.
+    #[default]
+    Up,
+    /// It refuses connections.
+    Refuse,
+    /// It accepts them and never answers.
+    Hang,
+}
+
+/// One API server, in front of the one truth.
+#[derive(Clone, Debug, Default)]
+pub struct Endpoint {
+    /// Whether it can be reached.
+    pub reach: Reach,
+    /// How much later than usual it answers.
+    pub slow: Duration,
+    /// Status with which writes are refused; 0 when they are not.
+    pub write_status: u32,
+    /// Status with which reads and watches are refused; 0 when they are not.
+    pub read_status: u32,
+    /// How old the truth is that it shows.
+    pub lag: Duration,
+    /// Whether its watches have fallen silent.
+    pub watches: Watching,
+    /// Per cent of writes whose answer is lost after they were applied.
+    pub lost_answers: u32,
+    /// Up to how long a request waits before it is served.
+    pub late: Duration,
+}
+
+/// Whether watches of a server tell news.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Watching {
+    /// They do.
+    #[default]
+    Live,
+    /// They are silent, and nobody is told.
+    Silent,
+}
+
+/// The fake API.
+#[derive(Clone, Debug)]
+pub struct Store {
+    version: u64,
+    leases: BTreeMap<LeaseName, Vec<Event>>,
+    nodes: BTreeMap<NodeName, NodeFacts>,
+    /// One per node.
+    pub endpoints: Vec<Endpoint>,
+    /// Whether writes are compared before they are swapped (a mutation takes this away).
+    pub swap: Swap,
+}
+
+/// Whether the store compares versions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Swap {
+    /// Compare and swap.
+    #[default]
+    Compared,
+    /// Every write is taken.
+    Blind,
+}
+
+impl Store {
+    /// An empty store for `nodes` nodes.
+    pub fn new(nodes: usize) -> Self {
+        let facts = |node| {
+            let addresses = own_addresses(node).iter().map(ipnet::IpNet::addr).collect();
+            (node_name(node), NodeFacts { addresses, labels: BTreeMap::new() })
+        };
+        Self {
+            version: 100,
+            leases: BTreeMap::new(),
+            nodes: (0..nodes).map(facts).collect(),
+            endpoints: vec![Endpoint::default(); nodes],
+            swap: Swap::Compared,
+        }
+    }
+
+    /// What is true of a Lease now.
+    pub fn truth(&self, lease: &LeaseName) -> Option<(&Version, &LeaseRecord)> {
+        match &self.leases.get(lease)?.last()?.sight {
+            Sight::Absent(_) => None,
+            Sight::Present { version, record } => Some((version, record)),
+        }
+    }
+
+    /// Who holds a Lease now.
+    pub fn holder(&self, lease: &LeaseName) -> Option<&str> {
+        self.truth(lease)?.1.holder.as_deref()
+    }
+
+    /// All that ever happened to a Lease.
+    pub fn history(&self, lease: &LeaseName) -> &[Event] {
+        self.leases.get(lease).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many events of the Lease this server has seen by now.
+    pub fn seen_by(&self, endpoint: usize, lease: &LeaseName, now: Moment) -> usize {
+        let lag = self.endpoints[endpoint].lag;
+        let history = self.history(lease);
+        if lag.is_zero() {
+            return history.len();
+        }
+        let horizon = now.before(lag);
+        history.partition_point(|event| event.at <= horizon)
+    }
+
+    /// What this server shows of a Lease.
+    pub fn look(&self, endpoint: usize, lease: &LeaseName, now: Moment) -> LeaseSeen {
+        let seen = self.seen_by(endpoint, lease, now);
+        let sight = match seen.checked_sub(1) {
+            Some(last) => self.history(lease)[last].sight.clone(),
+            None => Sight::Absent(None),
+        };
+        LeaseSeen { lease: lease.clone(), sight }
+    }
+
+    fn append(&mut self, lease: &LeaseName, event: Event) {
+        self.leases.entry(lease.clone()).or_default().push(event);
+    }
+
+    fn next_version(&mut self) -> Version {
+        self.version += 1;
+        Version(self.version.to_string())
+    }
+
+    /// Carries out a write of a Lease; `wall` is the writer's wall clock.
+    pub fn write(&mut self, write: &LeaseWrite, now: Moment, wall: Instant) -> Answer {
+        let current = self.truth(&write.lease);
+        let holds = match (&write.expect, current) {
+            _ if self.swap == Swap::Blind => true,
+            (Expect::Absent, None) => true,
+            (Expect::Version(expected), Some((version, _))) => expected == version,
+            _ => false,
+        };
+        if !holds {
+            return Answer::Conflict;
+        }
+        let mut annotations = current.map(|(_, record)| record.annotations.clone()).unwrap_or_default();
+        annotations.extend(write.annotations.clone());
+        let wall = format!("{wall}");
+        let record = LeaseRecord {
+            holder: write.holder.as_ref().map(|node| node.as_str().to_owned()),
+            duration: Some(write.duration),
+            transitions: write.transitions,
+            acquired: match &write.acquired {
+                Acquired::Now => Some(wall.clone()),
+                Acquired::Keep(text) => Some(text.clone()),
+            },
+            renewed: Some(wall),
+            annotations,
+        };
+        let sight = Sight::Present { version: self.next_version(), record };
+        self.append(&write.lease, Event { at: now, sight: sight.clone() });
+        Answer::Lease(LeaseSeen { lease: write.lease.clone(), sight })
+    }
+
+    /// Somebody deletes a Lease.
+    pub fn delete(&mut self, lease: &LeaseName, now: Moment) {
+        if self.truth(lease).is_some() {
+            let version = self.next_version();
+            self.append(lease, Event { at: now, sight: Sight::Absent(Some(version)) });
+        }
+    }
+
+    /// Another client takes a Lease, as upstream's would, and is never heard of again.
+    pub fn steal(&mut self, lease: &LeaseName, now: Moment) {
+        let Some((version, record)) = self.truth(lease) else { return };
+        let write = LeaseWrite {
+            lease: lease.clone(),
+            expect: Expect::Version(version.clone()),
+            purpose: Purpose::Take,
+            holder: Some(NodeName::new("stranger")),
+            duration: record.duration.unwrap_or(Duration::from_secs(5)),
+            acquired: Acquired::Now,
+            transitions: record.transitions + 1,
+            annotations: BTreeMap::new(),
+        };
+        self.write(&write, now, Instant::from_millis(1));
+    }
+
+    /// Labels a Node.
+    pub fn label(&mut self, node: &NodeName, labels: &BTreeMap<String, Option<String>>) -> Answer {
+        let Some(facts) = self.nodes.get_mut(node) else {
+            return failure(404);
+        };
+        for (key, value) in labels {
+            match value {
+                Some(value) => facts.labels.insert(key.clone(), value.clone()),
+                None => facts.labels.remove(key),
+            };
+        }
+        Answer::Done
+    }
+
+    /// The snapshot that a node gets.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot { nodes: Known::Known(self.nodes.clone()) }
+    }
+}
+
+/// The answer for an HTTP status, classified as the gateway does.
+pub fn failure(status: u32) -> Answer {
+    let class = match status {
+        409 => return Answer::Conflict,
+        401 => FailureClass::Unauthorized,
+        403 => FailureClass::Forbidden,
+        404 => FailureClass::NotFound,
+        410 => FailureClass::Gone,
+        429 => FailureClass::Throttled,
+        504 => FailureClass::Timeout,
+        _ => FailureClass::Server,
+    };
+    Answer::Failed(Failure { class, text: format!("status {status}") })
+}
+
+/// The answer when a connection was refused or broke.
+pub fn unreachable() -> Answer {
+    Answer::Failed(Failure { class: FailureClass::Unreachable, text: "connection refused".to_owned() })
+}
+
+/// The answer when time is up.
+pub fn timed_out() -> Answer {
+    Answer::Failed(Failure { class: FailureClass::Timeout, text: "no answer in time".to_owned() })
+}

@@ -1,0 +1,487 @@
+//! The world in a box: real agents, each on a fake kernel with a clock of its own, one fake API, one fake wire. Fed
+//! with a set-up and a schedule of faults; gives facts to checkers and stops at the first one that objects.
+
+mod faults;
+mod kernel_gate;
+mod store_gate;
+mod wire_gate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use vip_agent::{Agent, Input, Output};
+use vip_model::kernel::{Change, Outcome};
+use vip_model::store::LeaseWrite;
+use vip_model::view::View;
+use vip_model::{Instant, LinkIndex, Random, VipNet};
+use vip_proto::Machine;
+
+use crate::check::Checkers;
+use crate::clock::{Clock, Moment};
+use crate::fault::Fault;
+use crate::kernel::{FakeKernel, Held};
+use crate::mutation::Mutation;
+use crate::process::{Dumping, Life, Process, ProcessId, Trap};
+use crate::queue::{Event, Own, Queue};
+use crate::setup::Setup;
+use crate::store::{Store, Swap};
+use crate::trace::Trace;
+use crate::wire::Wire;
+
+/// More outputs than this in one turn is no turn.
+const POLL_LIMIT: u32 = 1000;
+
+/// One node: a kernel with a clock. Its processes stand beside it.
+pub struct Node {
+    /// Its kernel; none while the power is off.
+    pub kernel: Option<FakeKernel>,
+    /// Its boot-time clock.
+    pub clock: Clock,
+    /// Since when it is suspended.
+    pub suspended: Option<Moment>,
+    /// Until when it may hold what it should not, after a suspension (`docs/simulation.md`).
+    pub excused_until: Moment,
+    pub(crate) trouble: Trouble,
+}
+
+/// What is wrong on a node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trouble {
+    pub(crate) gate_red: bool,
+    pub(crate) slow_apply: Duration,
+    pub(crate) errno: i32,
+    pub(crate) overrun: Duration,
+    pub(crate) slow_dump: Duration,
+    pub(crate) outsider_busy: bool,
+    pub(crate) own_addresses_gone: bool,
+    /// Removals that were reported and not carried out (a mutation).
+    pub(crate) hidden: Vec<(LinkIndex, IpNet)>,
+    /// It never comes back.
+    pub(crate) for_ever: bool,
+}
+
+/// Something that checkers want to know.
+pub enum Fact<'a> {
+    /// A process was started.
+    Born(ProcessId),
+    /// An input is given to an agent.
+    Input(ProcessId, &'a Input),
+    /// An agent gave this out.
+    Output(ProcessId, &'a Output),
+    /// A turn of an agent is over; it took that many polls.
+    Turn(ProcessId, u32, &'a View),
+    /// A change was carried out, or not; the address that it met is the third part.
+    Step(ProcessId, &'a Change, (&'a Outcome, Option<&'a Held>)),
+    /// The store took a write.
+    Written(ProcessId, &'a LeaseWrite),
+    /// Who answers for a VIP has changed.
+    Answering,
+    /// All that heals is healed.
+    Healed,
+    /// The world ends.
+    End,
+}
+
+/// Why a world was stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Objection {
+    /// The checker.
+    pub checker: &'static str,
+    /// What it says.
+    pub sentence: String,
+    /// When.
+    pub at: Moment,
+}
+
+/// The world.
+pub struct World {
+    /// What it is made of.
+    pub setup: Setup,
+    /// What goes wrong.
+    pub schedule: Vec<Fault>,
+    /// True time.
+    pub now: Moment,
+    /// Nodes by number.
+    pub nodes: Vec<Node>,
+    /// Processes: those of node 0 first, in the order of its agents.
+    pub processes: Vec<Process>,
+    /// The API.
+    pub store: Store,
+    /// The segment.
+    pub wire: Wire,
+    /// Every VIP with the agent that it belongs to.
+    pub vips: Vec<(usize, VipNet)>,
+    /// For each VIP: on which nodes the kernel answers for it, one bit each, whoever put it there.
+    pub answering: Vec<u32>,
+    /// As above, for addresses that agents put there.
+    pub owning: Vec<u32>,
+    /// When all that heals is healed.
+    pub healed: Moment,
+    /// The rule that is broken on purpose.
+    pub mutation: Option<Mutation>,
+    /// How many inputs agents have taken.
+    pub inputs: u64,
+    /// The first objection.
+    pub objection: Option<Objection>,
+    pub(crate) trace: Trace,
+    dice: Random,
+    queue: Queue,
+    checkers: Option<Box<Checkers>>,
+}
+
+impl World {
+    /// A world at its beginning.
+    pub fn new(setup: Setup, schedule: Vec<Fault>, mutation: Option<Mutation>, trace: Trace) -> Self {
+        let mut dice = Random::new(setup.seed ^ 0xd1ce);
+        let nodes: Vec<Node> = (0..setup.nodes()).map(|node| Node::boot(&setup, node, &mut dice)).collect();
+        let processes = (0..setup.nodes())
+            .flat_map(|node| (0..setup.agents.len()).map(move |number| (node, number)))
+            .map(|(node, number)| Process::new(node, number, setup.config(node, number)))
+            .collect();
+        let vips = setup.vips();
+        let mut store = Store::new(setup.nodes());
+        if mutation == Some(Mutation::BlindWrites) {
+            store.swap = Swap::Blind;
+        }
+        let schedule = faults::expand(schedule, setup.nodes());
+        let mut world = Self {
+            now: Moment::START,
+            nodes,
+            processes,
+            store,
+            wire: Wire::new(vips.len()),
+            answering: vec![0; vips.len()],
+            owning: vec![0; vips.len()],
+            vips,
+            healed: faults::healed(&schedule),
+            mutation,
+            inputs: 0,
+            objection: None,
+            trace,
+            dice,
+            queue: Queue::default(),
+            checkers: Some(Box::new(Checkers::new(&setup))),
+            setup,
+            schedule,
+        };
+        world.plan();
+        world
+    }
+
+    fn plan(&mut self) {
+        for id in 0..self.processes.len() {
+            let at = Moment::START + self.up_to(Duration::from_millis(100));
+            self.queue.push(at, Event::Start(id));
+        }
+        for (number, fault) in self.schedule.iter().enumerate() {
+            self.queue.push(fault.at, Event::Begin(number));
+            if let Some(end) = fault.end() {
+                self.queue.push(end, Event::Heal(number));
+            }
+        }
+        self.queue.push(self.healed, Event::Healed);
+        self.queue.push(Moment::from_millis(500), Event::Client);
+    }
+
+    /// Lets the world run until `end`, or until a checker objects.
+    pub fn run(&mut self, end: Moment) {
+        while self.objection.is_none() {
+            match self.queue.pop() {
+                Some((at, event)) if at <= end => {
+                    self.now = at;
+                    self.happen(event);
+                }
+                _ => break,
+            }
+        }
+        if self.objection.is_none() {
+            self.now = end;
+            self.tell(&Fact::End);
+        }
+    }
+
+    /// A number that is the same for two runs exactly when the same happened in both.
+    pub fn hash(&self) -> u64 {
+        self.trace.hash()
+    }
+
+    /// Tells the checkers a fact.
+    pub(crate) fn tell(&mut self, fact: &Fact<'_>) {
+        let Some(mut checkers) = self.checkers.take() else { return };
+        let verdict = checkers.see(fact, self);
+        self.checkers = Some(checkers);
+        if let Err((checker, sentence)) = verdict
+            && self.objection.is_none()
+        {
+            self.objection = Some(Objection { checker, sentence, at: self.now });
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Process { id, generation, own } => self.happen_to(id, generation, own),
+            Event::Serve { id, generation, question, endpoint } => {
+                self.serve(id, generation, *question, endpoint);
+            }
+            Event::Frame { to, frame } => self.frame_arrives(to, &frame),
+            Event::Expire(node) => self.expire(node),
+            Event::Begin(number) => self.fault_begins(number),
+            Event::Heal(number) => self.fault_ends(number),
+            Event::Healed => {
+                self.trace.note(self.now, None, || "everything is healed".to_owned());
+                self.tell(&Fact::Healed);
+            }
+            Event::Start(id) => self.start(id),
+            Event::Outsider(node) => self.outsider_acts(node),
+            Event::LateRemoval(node) => self.late_removal(node),
+            Event::Client => self.client_asks(),
+        }
+    }
+
+    fn happen_to(&mut self, id: ProcessId, generation: u32, own: Own) {
+        let process = &mut self.processes[id];
+        if process.generation != generation || process.life == Life::Dead {
+            return;
+        }
+        if process.life == Life::Paused || self.nodes[process.node].suspended.is_some() {
+            process.frozen.push(Event::Process { id, generation, own });
+            return;
+        }
+        match own {
+            Own::Wake => {
+                if self.processes[id].wake <= self.now {
+                    self.processes[id].wake = Moment::NEVER;
+                    self.turn(id);
+                }
+            }
+            Own::Input(input) => self.input(id, *input),
+            Own::DumpBegin => self.dump_begins(id),
+            Own::DumpEnd(actual, picture) => self.dump_ends(id, *actual, picture),
+            Own::Apply => self.apply(id),
+            Own::Send(question) => self.send_question(id, question),
+            Own::Answer(question, answer) => self.answer_arrives(id, question, *answer),
+            Own::Timeout(question) => self.question_times_out(id, question),
+            Own::Connect(watched, number) => self.watch_opens(id, watched, number),
+            Own::News(watched, number, event) => self.watch_tells(id, &watched, number, event),
+            Own::Frame(frame) => self.frame_leaves(id, *frame),
+        }
+    }
+
+    /// A random span below `limit`.
+    pub(crate) fn up_to(&mut self, limit: Duration) -> Duration {
+        Duration::from_nanos(self.dice.below(crate::clock::nanos(limit)))
+    }
+
+    /// A random span between two limits.
+    pub(crate) fn between(&mut self, low: Duration, high: Duration) -> Duration {
+        low + self.up_to(high.saturating_sub(low))
+    }
+
+    /// Whether something that happens in so many per cent of cases happens.
+    pub(crate) fn chance(&mut self, percent: u32) -> bool {
+        percent > 0 && self.dice.below(100) < u64::from(percent)
+    }
+
+    /// Something will happen to a process, after `delay`.
+    pub(crate) fn later(&mut self, id: ProcessId, delay: Duration, own: Own) {
+        let generation = self.processes[id].generation;
+        self.queue.push(self.now + delay, Event::Process { id, generation, own });
+    }
+
+    /// What the clock of a process shows.
+    pub fn local(&self, id: ProcessId) -> Instant {
+        self.nodes[self.processes[id].node].clock.read(self.now)
+    }
+
+    /// Gives an agent one input and lets it have its turn.
+    pub(crate) fn input(&mut self, id: ProcessId, input: Input) {
+        self.handle(id, input);
+        self.turn(id);
+    }
+
+    fn handle(&mut self, id: ProcessId, input: Input) {
+        self.inputs += 1;
+        let input = match self.mutation {
+            Some(mutation) => mutation.input(input),
+            None => input,
+        };
+        let now = self.agent_time(id, Some(&input));
+        self.tell(&Fact::Input(id, &input));
+        self.trace.input(self.now, id, &input);
+        if let Some(agent) = &mut self.processes[id].agent {
+            agent.handle(now, input);
+        }
+    }
+
+    /// The time that an agent is told; a mutation may lie.
+    fn agent_time(&self, id: ProcessId, input: Option<&Input>) -> Instant {
+        let local = self.local(id);
+        match (self.mutation, input) {
+            (Some(mutation), input) => mutation.time(local, input),
+            (None, _) => local,
+        }
+    }
+
+    /// Polls an agent until it is dry, carries out what it says and notes when it wants to be polled again.
+    fn turn(&mut self, id: ProcessId) {
+        let generation = self.processes[id].generation;
+        let Some(mut agent) = self.processes[id].agent.take() else { return };
+        let now = self.agent_time(id, None);
+        let mut polls = 0;
+        while polls < POLL_LIMIT && self.processes[id].generation == generation {
+            let Some(output) = agent.poll(now) else { break };
+            polls += 1;
+            self.tell(&Fact::Output(id, &output));
+            self.trace.output(self.now, id, &output);
+            self.carry(id, output);
+        }
+        let view = agent.view();
+        let deadline = agent.deadline();
+        if self.processes[id].generation != generation {
+            return;
+        }
+        let process = &mut self.processes[id];
+        process.agent = Some(agent);
+        process.view = Arc::clone(&view);
+        self.tell(&Fact::Turn(id, polls, &view));
+        self.wake_at(id, deadline);
+    }
+
+    fn wake_at(&mut self, id: ProcessId, deadline: Option<Instant>) {
+        let Some(deadline) = deadline else { return };
+        let at = self.nodes[self.processes[id].node].clock.moment_of(deadline).max(self.now);
+        if at >= self.processes[id].wake {
+            return;
+        }
+        let at = at + Duration::from_micros(20) + self.up_to(Duration::from_micros(500));
+        self.processes[id].wake = at;
+        let generation = self.processes[id].generation;
+        self.queue.push(at, Event::Process { id, generation, own: Own::Wake });
+    }
+
+    fn carry(&mut self, id: ProcessId, output: Output) {
+        match output {
+            Output::Kernel(batch) => {
+                let trapped = self.trapped(id, Trap::KillAtBatch, Trap::PauseAtBatch);
+                self.batch_leaves(id, batch);
+                self.spring(id, trapped);
+            }
+            Output::Frame(frame) => {
+                let delay = self.up_to(Duration::from_micros(300));
+                self.later(id, delay, Own::Frame(Box::new(frame)));
+            }
+            Output::Listen(links) => self.processes[id].listening = links,
+            Output::Ask(question) => {
+                let trapped = self.trapped(id, Trap::KillAtAsk, Trap::PauseAtAsk);
+                self.question_leaves(id, question);
+                self.spring(id, trapped);
+            }
+            Output::Watch(watches) => self.watches_change(id, watches),
+            Output::Errand(errand) => self.run_errand(id, errand),
+            Output::Exit => self.end(id),
+        }
+    }
+
+    fn trapped(&mut self, id: ProcessId, kill: Trap, pause: Trap) -> Option<Trap> {
+        let trap = self.processes[id].trap.filter(|trap| *trap == kill || *trap == pause);
+        if trap.is_some() {
+            self.processes[id].trap = None;
+        }
+        trap
+    }
+
+    fn spring(&mut self, id: ProcessId, trap: Option<Trap>) {
+        match trap {
+            None => {}
+            Some(Trap::KillAtBatch | Trap::KillAtAsk) => self.end(id),
+            Some(Trap::PauseAtBatch | Trap::PauseAtAsk) => self.processes[id].life = Life::Paused,
+        }
+        if trap.is_some() {
+            let name = self.processes[id].life;
+            self.trace.note(self.now, Some(id), || format!("trapped between decision and act: {name:?}"));
+        }
+    }
+
+    /// Starts a process, if its node has power and it does not run.
+    pub(crate) fn start(&mut self, id: ProcessId) {
+        let process = &self.processes[id];
+        let node = &self.nodes[process.node];
+        if process.life != Life::Dead || node.kernel.is_none() || node.trouble.for_ever {
+            return;
+        }
+        if node.suspended.is_some() {
+            self.queue.push(self.now + Duration::from_secs(1), Event::Start(id));
+            return;
+        }
+        let now = self.agent_time(id, None);
+        let process = &mut self.processes[id];
+        let mut config = process.config.clone();
+        if let Some(mutation) = self.mutation {
+            mutation.config(&mut config);
+        }
+        process.generation += 1;
+        let seed = self.setup.seed ^ ((id as u64) << 32) ^ (u64::from(process.generation) << 48);
+        let seed = self.mutation.map_or(seed, |mutation| mutation.seed(seed));
+        process.agent = Some(Box::new(Agent::new(now, seed, config)));
+        process.life = Life::Running;
+        process.born = self.now;
+        process.dumping = Dumping::Idle;
+        self.trace.note(self.now, Some(id), || "starts".to_owned());
+        self.tell(&Fact::Born(id));
+        if self.mutation == Some(Mutation::DeletesBeforeKnowing) {
+            self.delete_vips(id);
+        }
+        self.kernel_changed_for(id);
+        self.turn(id);
+    }
+
+    /// Ends a process at once.
+    pub(crate) fn end(&mut self, id: ProcessId) {
+        if self.processes[id].life == Life::Dead {
+            return;
+        }
+        self.trace.note(self.now, Some(id), || "ends".to_owned());
+        self.processes[id].end();
+    }
+
+    /// Lets a stopped process go on: what came meanwhile arrives in its old order.
+    pub(crate) fn go_on(&mut self, id: ProcessId) {
+        let process = &mut self.processes[id];
+        if process.life == Life::Paused {
+            process.life = Life::Running;
+        }
+        if process.life != Life::Running || self.nodes[process.node].suspended.is_some() {
+            return;
+        }
+        let mut at = self.now;
+        for event in std::mem::take(&mut self.processes[id].frozen) {
+            at = at + self.up_to(Duration::from_micros(30));
+            self.queue.push(at, event);
+        }
+    }
+
+    /// The processes of a node.
+    pub(crate) fn processes_of(&self, node: usize) -> std::ops::Range<ProcessId> {
+        let agents = self.setup.agents.len();
+        node * agents..(node + 1) * agents
+    }
+}
+
+impl Node {
+    fn boot(setup: &Setup, node: usize, dice: &mut Random) -> Self {
+        let uptime = Instant::from_millis(5000 + dice.below(1_000_000_000));
+        Self {
+            kernel: Some(FakeKernel::boot(node, setup.secondaries)),
+            clock: Clock::new(Moment::START, uptime, setup.drifts[node]),
+            suspended: None,
+            excused_until: Moment::START,
+            trouble: Trouble::default(),
+        }
+    }
+
+    /// Whether it runs at all.
+    pub fn is_awake(&self) -> bool {
+        self.kernel.is_some() && self.suspended.is_none()
+    }
+}

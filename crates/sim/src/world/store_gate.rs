@@ -1,0 +1,296 @@
+//! Between agents and the API: questions with their timeouts, watches that break and fall silent, errands.
+
+use std::time::Duration;
+
+use vip_agent::Input;
+use vip_model::observed::{Errand, ErrandAnswer, ErrandTask};
+use vip_model::store::{Answer, Ask, LeaseSeen, Question, Watches};
+use vip_model::{LeaseName, QuestionId};
+
+use super::{Fact, World};
+use crate::clock::Moment;
+use crate::mutation::Mutation;
+use crate::process::{ProcessId, Stream, Watched};
+use crate::queue::{Event, Own};
+use crate::setup::Endpoints;
+use crate::store::{Reach, Watching, failure, timed_out, unreachable};
+
+/// How long a request or an answer is on its way on a good day.
+const LEG: Duration = Duration::from_millis(2);
+/// How long a gateway waits before it opens a broken watch again.
+const REWATCH: Duration = Duration::from_millis(200);
+
+impl World {
+    /// Whether the API server of a node can be reached.
+    pub fn reach(&self, endpoint: usize) -> Reach {
+        if self.nodes[endpoint].is_awake() { self.store.endpoints[endpoint].reach } else { Reach::Hang }
+    }
+
+    /// The API server that a process talks to.
+    fn server_for(&self, id: ProcessId) -> usize {
+        let own = self.processes[id].node;
+        if self.setup.endpoints == Endpoints::Own || self.reach(own) != Reach::Refuse {
+            return own;
+        }
+        (0..self.nodes.len()).find(|other| self.reach(*other) == Reach::Up).unwrap_or(own)
+    }
+
+    pub(super) fn question_leaves(&mut self, id: ProcessId, question: Question) {
+        let clock = self.nodes[self.processes[id].node].clock;
+        let up = clock.moment_of(self.local(id) + question.timeout);
+        self.later(id, up.since(self.now), Own::Timeout(question.id));
+        self.processes[id].asked = self.now;
+        self.processes[id].questions.insert(question.id, question.clone());
+        let delay = self.up_to(Duration::from_micros(500));
+        self.later(id, delay, Own::Send(Box::new(question)));
+    }
+
+    pub(super) fn send_question(&mut self, id: ProcessId, question: Box<Question>) {
+        let endpoint = self.server_for(id);
+        let (slow, late) = {
+            let server = &self.store.endpoints[endpoint];
+            (server.slow, server.late)
+        };
+        match self.reach(endpoint) {
+            Reach::Hang => {}
+            Reach::Refuse => {
+                let delay = self.up_to(LEG);
+                self.later(id, delay, Own::Answer(question.id, Box::new(unreachable())));
+            }
+            Reach::Up => {
+                let delay = Duration::from_micros(100) + self.up_to(LEG + late) + slow / 2;
+                let generation = self.processes[id].generation;
+                let event = Event::Serve { id, generation, question, endpoint };
+                self.queue.push(self.now + delay, event);
+            }
+        }
+    }
+
+    /// A question has reached an API server.
+    pub(super) fn serve(&mut self, id: ProcessId, generation: u32, question: Question, endpoint: usize) {
+        let answer = match self.reach(endpoint) {
+            Reach::Hang => return,
+            Reach::Refuse => unreachable(),
+            Reach::Up => self.serve_up(id, &question.ask, endpoint),
+        };
+        let server = &self.store.endpoints[endpoint];
+        let slow = server.slow;
+        let lost = if matches!(question.ask, Ask::ReadLease(_)) { 0 } else { server.lost_answers };
+        if self.chance(lost) {
+            return;
+        }
+        let delay = Duration::from_micros(100) + self.up_to(LEG) + slow / 2;
+        let own = Own::Answer(question.id, Box::new(answer));
+        self.queue.push(self.now + delay, Event::Process { id, generation, own });
+    }
+
+    fn serve_up(&mut self, id: ProcessId, ask: &Ask, endpoint: usize) -> Answer {
+        let (reads, writes) = {
+            let server = &self.store.endpoints[endpoint];
+            (server.read_status, server.write_status)
+        };
+        let now = self.now;
+        match ask {
+            Ask::ReadLease(_) if reads != 0 => failure(reads),
+            Ask::ReadLease(lease) => {
+                let seen = self.store.look(endpoint, lease, now);
+                Answer::Lease(self.as_shown(seen))
+            }
+            _ if writes != 0 => failure(writes),
+            Ask::WriteLease(write) => {
+                let wall = self.wall_clock(self.processes[id].node);
+                let answer = self.store.write(write, now, wall);
+                self.trace.write(now, id, write, &answer);
+                if matches!(answer, Answer::Lease(_)) {
+                    self.tell(&Fact::Written(id, write));
+                    self.lease_news(&write.lease);
+                }
+                answer
+            }
+            Ask::LabelNode { node, labels } => {
+                let answer = self.store.label(node, labels);
+                self.trace.world(now, || format!("label {node} {labels:?}"));
+                self.node_news();
+                answer
+            }
+        }
+    }
+
+    /// A wall clock that is wrong by hours, differently on every node: nobody may compute with it.
+    fn wall_clock(&self, node: usize) -> vip_model::Instant {
+        let skew = Duration::from_secs(3600 * (node as u64 + 1) * 7);
+        vip_model::Instant::from_nanos(self.now.as_nanos()) + skew
+    }
+
+    /// What a sight looks like to agents; a mutation may dress an old one as the newest.
+    fn as_shown(&self, seen: LeaseSeen) -> LeaseSeen {
+        match self.mutation {
+            Some(Mutation::OldAsNews) => Mutation::as_news(seen, &self.store),
+            _ => seen,
+        }
+    }
+
+    pub(super) fn answer_arrives(&mut self, id: ProcessId, question: QuestionId, answer: Answer) {
+        let process = &mut self.processes[id];
+        if process.questions.remove(&question).is_some() {
+            process.round_trip = self.now.since(process.asked);
+            self.input(id, Input::Answer(question, answer));
+            return;
+        }
+        let newest = process.questions.keys().next_back().copied();
+        if let (Some(Mutation::StaleAnswers), Some(newest)) = (self.mutation, newest) {
+            self.processes[id].questions.remove(&newest);
+            self.input(id, Input::Answer(newest, answer));
+        }
+    }
+
+    pub(super) fn question_times_out(&mut self, id: ProcessId, question: QuestionId) {
+        if self.processes[id].questions.remove(&question).is_some() {
+            self.input(id, Input::Answer(question, timed_out()));
+        }
+    }
+
+    /// The whole set of watches that an agent wants.
+    pub(super) fn watches_change(&mut self, id: ProcessId, watches: Watches) {
+        let mut wanted: Vec<Watched> = watches.leases.iter().cloned().map(Watched::Lease).collect();
+        if watches.nodes {
+            wanted.push(Watched::Nodes);
+        }
+        self.processes[id].watches = watches;
+        self.processes[id].streams.retain(|watched, _| wanted.contains(watched));
+        for watched in wanted {
+            if !self.processes[id].streams.contains_key(&watched) {
+                self.open(id, watched, Duration::from_millis(1));
+            }
+        }
+    }
+
+    fn open(&mut self, id: ProcessId, watched: Watched, delay: Duration) {
+        let fresh = Stream { number: 0, endpoint: None, last: Moment::START };
+        let stream = self.processes[id].streams.entry(watched.clone()).or_insert(fresh);
+        stream.number += 1;
+        stream.endpoint = None;
+        let number = stream.number;
+        let delay = delay + self.up_to(delay);
+        self.later(id, delay, Own::Connect(watched, number));
+    }
+
+    pub(super) fn watch_opens(&mut self, id: ProcessId, watched: Watched, number: u32) {
+        let endpoint = self.server_for(id);
+        let server = &self.store.endpoints[endpoint];
+        let fits = self.processes[id].streams.get(&watched).is_some_and(|stream| stream.number == number);
+        if !fits {
+            return;
+        }
+        if self.reach(endpoint) != Reach::Up || server.read_status != 0 {
+            self.open(id, watched, REWATCH);
+            return;
+        }
+        let delay = Duration::from_micros(200) + self.up_to(LEG) + server_slow(self, endpoint);
+        let last = self.now + delay;
+        if let Some(stream) = self.processes[id].streams.get_mut(&watched) {
+            stream.endpoint = Some(endpoint);
+            stream.last = last;
+        }
+        match watched {
+            Watched::Nodes => {
+                let snapshot = self.store.snapshot();
+                self.later(id, delay, Own::Input(Box::new(Input::Snapshot(snapshot))));
+            }
+            Watched::Lease(lease) => {
+                let seen = self.store.look(endpoint, &lease, self.now);
+                let seen = self.as_shown(seen);
+                self.later(id, delay, Own::Input(Box::new(Input::Lease(seen))));
+                let first = self.store.seen_by(endpoint, &lease, self.now);
+                for event in first..self.store.history(&lease).len() {
+                    self.tell_later(id, &lease, event);
+                }
+            }
+        }
+    }
+
+    /// The newest event of a Lease goes to everybody who watches it.
+    pub(super) fn lease_news(&mut self, lease: &LeaseName) {
+        let Some(event) = self.store.history(lease).len().checked_sub(1) else { return };
+        for id in 0..self.processes.len() {
+            self.tell_later(id, lease, event);
+        }
+    }
+
+    fn tell_later(&mut self, id: ProcessId, lease: &LeaseName, event: usize) {
+        let watched = Watched::Lease(lease.clone());
+        let Some(stream) = self.processes[id].streams.get(&watched) else { return };
+        let (Some(endpoint), number, last) = (stream.endpoint, stream.number, stream.last) else { return };
+        let born = self.store.history(lease)[event].at;
+        let server = &self.store.endpoints[endpoint];
+        let base = (born + server.lag + server.slow).max(self.now).max(last);
+        let at = base + Duration::from_micros(100) + self.up_to(LEG);
+        if let Some(stream) = self.processes[id].streams.get_mut(&watched) {
+            stream.last = at;
+        }
+        self.later(id, at.since(self.now), Own::News(watched, number, event));
+    }
+
+    pub(super) fn watch_tells(&mut self, id: ProcessId, watched: &Watched, number: u32, event: usize) {
+        let Some(stream) = self.processes[id].streams.get(watched) else { return };
+        let (Some(endpoint), true) = (stream.endpoint, stream.number == number) else { return };
+        let silent = self.store.endpoints[endpoint].watches == Watching::Silent;
+        if silent || self.reach(endpoint) == Reach::Hang || self.mutation == Some(Mutation::DeafWatches) {
+            return;
+        }
+        let Watched::Lease(lease) = watched else { return };
+        let sight = self.store.history(lease)[event].sight.clone();
+        let seen = self.as_shown(LeaseSeen { lease: lease.clone(), sight });
+        self.input(id, Input::Lease(seen));
+    }
+
+    /// Labels have changed: everybody who watches Nodes gets the new picture.
+    pub(super) fn node_news(&mut self) {
+        for id in 0..self.processes.len() {
+            let live = |stream: &Stream| {
+                stream.endpoint.filter(|at| self.store.endpoints[*at].watches == Watching::Live)
+            };
+            let endpoint = self.processes[id].streams.get(&Watched::Nodes).and_then(live);
+            if endpoint.is_some_and(|endpoint| self.reach(endpoint) == Reach::Up) {
+                let snapshot = self.store.snapshot();
+                let delay = self.up_to(LEG);
+                self.later(id, delay, Own::Input(Box::new(Input::Snapshot(snapshot))));
+            }
+        }
+    }
+
+    /// All watches of an API server break.
+    pub(super) fn break_watches(&mut self, endpoint: usize) {
+        for id in 0..self.processes.len() {
+            let broken: Vec<Watched> = self.processes[id]
+                .streams
+                .iter()
+                .filter(|(_, stream)| stream.endpoint == Some(endpoint))
+                .map(|(watched, _)| watched.clone())
+                .collect();
+            for watched in broken {
+                self.open(id, watched, REWATCH / 2);
+            }
+        }
+    }
+
+    pub(super) fn run_errand(&mut self, id: ProcessId, errand: Errand) {
+        let node = self.processes[id].node;
+        let ErrandTask::HttpProbe { timeout, .. } = errand.task;
+        let slow = self.store.endpoints[node].slow;
+        let healthy = !self.nodes[node].trouble.gate_red;
+        let (result, delay) = match self.reach(node) {
+            Reach::Up if slow < timeout && healthy => (Ok(()), slow),
+            Reach::Up if slow < timeout => (Err("status 500".to_owned()), slow),
+            Reach::Refuse => (Err("connection refused".to_owned()), Duration::ZERO),
+            Reach::Up | Reach::Hang => (Err("no answer in time".to_owned()), timeout),
+        };
+        let delay = delay + self.up_to(Duration::from_millis(5));
+        let answer = Input::Errand(ErrandAnswer { id: errand.id, result });
+        self.later(id, delay, Own::Input(Box::new(answer)));
+    }
+}
+
+fn server_slow(world: &World, endpoint: usize) -> Duration {
+    world.store.endpoints[endpoint].slow
+}
