@@ -17,7 +17,6 @@ use vip_model::config::Scope;
 use vip_model::kernel::{Actual, Batch, Change, Dad, Lifetime, Outcome, Report, SetAddress};
 use vip_model::{Family, Instant, LinkIndex};
 
-use crate::boot_now;
 use crate::dump::FOREVER;
 use crate::route_socket::{Refusal, RouteSocket};
 use crate::wire::Request;
@@ -28,7 +27,7 @@ const SHARE: usize = 64;
 /// From this duration of a system call on, its grants are checked again. The fence keeps a whole second for a late
 /// kernel (ownership: ⌊0.98 · lease − 1 s⌋), so a tenth of it may pass unnoticed.
 const STALL: Duration = Duration::from_millis(100);
-/// How often grants are corrected after stalls in a row; the last time they are taken back.
+/// How often grants are corrected when one stall follows another.
 const CORRECTIONS: u32 = 3;
 
 // linux/if_addr.h
@@ -40,18 +39,27 @@ const IFA_PROTO: u16 = 11;
 const IFA_F_NODAD: u32 = 0x02;
 const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 
-/// Carries out a batch. `actual` is the last picture of the kernel.
-pub(crate) fn apply(socket: &mut RouteSocket, batch: &Batch, actual: &Actual) -> Report {
+/// What a batch is carried out against.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment<'a> {
+    /// The last picture of the kernel.
+    pub(crate) actual: &'a Actual,
+    /// The clock: [`crate::boot_now`], or a test's.
+    pub(crate) clock: &'a dyn Fn() -> Instant,
+}
+
+/// Carries out a batch.
+pub(crate) fn apply(socket: &mut RouteSocket, batch: &Batch, moment: Moment<'_>) -> Report {
     let shares = batch.changes.chunks(SHARE);
-    let outcomes = shares.flat_map(|changes| apply_share(socket, changes, actual)).collect();
+    let outcomes = shares.flat_map(|changes| apply_share(socket, changes, moment)).collect();
     Report { batch: batch.id, outcomes }
 }
 
-fn apply_share(socket: &mut RouteSocket, changes: &[Change], actual: &Actual) -> Vec<Outcome> {
-    let began = boot_now();
-    let steps: Vec<Step> = changes.iter().map(|change| step(change, began, actual)).collect();
-    let mut outcomes = carry_out(socket, changes, steps, actual);
-    take_back(socket, changes, &mut outcomes, began);
+fn apply_share(socket: &mut RouteSocket, changes: &[Change], moment: Moment<'_>) -> Vec<Outcome> {
+    let began = (moment.clock)();
+    let steps: Vec<Step> = changes.iter().map(|change| step(change, began, moment.actual)).collect();
+    let mut outcomes = carry_out(socket, changes, steps, moment.actual);
+    take_back(socket, changes, &mut outcomes, (began, moment.clock));
     outcomes
 }
 
@@ -100,9 +108,14 @@ fn carry_out(
 }
 
 /// After a stall: grants whose end has moved too far are shortened, or removed when nothing is left of them.
-fn take_back(socket: &mut RouteSocket, changes: &[Change], outcomes: &mut [Outcome], mut began: Instant) {
+fn take_back(
+    socket: &mut RouteSocket,
+    changes: &[Change],
+    outcomes: &mut [Outcome],
+    (mut began, clock): (Instant, &dyn Fn() -> Instant),
+) {
     for _ in 0..CORRECTIONS {
-        let ended = boot_now();
+        let ended = clock();
         if ended - began < STALL {
             return;
         }
@@ -215,10 +228,13 @@ fn outcome(change: &Change, answer: &Result<(), Refusal>, actual: &Actual) -> Ou
     if matches!(change, Change::DelAddress { .. }) && gone {
         return Outcome::Done;
     }
-    let name = actual.links.get(&link).map_or("?", |link| &link.name);
+    let place = match actual.links.get(&link) {
+        Some(known) => format!("{} (link {})", known.name, link.0),
+        None => format!("link {}", link.0),
+    };
     let why = std::io::Error::from_raw_os_error(refusal.errno);
     let words = refusal.words.as_deref().unwrap_or_else(|| advice(refusal.errno, net));
-    let text = format!("cannot {verb} {net} on {name} (link {}): {why}; {words}", link.0);
+    let text = format!("cannot {verb} {net} on {place}: {why}; {words}");
     Outcome::Failed { errno: refusal.errno, text }
 }
 

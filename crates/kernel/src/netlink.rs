@@ -17,13 +17,13 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use vip_model::kernel::{Actual, Batch, BatchId, Lifetime};
 
-use crate::Error;
-use crate::apply::apply;
+use crate::apply::{self, apply};
 use crate::dump::dump;
 use crate::frame;
 use crate::gateway::{KernelEvent, Sink};
 use crate::route_socket::RouteSocket;
 use crate::watch::{Heard, Watch};
+use crate::{Error, boot_now};
 
 /// How long a burst of notifications is collected.
 const COALESCE: Duration = Duration::from_millis(5);
@@ -164,7 +164,10 @@ impl Worker {
     fn apply_queued(&mut self) {
         while let Ok(batch) = self.queue.try_recv() {
             let nothing = Actual::default();
-            let report = apply(&mut self.route, &batch, self.last.as_ref().unwrap_or(&nothing));
+            let report = {
+                let actual = self.last.as_ref().unwrap_or(&nothing);
+                apply(&mut self.route, &batch, apply::Moment { actual, clock: &boot_now })
+            };
             self.after = batch.id;
             (self.sink)(KernelEvent::Report(report));
             self.take_picture();

@@ -1,3 +1,5 @@
+use std::io::Write;
+
 use vip_model::VipNet;
 use vip_model::kernel::{Address, BatchId};
 
@@ -120,4 +122,45 @@ fn a_removal_of_what_is_not_there_is_done_and_a_refusal_says_what_where_and_why(
     for part in ["set 10.0.0.9/32", "link 3", "No such device", "no such link"] {
         assert!(text.contains(part), "{part:?} in {text:?}");
     }
+}
+
+/// A process that is stopped inside the system call goes on when others have taken over long since.
+#[test]
+fn what_a_stalled_process_granted_is_taken_back_at_once() {
+    let thread = std::thread::Builder::new().name("stall".to_owned()).spawn(|| {
+        if let Err(error) = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET) {
+            let name = "what_a_stalled_process_granted_is_taken_back_at_once";
+            writeln!(std::io::stderr(), "SKIPPED {name}: no network namespace: {error}").unwrap();
+            return;
+        }
+        let mut socket = RouteSocket::open().unwrap();
+        let nothing = Actual::default();
+        // Stalled for so long, with a lifetime of 60.5 s: outcome, and the seconds that the kernel then shows.
+        let cases = [
+            (50, Outcome::Done, Some(60)),
+            (2_000, Outcome::Done, Some(58)),
+            (20_000, Outcome::TooLate, None),
+        ];
+        for net in ["192.0.2.9/32", "2001:db8::9/128"] {
+            for (stall, outcome, seconds) in cases.clone() {
+                let set = SetAddress { link: LinkIndex(1), ..set(net, until(60_500)) };
+                let batch = Batch { id: BatchId(1), changes: vec![Change::SetAddress(set.clone())] };
+                let calls = std::cell::Cell::new(0);
+                let clock = || {
+                    let stalled = calls.replace(calls.get() + 1) > 0;
+                    START + Duration::from_millis(if stalled { stall } else { 0 })
+                };
+                let report = apply(&mut socket, &batch, Moment { actual: &nothing, clock: &clock });
+                assert_eq!(report.outcomes, [outcome], "{net} after {stall} ms");
+                let picture = crate::dump::dump(&mut socket, BatchId(1)).unwrap();
+                let found = picture.addresses.iter().find(|address| address.net == set.net.0);
+                let left = found.map(|address| match address.valid {
+                    Lifetime::Until(end) => ((end - crate::boot_now()).as_millis() + 500) / 1000,
+                    Lifetime::Forever => panic!("{found:?}"),
+                });
+                assert_eq!(left, seconds, "{net} after {stall} ms");
+            }
+        }
+    });
+    thread.unwrap().join().unwrap();
 }

@@ -1,6 +1,7 @@
 //! A namespace, a pair of links in it, and a gateway whose events can be waited for.
 
 use std::fs;
+use std::io::{Write, stderr};
 use std::process::{Command, Output};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -25,7 +26,9 @@ pub(crate) fn in_namespace(test: fn()) {
     let name = std::thread::current().name().unwrap_or("?").to_owned();
     let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-            println!("SKIPPED {name}: cannot make a network namespace: {error}; run it as root or under unshare -Urn");
+            // Past the capture of the test runner: a skipped test is to be seen.
+            let advice = "run it as root or under unshare -Urn";
+            writeln!(stderr(), "SKIPPED {name}: cannot make a network namespace: {error}; {advice}").unwrap();
             return;
         }
         ip("link set lo up");

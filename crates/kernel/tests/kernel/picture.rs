@@ -1,13 +1,14 @@
 //! The picture: links, default routes, what wakes the gateway and what does not.
 
 use std::io::Write;
+use std::ops::Range;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use vip_kernel::{Accepted, Error, Gateway, KernelEvent, missing_capabilities};
+use vip_kernel::{Accepted, Gateway, KernelEvent, Sink, missing_capabilities};
 use vip_model::kernel::{DefaultRoute, LinkKind, LinkState};
 use vip_model::{Family, LinkAddr};
 
@@ -77,14 +78,14 @@ fn other_peoples_routes_cost_no_dump() {
         // Let the IPv6 addresses of the links settle.
         sleep(Duration::from_millis(2500));
         let before = node.gateway.counters();
-        let mut lines = String::new();
-        for at in 0..200 {
-            lines += &format!(
-                "route add 10.{at}.0.0/16 via 192.0.2.254\nroute add 2001:db8:{at:x}::/48 dev near\n"
-            );
-            lines += &format!("route add default dev near table {}\n", 300 + at);
-        }
-        batch(&lines);
+        batch(0..200, |at| {
+            format!(
+                "route add 10.{at}.0.0/16 via 192.0.2.254\n\
+                 route add 2001:db8:{at:x}::/48 dev near\n\
+                 route add default dev near table {}",
+                300 + at
+            )
+        });
         sleep(Duration::from_millis(50));
         assert_eq!(node.gateway.counters().dumps, before.dumps);
         ip("route add default via 192.0.2.254");
@@ -102,7 +103,7 @@ fn a_burst_becomes_few_dumps_and_silence_none() {
         let before = node.gateway.counters().dumps;
         sleep(Duration::from_millis(500));
         assert_eq!(node.gateway.counters().dumps, before);
-        batch(&(0..200).map(|at| format!("addr add 203.0.113.{at}/32 dev near\n")).collect::<String>());
+        batch(0..200, |at| format!("addr add 203.0.113.{at}/32 dev near"));
         node.settle(|actual| {
             actual.addresses.iter().filter(|address| address.net.prefix_len() == 32).count() == 200
         });
@@ -125,14 +126,9 @@ fn a_lost_notification_is_answered_by_a_dump() {
             Accepted::Yes
         });
         stuck.store(true, Ordering::Release);
-        batch(
-            &(0..250)
-                .map(|at| {
-                    format!("addr add 203.0.113.{at}/32 dev near\naddr del 203.0.113.{at}/32 dev near\n")
-                        .repeat(3)
-                })
-                .collect::<String>(),
-        );
+        let lines =
+            |at| format!("addr add 203.0.113.{at}/32 dev near\naddr del 203.0.113.{at}/32 dev near\n");
+        batch(0..250, |at| lines(at).repeat(3));
         ip("addr add 192.0.2.9/32 dev near");
         stuck.store(false, Ordering::Release);
         node.settle(|actual| {
@@ -147,27 +143,24 @@ fn a_lost_notification_is_answered_by_a_dump() {
 #[test]
 fn a_gateway_that_is_dropped_ends_its_threads() {
     in_namespace(|| {
-        let threads = || {
-            std::fs::read_dir("/proc/self/task")
-                .unwrap()
-                .filter(|task| {
-                    let comm = std::fs::read_to_string(task.as_ref().unwrap().path().join("comm"));
-                    comm.is_ok_and(|comm| comm.starts_with("vip-none"))
-                })
-                .count()
-        };
-        assert_eq!(threads(), 0);
-        let node = Node::start();
-        drop(node);
-        let again: Result<Gateway, Error> = Gateway::start(Arc::new(|_| Accepted::Yes));
-        assert!(again.is_ok());
+        let sink: Sink = Arc::new(|_| Accepted::Yes);
+        for _ in 0..2 {
+            let gateway = Gateway::start(sink.clone()).unwrap();
+            assert!(Arc::strong_count(&sink) > 1, "the threads hold the sink");
+            drop(gateway);
+            assert_eq!(Arc::strong_count(&sink), 1);
+        }
         assert_eq!(missing_capabilities(), Vec::<&str>::new());
     });
 }
 
-/// Gives many lines to one `ip` process.
-fn batch(lines: &str) {
+/// Gives many lines to one `ip` process, some for each of the numbers.
+fn batch(numbers: Range<u32>, lines: impl Fn(u32) -> String) {
     let mut child = Command::new("ip").args(["-force", "-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let mut input = child.stdin.take().unwrap();
+    for number in numbers {
+        writeln!(input, "{}", lines(number)).unwrap();
+    }
+    drop(input);
     assert!(child.wait().unwrap().success());
 }
