@@ -8,7 +8,7 @@ use super::route::{Query, Target};
 use super::select::Selector;
 use super::store::{Memory, Store};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ fn page(kind: &Kind, version: u64, rest: &[Arc<Value>], page: &Page) -> Value {
     {
         let after = json!([meta(last, "namespace"), meta(last, "name")]);
         let token = json!({"v": "meta.k8s.io/v1", "rv": version, "start": after}).to_string();
-        metadata["continue"] = json!(STANDARD_NO_PAD.encode(token));
+        metadata["continue"] = json!(URL_SAFE_NO_PAD.encode(token));
         if page.selects_all {
             metadata["remainingItemCount"] = json!(rest.len() - shown);
         }
@@ -182,7 +182,7 @@ fn snapshot_version(memory: &Memory, demand: Demand, resume: Option<&Continue>) 
 
 fn read_token(token: &str) -> Result<Continue, Failure> {
     let refuse = |why: &str| Failure::bad_request(format!("invalid continue token: {why}"));
-    let bytes = STANDARD_NO_PAD
+    let bytes = URL_SAFE_NO_PAD
         .decode(token.trim_end_matches('='))
         .map_err(|_| refuse("continue key is not valid"))?;
     let token: Value = serde_json::from_slice(&bytes).map_err(|_| refuse("continue key is not valid"))?;

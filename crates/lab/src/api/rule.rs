@@ -54,6 +54,11 @@ pub(crate) fn default_to(object: &mut Value, field: &str, value: Value) {
     }
 }
 
+/// The list at a JSON pointer. Indexing a mutable value would leave a null where nothing is.
+pub(crate) fn list_mut<'a>(object: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a mut Value> {
+    object.pointer_mut(pointer).and_then(Value::as_array_mut).into_iter().flatten()
+}
+
 fn settle_secret(new: &mut Value) {
     use base64::Engine as _;
     default_to(new, "type", json!("Opaque"));
@@ -81,7 +86,7 @@ fn settle_binding(new: &mut Value) {
     if new["roleRef"].is_object() {
         default_to(&mut new["roleRef"], "apiGroup", json!(GROUP));
     }
-    for subject in new["subjects"].as_array_mut().into_iter().flatten() {
+    for subject in list_mut(new, "/subjects") {
         if subject["kind"] == "User" || subject["kind"] == "Group" {
             default_to(subject, "apiGroup", json!(GROUP));
         }

@@ -3,7 +3,7 @@
 
 use super::failure::Cause;
 use super::object::random;
-use super::rule::default_to;
+use super::rule::{default_to, list_mut};
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -21,7 +21,7 @@ pub(super) fn settle(old: Option<&Value>, new: &mut Value) {
     if old.is_none() {
         new["status"] = json!({"loadBalancer": {}});
     }
-    for ingress in new["status"]["loadBalancer"]["ingress"].as_array_mut().into_iter().flatten() {
+    for ingress in list_mut(new, "/status/loadBalancer/ingress") {
         if ingress.get("ip").is_some() {
             default_to(ingress, "ipMode", json!("VIP"));
         }
@@ -94,7 +94,7 @@ fn cluster_v6() -> String {
 
 fn settle_ports(before: &Value, spec: &mut Value, node_ports: Option<&std::ops::Range<u16>>) {
     let old_ports = before["ports"].as_array().cloned().unwrap_or_default();
-    for port in spec["ports"].as_array_mut().into_iter().flatten() {
+    for port in list_mut(spec, "/ports") {
         default_to(port, "protocol", json!("TCP"));
         let number = port["port"].clone();
         default_to(port, "targetPort", number);
