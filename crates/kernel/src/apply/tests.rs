@@ -130,7 +130,8 @@ fn what_a_stalled_process_granted_is_taken_back_at_once() {
     let thread = std::thread::Builder::new().name("stall".to_owned()).spawn(|| {
         if let Err(error) = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET) {
             let name = "what_a_stalled_process_granted_is_taken_back_at_once";
-            writeln!(std::io::stderr(), "SKIPPED {name}: no network namespace: {error}").unwrap();
+            let line = format!("SKIPPED {name}: no network namespace: {error}\n");
+            std::io::stderr().write_all(line.as_bytes()).unwrap();
             return;
         }
         let mut socket = RouteSocket::open().unwrap();

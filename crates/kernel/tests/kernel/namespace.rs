@@ -28,7 +28,8 @@ pub(crate) fn in_namespace(test: fn()) {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
             // Past the capture of the test runner: a skipped test is to be seen.
             let advice = "run it as root or under unshare -Urn";
-            writeln!(stderr(), "SKIPPED {name}: cannot make a network namespace: {error}; {advice}").unwrap();
+            let line = format!("SKIPPED {name}: cannot make a network namespace: {error}; {advice}\n");
+            stderr().write_all(line.as_bytes()).unwrap();
             return;
         }
         ip("link set lo up");
