@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use vip_lab::bench::boot;
-use vip_lab::scenario::{Stage, console, demo, folder, suite, table};
+use vip_lab::scenario::{Stage, console, demo, folder, speed, suite, table};
 
 /// Three nodes, a client and faults in kernel namespaces, with the real kube-vip on every node.
 #[derive(Debug, Parser)]
@@ -35,6 +35,12 @@ enum Verb {
         scenario: String,
         /// How often.
         #[arg(long, default_value_t = 1)]
+        runs: u32,
+    },
+    /// Measures everything, short scenarios often.
+    Bench {
+        /// Runs of each short scenario; long ones run a quarter as often.
+        #[arg(long, default_value_t = 12)]
         runs: u32,
     },
     /// Lists the scenarios.
@@ -97,7 +103,7 @@ fn main() -> ExitCode {
 
 fn act(verb: Verb) -> Result<u8> {
     match verb {
-        Verb::Demo { .. } | Verb::Run { .. } | Verb::Up if boot::inside().is_none() => {
+        Verb::Demo { .. } | Verb::Run { .. } | Verb::Bench { .. } | Verb::Up if boot::inside().is_none() => {
             // Before anything is raised: what a killed lab left, and mistakes that need no lab to be seen.
             console::sweep()?;
             if let Verb::Run { scenario, .. } = &verb {
@@ -116,6 +122,7 @@ fn act(verb: Verb) -> Result<u8> {
             let rows = suite::rows(&scenario)?;
             Ok(u8::from(!suite::run(&rows, runs.max(1), &folder::make(&scenario)?)?))
         }
+        Verb::Bench { runs } => Ok(u8::from(!speed::measure(runs.max(1), &folder::make("bench")?)?)),
         Verb::Up => {
             let mut stage = Stage::set(&folder::make("up")?)?;
             stage.restore(table::Gate::Off)?;
@@ -140,8 +147,9 @@ fn stay(mut stage: Stage, code: u8) -> Result<u8> {
          \x20 lab cut n1      cut n1 off; `lab heal n1` ends it\n\
          \x20 lab down        take everything down"
     ));
+    let door = console::open()?;
     boot::detach(code)?;
-    console::serve(&mut stage)?;
+    console::serve(&mut stage, &door)?;
     Ok(0)
 }
 

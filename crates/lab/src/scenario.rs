@@ -1,6 +1,6 @@
 //! Scenarios: the real binary on every node of the bench, one fault at a time, what a client sees of it, and the bound
 //! that it must keep. `table::ROWS` is the whole list as data; `Stage` is the bench with API servers and agents on it;
-//! `play` runs one row on a stage and gives an `Outcome`; `demo`, `suite` and `console` are what the program `lab` shows.
+//! `play` runs one row on a stage and gives an `Outcome`; `demo`, `suite`, `speed` and `console` are what the program `lab` shows.
 
 pub mod agent;
 pub mod console;
@@ -11,6 +11,7 @@ pub mod folder;
 pub mod outcome;
 pub mod play;
 pub mod screen;
+pub mod speed;
 pub mod stage;
 pub mod suite;
 pub mod table;

@@ -17,10 +17,15 @@ use super::table::Action;
 use crate::bench::{Stamp, boot, net};
 use crate::report::Table;
 
-/// Serves commands until `down`.
-pub fn serve(stage: &mut Stage) -> Result<()> {
+/// Opens the door of this lab; from then on commands find it.
+pub fn open() -> Result<UnixListener> {
     let path = socket_path()?;
-    let listener = UnixListener::bind(&path).with_context(|| format!("listening on {}", path.display()))?;
+    UnixListener::bind(&path).with_context(|| format!("listening on {}", path.display()))
+}
+
+/// Serves commands until `down`.
+pub fn serve(stage: &mut Stage, listener: &UnixListener) -> Result<()> {
+    let path = socket_path()?;
     for connection in listener.incoming() {
         let Ok(mut connection) = connection else { continue };
         let _ = connection.set_read_timeout(Some(Duration::from_secs(2)));

@@ -172,6 +172,7 @@ fn describe(action: Action, victim: u8) -> String {
     match action {
         Action::Signal(Signal::SIGCONT) => format!("the agent of n{victim} goes on (SIGCONT)"),
         Action::Signal(signal) => format!("{signal} to the agent of n{victim}, which holds the VIP"),
+        Action::Ended(limit) => format!("the agent of n{victim} must have ended well within {limit:?}"),
         Action::StartVictim => format!("the agent of n{victim} is started again"),
         Action::StopAll => "all agents are stopped; the lease is free".to_owned(),
         Action::StartAll => "all agents are started".to_owned(),

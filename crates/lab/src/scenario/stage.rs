@@ -90,6 +90,7 @@ impl Stage {
             Action::Signal(signal) => {
                 self.running(victim)?.signal(signal)?;
             }
+            Action::Ended(limit) => self.expect_end(victim, limit)?,
             Action::StartVictim => self.start(victim)?,
             Action::StopAll => self.stop_all()?,
             Action::StartAll => self.start_all()?,
@@ -170,6 +171,16 @@ impl Stage {
         let code = program.wait(STOP_LIMIT)?;
         if code != 0 {
             bail!("the agent of n{number} ended with code {code} after SIGTERM; see its log");
+        }
+        Ok(())
+    }
+
+    /// The agent of a node ends within `limit`, and says that all went well.
+    fn expect_end(&mut self, number: u8, limit: Duration) -> Result<()> {
+        let slot = self.agents[usize::from(number) - 1].as_mut();
+        let code = slot.with_context(|| format!("no agent ran on n{number}"))?.wait(limit)?;
+        if code != 0 {
+            bail!("the agent of n{number} ended with code {code}; see its log");
         }
         Ok(())
     }

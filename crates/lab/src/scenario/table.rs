@@ -26,6 +26,8 @@ pub enum Health {
 pub enum Action {
     /// A signal to the victim's agent.
     Signal(Signal),
+    /// The victim's agent must have ended with code 0 within this time.
+    Ended(Duration),
     /// The victim's agent is started again.
     StartVictim,
     /// All agents get SIGTERM and end.
@@ -161,8 +163,8 @@ const EXPIRED: Duration = ms(5300);
 const LIMIT: Duration = s(20);
 
 use Action::{
-    Api, Cut, CutFromApi, PowerOff, PullCable, RemoveVip, Restart, Signal as Send, StartAll, StartVictim,
-    StopAll, Uncut, VictimApi,
+    Api, Cut, CutFromApi, Ended, PowerOff, PullCable, RemoveVip, Restart, Signal as Send, StartAll,
+    StartVictim, StopAll, Uncut, VictimApi,
 };
 use Event::{Answered, Moved};
 use Health::{Hanging, Refusing, Serving};
@@ -198,9 +200,26 @@ pub const ROWS: &[Row] = &[
         title: "SIGTERM of the agent",
         part: Part::Both,
         gate: Gate::Off,
-        steps: &[Fault(Send(Signal::SIGTERM)), Await(Moved, LIMIT), Pass(s(1))],
+        steps: &[Fault(Send(Signal::SIGTERM)), Do(Ended(s(1))), Await(Moved, LIMIT), Pass(s(1))],
         measures: &[Gap(AtFault, End, ms(100)), Overlap(AtFault, End, NOTHING)],
         upstream: "70 / 548 / 910",
+    },
+    Row {
+        name: "sigterm-no-api",
+        title: "SIGTERM while the API is down",
+        part: Part::Suite,
+        gate: Gate::Off,
+        steps: &[
+            Do(Api(Refusing)),
+            Pass(ms(500)),
+            Fault(Send(Signal::SIGTERM)),
+            Do(Ended(s(3))),
+            Heal(Api(Serving)),
+            Await(Moved, LIMIT),
+            Pass(s(1)),
+        ],
+        measures: &[Gap(AtFault, End, EXPIRED), Overlap(AtFault, End, NOTHING)],
+        upstream: "-",
     },
     Row {
         name: "sigkill-back",
