@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vip_model::ScopedAddr;
 use vip_model::kernel::{Actual, Address, Change, Dad, Lifetime, SetAddress};
 use vip_model::plan::{AddressWant, Completeness, PlannedAddress, Presence};
+use vip_model::{Family, ScopedAddr};
 
 /// The lifetimes that this process last put on addresses, as planned (before the kernel's rounding).
 pub type Applied = BTreeMap<ScopedAddr, Lifetime>;
@@ -59,10 +59,11 @@ fn set(
     match (planned.presence, found) {
         (Presence::Install { valid, not_after }, None) => vec![change(valid, not_after)],
         (Presence::Install { valid, not_after }, Some(found)) => {
-            if found.dad == Dad::Failed || found.scope != planned.scope {
-                // Neither can be changed on an installed address.
-                let del = Change::DelAddress { link: at.link, net: found.net };
-                vec![del, change(valid, not_after)]
+            // The kernel derives the scope of an IPv6 address from the address itself and ignores what it is told.
+            let is_misplaced = Family::of(at.addr) == Family::V4 && found.scope != planned.scope;
+            if found.dad == Dad::Failed || is_misplaced {
+                // The gateway re-creates the address: neither can be changed on an installed one.
+                vec![change(valid, not_after)]
             } else if found.tag != tag || !lasts(found.valid, applied.get(&at), valid) {
                 vec![change(valid, not_after)]
             } else {
