@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use vip_lab::bench::watcher::AddressWatch;
 use vip_lab::bench::{Lab, Node, Prober, Shape, Span, Spawn, Stamp, boot, net, wire};
 
 const LAB: &str = env!("CARGO_BIN_EXE_lab");
@@ -84,6 +85,7 @@ fn a_move_by_hand_is_seen_as_a_short_gap_without_overlap() {
         first.add_address(vip).unwrap();
     }
     let detectors = net::vips().map(|vip| lab.detect(vip).unwrap());
+    let watch = AddressWatch::start(second.place().unwrap()).unwrap();
     let probers = probers(&lab);
     let begin = Stamp::now().after(ms(200));
     std::thread::sleep(ms(1200));
@@ -108,7 +110,11 @@ fn a_move_by_hand_is_seen_as_a_short_gap_without_overlap() {
             [1, 2]
         );
         assert_eq!(seen.answerers(after).len() + usize::from(seen.answerers(after).len() == 1), 2);
-        assert!(seen.announced_after(moved, second.mac()).is_some());
+        let (came, announced) = (watch.came(prober.vip(), moved), seen.announced_after(moved, second.mac()));
+        let (came, announced) = (came.unwrap(), announced.unwrap());
+        println!("announced {:?} after the kernel showed the address", announced.at.since(came));
+        let sent = wire::announcement(prober.vip(), second.mac(), net::link_local(net::NODES + 2));
+        assert_eq!(announced.frame[..], sent[..], "the recorded frame is the frame that was sent");
     }
 }
 

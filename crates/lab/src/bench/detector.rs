@@ -95,10 +95,11 @@ fn ask(link: &OwnedFd, questions: &[Vec<u8>], seen: &Mutex<Sightings>) {
 fn collect(link: &OwnedFd, vip: IpAddr, seen: &Mutex<Sightings>) {
     let mut buffer = [0_u8; 256];
     while let Some((length, at)) = socket::take(link, &mut buffer) {
-        match wire::read(&buffer[..length.min(buffer.len())], vip) {
+        let frame = &buffer[..length.min(buffer.len())];
+        match wire::read(frame, vip) {
             Some(wire::Said::Answer { mac, slot }) => note(&mut lock(seen), (mac, at), slot),
             Some(wire::Said::Announcement { mac, form }) => {
-                lock(seen).announcements.push(Announcement { at, mac, form });
+                lock(seen).announcements.push(Announcement { at, mac, form, frame: frame.into() });
             }
             None => {}
         }

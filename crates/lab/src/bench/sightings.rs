@@ -2,6 +2,7 @@
 //! by scenarios. Two MACs that answer the same question are an overlap: two nodes hold the VIP at once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::net::Mac;
@@ -25,7 +26,7 @@ impl Question {
 }
 
 /// One frame that told everybody where the VIP is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
     /// When it arrived.
     pub at: Stamp,
@@ -33,6 +34,8 @@ pub struct Announcement {
     pub mac: Mac,
     /// In which form.
     pub form: Form,
+    /// The whole Ethernet frame.
+    pub frame: Arc<[u8]>,
 }
 
 /// Everything that a detector saw.
@@ -90,7 +93,7 @@ impl Sightings {
 
     /// The first announcement at or after `at` that names `mac`.
     pub fn announced_after(&self, at: Stamp, mac: Mac) -> Option<Announcement> {
-        self.announcements.iter().find(|seen| seen.at >= at && seen.mac == mac).copied()
+        self.announcements.iter().find(|seen| seen.at >= at && seen.mac == mac).cloned()
     }
 }
 

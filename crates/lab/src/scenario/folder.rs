@@ -13,20 +13,26 @@ const KEPT: usize = 12;
 
 /// Makes the folder of this run, named after its kind and the launcher's process id.
 pub fn make(kind: &str) -> Result<PathBuf> {
-    let parent = match std::env::var_os("LAB_RUNS") {
-        Some(named) => PathBuf::from(named),
-        None => boot::exe()
-            .parent()
-            .and_then(Path::parent)
-            .map_or_else(std::env::temp_dir, Path::to_owned)
-            .join("lab-runs"),
-    };
-    fs::create_dir_all(&parent).with_context(|| format!("making {}", parent.display()))?;
-    drop_oldest(&parent);
+    let named = std::env::var_os("LAB_RUNS").map(PathBuf::from);
+    let beside = || boot::exe().parent().and_then(Path::parent).map(|build| build.join("lab-runs"));
+    // A build folder of somebody else: the folder for temporary files must do.
+    let fallback = std::env::temp_dir().join("kube-vip-lab-runs");
+    let parents = named.or_else(beside).into_iter().chain([fallback]);
     let seconds = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
-    let folder = parent.join(format!("{seconds}-{kind}-{}", boot::launcher()));
-    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-    Ok(folder)
+    let name = format!("{seconds}-{kind}-{}", boot::launcher());
+    let mut refused = None;
+    for parent in parents {
+        let folder = parent.join(&name);
+        match fs::create_dir_all(&folder) {
+            Ok(()) => {
+                drop_oldest(&parent);
+                return Ok(folder);
+            }
+            Err(cause) => refused = Some((folder, cause)),
+        }
+    }
+    let (folder, cause) = refused.context("a folder for logs")?;
+    Err(cause).with_context(|| format!("making the folder for logs {}", folder.display()))
 }
 
 /// Names begin with the time, so the smallest are the oldest.

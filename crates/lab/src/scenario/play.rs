@@ -54,6 +54,7 @@ pub fn play(stage: &mut Stage, row: &'static Row) -> Result<Outcome> {
     std::thread::sleep(Duration::from_millis(30));
     let outcome = Outcome::read(row, &moments, &instruments.records());
     stage.check_api()?;
+    stage.check_agents()?;
     if !outcome.kept() {
         instruments.dump(stage, row.name);
     }

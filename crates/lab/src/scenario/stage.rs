@@ -25,6 +25,8 @@ const REPAIR_LIMIT: Duration = Duration::from_secs(20);
 pub struct Stage {
     // Dropped in this order: agents before the nodes that they run in.
     agents: Vec<Option<Program>>,
+    /// Which agents were told to end since their start; any other end is a crash.
+    told: Vec<bool>,
     plane: ControlPlane,
     lab: Lab,
     manifest: Manifest,
@@ -43,7 +45,9 @@ impl Stage {
         let plane = ControlPlane::start(&lab)?;
         let screen = Screen::with_copy(logs);
         let agents = lab.nodes().iter().map(|_| None).collect();
-        let stage = Self { agents, plane, lab, manifest, binary, gate: Gate::Off, filtered: false, screen };
+        let told = vec![false; lab.nodes().len()];
+        let stage =
+            Self { agents, told, plane, lab, manifest, binary, gate: Gate::Off, filtered: false, screen };
         for node in stage.lab.nodes() {
             stage.furnish(node)?;
         }
@@ -89,6 +93,7 @@ impl Stage {
         match action {
             Action::Signal(signal) => {
                 self.running(victim)?.signal(signal)?;
+                self.told[usize::from(victim) - 1] |= matches!(signal, Signal::SIGTERM | Signal::SIGKILL);
             }
             Action::Ended(limit) => self.expect_end(victim, limit)?,
             Action::StartVictim => self.start(victim)?,
@@ -145,6 +150,7 @@ impl Stage {
         let node = self.lab.node(number)?;
         let spawn = self.manifest.spawn(node.name(), self.gate, &self.binary, self.lab.logs());
         self.agents[usize::from(number) - 1] = Some(node.start(&spawn)?);
+        self.told[usize::from(number) - 1] = false;
         Ok(())
     }
 
@@ -245,6 +251,17 @@ impl Stage {
     pub fn holder(&self, prober: &Prober) -> Option<u8> {
         let fresh = Stamp::now().before(Duration::from_millis(200));
         prober.last_answer().filter(|answer| answer.at >= fresh).map(|answer| answer.node)
+    }
+
+    /// No agent has ended but those that were told to.
+    pub fn check_agents(&mut self) -> Result<()> {
+        for (number, (agent, told)) in (1..).zip(self.agents.iter_mut().zip(&self.told)) {
+            let ended = agent.as_mut().map_or(Ok(None), Program::ended)?;
+            if let (Some(code), false) = (ended, told) {
+                bail!("the agent of n{number} ended by itself with code {code}; see its log");
+            }
+        }
+        Ok(())
     }
 
     /// What clients asked for and the API server doesn't do; must stay empty.

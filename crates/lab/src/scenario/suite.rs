@@ -9,6 +9,7 @@ use super::outcome::Outcome;
 use super::stage::Stage;
 use super::table::{self, Row};
 use super::{figures, play};
+use crate::bench;
 use crate::report::Table;
 
 /// The rows that a name means: "all", or one of the table.
@@ -44,9 +45,17 @@ pub fn play_all(stage: &mut Stage, rows: &[&'static Row], runs: u32) -> Result<V
     for row in rows {
         for run in 1..=runs {
             stage.screen().say(&format!("\n{} ({}), run {run} of {runs}", row.title, row.name));
-            let outcome = play(stage, row)?;
-            stage.screen().say(&format!("  {}", figures::line(&outcome)));
-            outcomes.push(outcome);
+            match play(stage, row) {
+                Ok(outcome) => {
+                    stage.screen().say(&format!("  {}", figures::line(&outcome)));
+                    outcomes.push(outcome);
+                }
+                // Without one program the other scenarios still say something.
+                Err(error) if is_missing(&error) => {
+                    stage.screen().say(&format!("SKIPPED {}: {error:#}", row.name));
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(outcomes)
@@ -59,4 +68,9 @@ pub fn list() -> String {
         table.row(&[row.name, row.title, row.upstream]);
     }
     table.render()
+}
+
+/// Is it a program that is not installed?
+fn is_missing(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(bench::Error::Missing { .. })))
 }
