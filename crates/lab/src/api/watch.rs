@@ -36,6 +36,8 @@ pub(crate) struct Follower {
     selector: Selector,
     /// Everything up to this version was looked at.
     position: u64,
+    /// The client knows of this version; a bookmark comes only with a newer one.
+    told: u64,
     ready: VecDeque<Bytes>,
     /// After an ERROR event nothing more comes.
     is_broken: bool,
@@ -64,6 +66,7 @@ pub(crate) fn open(store: &Arc<Store>, target: &Target, line: Receiver<Line>) ->
         namespace: target.namespace.clone(),
         selector,
         position: 0,
+        told: 0,
         ready: VecDeque::new(),
         is_broken: false,
         ends,
@@ -79,6 +82,7 @@ pub(crate) fn open(store: &Arc<Store>, target: &Target, line: Receiver<Line>) ->
             Some(version) if !from_now => follower.position = version,
             _ => follower.position = memory.version(),
         }
+        follower.told = follower.position;
         if from_now && !skips_initial {
             follower.initial(memory);
         }
@@ -143,6 +147,7 @@ impl Follower {
         let object =
             json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata});
         self.push("BOOKMARK", &object);
+        self.told = self.position;
     }
 
     /// Reads the history up to now.
@@ -169,7 +174,11 @@ impl Follower {
         let selected = |object: &Option<Arc<Value>>| {
             object.as_ref().filter(|object| self.selector.matches(object)).map(Arc::clone)
         };
-        match (selected(&change.before), selected(&change.after)) {
+        let (before, after) = (selected(&change.before), selected(&change.after));
+        if before.is_some() || after.is_some() {
+            self.told = change.version;
+        }
+        match (before, after) {
             (None, None) => {}
             (None, Some(after)) => self.push("ADDED", &after),
             (Some(_), Some(after)) => self.push("MODIFIED", &after),
@@ -214,7 +223,9 @@ impl Follower {
             turned = self.line.changed() => turned.ok(),
             () = tokio::time::sleep_until(self.ends) => Some(()),
             () = tokio::time::sleep_until(bookmark_at), if self.next_bookmark.is_some() => {
-                self.bookmark(None);
+                if self.position > self.told {
+                    self.bookmark(None);
+                }
                 self.next_bookmark = next_bookmark(self.ends);
                 Some(())
             }
