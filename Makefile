@@ -30,7 +30,8 @@ lab: packages build lab-build ## all lab scenarios with the real binary
 	KUBE_VIP_BIN=$(BINARY) target/debug/lab run all
 
 bench: packages build lab-build ## the figures of the README
-	./scripts/bench.sh
+	KUBE_VIP_BIN=$(BINARY) target/debug/lab bench --runs $(or $(RUNS),12)
+	cargo run --quiet --profile sim --locked -p vip-sim --bin sim -- --seeds 200
 
 bless: ## rewrite golden files from what the code does now; read the difference before you commit it
 	BLESS=1 cargo test --locked -p kube-vip -p vip-plan -p vip-agent
