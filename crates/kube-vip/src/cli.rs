@@ -43,12 +43,18 @@ fn command() -> Command {
         .arg(Arg::new("config").long("config").value_name("FILE").help("Settings; same as --config-file"))
         .arg(Arg::new("cluster").long("cluster").value_name("FILE").required(true).help("The dump (YAML)"));
     let status = leaf("status", "Show what the agents of this node hold, without the Kubernetes API")
-        .arg(Arg::new("output").short('o').long("output").default_value("table").help("How to show it")
-            .value_parser(value_parser!(status::Format)))
+        .arg(
+            Arg::new("output")
+                .short('o')
+                .long("output")
+                .default_value("table")
+                .help("How to show it")
+                .value_parser(value_parser!(status::Format)),
+        )
         .arg(Arg::new("instance").long("instance").value_name("NAME").help("Only this agent"));
-    let completion = Command::new("completion").about("Print completions for a shell").arg(
-        Arg::new("shell").required(true).value_parser(value_parser!(clap_complete::Shell)),
-    );
+    let completion = Command::new("completion")
+        .about("Print completions for a shell")
+        .arg(Arg::new("shell").required(true).value_parser(value_parser!(clap_complete::Shell)));
     Command::new("kube-vip")
         .about(ABOUT)
         .after_help(document::after_help())
@@ -57,7 +63,10 @@ fn command() -> Command {
         .next_line_help(true)
         .subcommand(leaf("manager", "Run the agent"))
         .subcommand(service)
-        .subcommand(leaf("validate", "Print the effective settings; exit code 1 if there is anything to warn about"))
+        .subcommand(leaf(
+            "validate",
+            "Print the effective settings; exit code 1 if there is anything to warn about",
+        ))
         .subcommand(plan)
         .subcommand(status)
         .subcommand(manifest::command())
@@ -69,7 +78,7 @@ fn command() -> Command {
 }
 
 fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
-    let Some((name, inner)) = matches.subcommand() else { return print_help() };
+    let Some((name, inner)) = matches.subcommand() else { return Ok(print_help()) };
     warn_about_extra(inner);
     match name {
         "manager" | "service" => {
@@ -84,14 +93,14 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             status::show(instance, format, &mut io::stdout())?;
         }
         "manifest" | "kubeadm" => {
-            let Some((name, leaf)) = inner.subcommand() else { return print_help_of(name) };
+            let Some((name, leaf)) = inner.subcommand() else { return Ok(print_help_of(name)) };
             warn_about_extra(leaf);
             print(&manifest::run(name, leaf, &sources(leaf))?);
         }
         "settings" => print(&document::markdown()),
         "completion" => complete(inner),
         "version" => print(&version()),
-        _ => return print_help(),
+        _ => return Ok(print_help()),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -117,17 +126,17 @@ fn complete(matches: &ArgMatches) {
     clap_complete::generate(shell, &mut command(), "kube-vip", &mut io::stdout());
 }
 
-fn print_help() -> anyhow::Result<ExitCode> {
+fn print_help() -> ExitCode {
     print(&command().render_help().to_string());
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }
 
-fn print_help_of(name: &str) -> anyhow::Result<ExitCode> {
+fn print_help_of(name: &str) -> ExitCode {
     let mut root = command();
     root.build();
     let group = root.find_subcommand_mut(name).expect("the parser has just found it");
     print(&group.render_help().to_string());
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }
 
 /// Writes to standard output; a reader that went away is no error.
@@ -154,17 +163,17 @@ pub(crate) fn warn(warnings: &[settings::Warning]) {
 fn explain(error: &clap::Error) -> ExitCode {
     if matches!(
         error.kind(),
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     ) {
         print(&error.render().to_string());
         return ExitCode::SUCCESS;
     }
     let text = error.render().to_string();
-    let first = text.lines().next().unwrap_or_default();
-    let line = match flag::unknown(error) {
-        Some(line) => line,
-        None => first.trim_start_matches("error: ").to_owned(),
-    };
+    let first: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let line =
+        flag::unknown(error).unwrap_or_else(|| first.join(" ").trim_start_matches("error: ").to_owned());
     eprintln!("kube-vip: error: {line}");
     ExitCode::FAILURE
 }

@@ -14,9 +14,6 @@ mod environment;
 mod object;
 mod rbac;
 
-#[cfg(test)]
-mod tests;
-
 /// The image without a tag; the tag is the version of this program.
 const IMAGE: &str = "ghcr.io/kube-vip/kube-vip";
 
@@ -40,7 +37,10 @@ pub(crate) fn command() -> Command {
             .value_name("BOOL")
             .value_parser(|text: &str| settings::parse::boolean(text).ok_or(settings::parse::BOOLEANS))
     };
-    let image = Arg::new("image").long("image").default_value(IMAGE).help("Image; without a tag, that of this version");
+    let image = Arg::new("image")
+        .long("image")
+        .default_value(IMAGE)
+        .help("Image; without a tag, that of this version");
     let inside = "Reach the API with a ServiceAccount instead of a kubeconfig of the host";
     let taint = switch("taint", "Run on control-plane nodes, and on nothing else");
     Command::new("manifest")
@@ -63,7 +63,8 @@ pub(crate) fn kubeadm_command() -> Command {
         .about("Print the static Pod for a kubeadm cluster")
         .subcommand(leaf("init", "For the first control-plane node"))
         .subcommand(
-            leaf("join", "For further control-plane nodes").arg(config.help("Kubeconfig that must be there already")),
+            leaf("join", "For further control-plane nodes")
+                .arg(config.help("Kubeconfig that must be there already")),
         )
 }
 
@@ -100,7 +101,6 @@ pub(crate) fn run(name: &str, matches: &ArgMatches, sources: &Sources) -> anyhow
         _ => object::pod,
     };
     require_address(&values)?;
-    warn(&sources, &values);
     let image = matches.try_get_one::<String>("image").ok().flatten().map_or(IMAGE, String::as_str);
     let shape = object::Shape {
         image: tagged(image)?,
@@ -119,6 +119,7 @@ pub(crate) fn run(name: &str, matches: &ArgMatches, sources: &Sources) -> anyhow
             object::Placement::Anywhere
         },
     };
+    warn(&sources, &values);
     yaml(&objects(&shape))
 }
 
@@ -171,7 +172,9 @@ fn tagged(image: &str) -> anyhow::Result<String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':' | '@' | '+');
     let name = image.rsplit('/').next().unwrap_or_default();
     if name.is_empty() || name.starts_with([':', '@']) || !image.chars().all(fits) {
-        bail!("unable to create manifest: --image={image:?} is no image reference; give registry/name or registry/name:tag");
+        bail!(
+            "unable to create manifest: --image={image:?} is no image reference; give registry/name or registry/name:tag"
+        );
     }
     Ok(if name.contains([':', '@']) { image.to_owned() } else { format!("{image}:{}", version()) })
 }

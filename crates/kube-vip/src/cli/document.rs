@@ -78,6 +78,11 @@ fn row(text: &mut String, setting: &Setting) {
         Status::NotNeeded(why) => format!("*not needed*: {why}"),
         Status::Retired(why) => format!("*no effect*: {why}"),
     };
-    writeln!(text, "| {environment} | {flag} | {} | {default} | {} | {here} |", code(setting.file), setting.help)
-        .expect("a String takes all");
+    writeln!(
+        text,
+        "| {environment} | {flag} | {} | {default} | {} | {here} |",
+        code(setting.file),
+        setting.help
+    )
+    .expect("a String takes all");
 }

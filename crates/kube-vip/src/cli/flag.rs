@@ -2,6 +2,7 @@
 //! `=value`, lists repeated or with commas, the last of a repeated flag wins.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
@@ -32,11 +33,9 @@ fn argument(heading: &'static str, setting: &'static Setting) -> Arg {
         None => arg,
     };
     match setting.kind {
-        Kind::Bool => arg
-            .action(ArgAction::Set)
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true"),
+        Kind::Bool => {
+            arg.action(ArgAction::Set).num_args(0..=1).require_equals(true).default_missing_value("true")
+        }
         Kind::List => arg.action(ArgAction::Append).allow_hyphen_values(true),
         _ => arg.action(ArgAction::Set).allow_hyphen_values(true),
     }
@@ -45,10 +44,10 @@ fn argument(heading: &'static str, setting: &'static Setting) -> Arg {
 fn help(setting: &Setting) -> String {
     let mut text = setting.help.to_owned();
     if !setting.default.is_empty() {
-        text.push_str(&format!(" [default: {}]", setting.default));
+        write!(text, " [default: {}]", setting.default).expect("a String takes all");
     }
     if !setting.env.is_empty() {
-        text.push_str(&format!(" [env: {}]", setting.env));
+        write!(text, " [env: {}]", setting.env).expect("a String takes all");
     }
     text
 }
@@ -59,8 +58,7 @@ pub(super) fn given(matches: &ArgMatches) -> BTreeMap<&'static str, String> {
         .filter(|setting| !setting.flag.is_empty())
         .filter(|setting| matches.value_source(setting.flag) == Some(ValueSource::CommandLine))
         .filter_map(|setting| {
-            let values: Vec<&str> =
-                matches.get_many::<String>(setting.flag)?.map(String::as_str).collect();
+            let values: Vec<&str> = matches.get_many::<String>(setting.flag)?.map(String::as_str).collect();
             Some((setting.flag, values.join(",")))
         })
         .collect()
@@ -72,7 +70,7 @@ pub(super) fn unknown(error: &clap::Error) -> Option<String> {
         return None;
     }
     let ContextValue::String(given) = error.get(ContextKind::InvalidArg)? else { return None };
-    let name = given.trim_start_matches('-').split('=').next().unwrap_or_default();
+    let name = given.strip_prefix("--").and_then(|name| name.split('=').next()).unwrap_or_default();
     let known = table::settings().map(|setting| setting.flag).filter(|flag| !flag.is_empty());
     Some(match crate::settings::nearest(name, known) {
         Some(near) => format!("unknown flag {given}; did you mean --{near}?"),

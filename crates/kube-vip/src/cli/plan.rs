@@ -37,7 +37,9 @@ pub(super) fn run(matches: &ArgMatches, mut sources: Sources) -> anyhow::Result<
     let path = matches.get_one::<String>("cluster").expect("the argument is required");
     let text = std::fs::read_to_string(path).with_context(|| format!("reading the dump {path}"))?;
     let dump: Dump = serde_saphyr::from_str(&text)
-        .map_err(|error| anyhow::anyhow!("{}", error.to_string().lines().next().unwrap_or_default().to_owned()))
+        .map_err(|error| {
+            anyhow::anyhow!("{}", error.to_string().lines().next().unwrap_or_default().to_owned())
+        })
         .with_context(|| format!("the dump {path} is not understood"))?;
     let plan = plan(&effective, dump);
     super::print(&serde_saphyr::to_string(&plan)?);

@@ -52,9 +52,7 @@ pub(super) fn documents(reach: Reach, namespace: &str) -> [Value; 3] {
 }
 
 fn rules(reach: Reach) -> Vec<Value> {
-    let rule = |group: &str, resources: &[&str], verbs: &[&str]| {
-        json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
-    };
+    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
     let mut rules = vec![
         rule("", &["services/status"], &["update"]),
         rule("", &["services", "endpoints"], &["list", "get", "watch", "update"]),

@@ -86,12 +86,18 @@ fn address(values: &Values, source: &str, item: &str) -> Result<IpAddr, Refusal>
     let spelled = || values.spelled(source);
     match item.parse::<IpAddr>() {
         Ok(address) if address.is_unspecified() || address.is_multicast() || is_broadcast(address) => {
-            Err(Refusal::value(spelled(), item, "one host cannot answer for this address; give a unicast address"))
+            Err(Refusal::value(
+                spelled(),
+                item,
+                "one host cannot answer for this address; give a unicast address",
+            ))
         }
         Ok(address) => Ok(address),
-        Err(_) if item.parse::<IpNet>().is_ok() => {
-            Err(Refusal::value(spelled(), item, "give the address alone; its prefix length belongs into vip_subnet"))
-        }
+        Err(_) if item.parse::<IpNet>().is_ok() => Err(Refusal::value(
+            spelled(),
+            item,
+            "give the address alone; its prefix length belongs into vip_subnet",
+        )),
         Err(_) if parse::looks_like_a_name(item) => Err(Refusal::NotBuilt {
             asked: format!("an address by DNS name ({}={item})", spelled()),
             instead: "give an IPv4 or IPv6 address".into(),
@@ -150,9 +156,10 @@ fn election(values: &Values, machine: &Machine) -> Result<Election, Refusal> {
     let text = values.text(key::LEASE_NAME);
     let (namespace, name) = match text.split_once('/') {
         Some((namespace, name)) => (namespace, name),
-        None => {
-            (machine.service_account_namespace.as_deref().unwrap_or_else(|| values.text(key::NAMESPACE)), text)
-        }
+        None => (
+            machine.service_account_namespace.as_deref().unwrap_or_else(|| values.text(key::NAMESPACE)),
+            text,
+        ),
     };
     if !parse::is_object_name(namespace) || !parse::is_object_name(name) {
         return Err(values.refuse(
@@ -205,6 +212,12 @@ fn lease_timings(values: &Values) -> Result<LeaseTimings, Refusal> {
     };
     let written = |key: &str| format!("{}={}", values.spelled(key), values.text(key));
     let (duration, deadline) = (written(key::LEASE_DURATION), written(key::RENEW_DEADLINE));
+    if timings.fence() < SHORTEST_FENCE {
+        return Err(Refusal::Combination(format!(
+            "{duration} is too short: less than 1 s is left for an address between a renewal and the moment when the \
+             kernel must have removed it (0.98 times the duration less 1 s); give at least 3 seconds"
+        )));
+    }
     if timings.duration <= timings.renew_deadline {
         return Err(Refusal::Combination(format!(
             "{duration} must be greater than {deadline}: a holder has to give up before others may take over"
@@ -214,12 +227,6 @@ fn lease_timings(values: &Values) -> Result<LeaseTimings, Refusal> {
         return Err(Refusal::Combination(format!(
             "{deadline} must be greater than 1.2 times {}: one renewal has to fit in before the deadline",
             written(key::RETRY_PERIOD)
-        )));
-    }
-    if timings.fence() < SHORTEST_FENCE {
-        return Err(Refusal::Combination(format!(
-            "{duration} is too short: less than 1 s is left for an address between a renewal and the moment when the \
-             kernel must have removed it (0.98 times the duration less 1 s); give at least 3 seconds"
         )));
     }
     Ok(timings)

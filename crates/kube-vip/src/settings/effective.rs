@@ -197,7 +197,9 @@ fn prometheus_server(values: &Values, warnings: &mut Vec<Warning>) -> Option<Lis
         warnings.push(warning(
             Weight::Warning,
             values.spelled(key::PROMETHEUS),
-            format!("{text:?} is no address to listen on (give :2112 or 192.0.2.1:2112); metrics are not served"),
+            format!(
+                "{text:?} is no address to listen on (give :2112 or 192.0.2.1:2112); metrics are not served"
+            ),
         ));
     }
     listen
@@ -245,7 +247,9 @@ fn unbuilt_setting(values: &Values, setting: &Setting) -> Option<Warning> {
 /// Whether a text says the same as the default.
 fn is_default(setting: &Setting, text: &str) -> bool {
     match setting.kind {
-        Kind::Bool => parse::boolean(text).is_some_and(|given| Some(given) == parse::boolean(setting.default)),
+        Kind::Bool => {
+            parse::boolean(text).is_some_and(|given| Some(given) == parse::boolean(setting.default))
+        }
         Kind::Number | Kind::Port | Kind::Seconds | Kind::Millis => {
             text.parse::<i64>().is_ok_and(|given| Ok(given) == setting.default.parse())
         }

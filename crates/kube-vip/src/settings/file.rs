@@ -48,7 +48,9 @@ pub(super) fn read(path: &Path) -> Result<FileValues, FileRefusal> {
             gather("", &value, &mut values);
             Ok(values)
         }
-        _ => Err(malformed(if format == "json" { "JSON" } else { "YAML" }, "it is no map of settings".into())),
+        _ => {
+            Err(malformed(if format == "json" { "JSON" } else { "YAML" }, "it is no map of settings".into()))
+        }
     }
 }
 

@@ -78,8 +78,8 @@ mod tests {
 
     #[test]
     fn log_levels_show_what_slog_would_show() {
-        let levels: Vec<_> = [-8, -4, -1, 0, 1, 4, 5, 8].map(log_level).into();
         use LogLevel::{Debug, Error, Info, Trace, Warn};
+        let levels: Vec<_> = [-8, -4, -1, 0, 1, 4, 5, 8].map(log_level).into();
         assert_eq!(levels, [Trace, Debug, Info, Info, Warn, Warn, Error, Error]);
     }
 
@@ -96,7 +96,11 @@ mod tests {
     #[test]
     fn names_and_mistyped_addresses_are_told_apart() {
         assert!(looks_like_a_name("vip.example.org") && looks_like_a_name("kubernetes"));
-        assert!(!looks_like_a_name("10.0.0.300") && !looks_like_a_name("fd00::zz") && !looks_like_a_name("10.0.0.1/32"));
+        assert!(
+            !looks_like_a_name("10.0.0.300")
+                && !looks_like_a_name("fd00::zz")
+                && !looks_like_a_name("10.0.0.1/32")
+        );
     }
 
     #[test]

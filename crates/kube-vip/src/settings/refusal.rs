@@ -19,7 +19,7 @@ pub(crate) enum Refusal {
     #[error("{0}")]
     Combination(String),
     /// A mode, feature or kind of value that this build does not have.
-    #[error("{asked} is not built yet: {instead}")]
+    #[error("{asked}: not built yet; {instead}")]
     NotBuilt {
         /// What was asked for, as the user spelled it.
         asked: String,
@@ -28,7 +28,7 @@ pub(crate) enum Refusal {
     },
     /// The configuration file.
     #[error("loading config file: {0}")]
-    File(#[from] FileRefusal),
+    File(FileRefusal),
     /// Warnings under `strict_config`.
     #[error("strict_config is on and there is something to warn about: {}", .0.join("; "))]
     Strict(Vec<String>),
@@ -61,6 +61,12 @@ pub(crate) enum FileRefusal {
     /// Its name tells no format.
     #[error("unsupported config file format {0:?}. Supported formats: .json, .yaml, .yml")]
     Format(String),
+}
+
+impl From<FileRefusal> for Refusal {
+    fn from(refusal: FileRefusal) -> Self {
+        Self::File(refusal)
+    }
 }
 
 impl Refusal {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::file::{self, FileValues};
@@ -163,7 +163,7 @@ fn from_flags(setting: &Setting, flags: &BTreeMap<&'static str, String>) -> Opti
     Some(Given { text: text.clone(), spelled: format!("--{}", setting.flag) })
 }
 
-fn missing_file(path: &PathBuf) -> super::Warning {
+fn missing_file(path: &Path) -> super::Warning {
     warning(
         Weight::Warning,
         key::CONFIG_FILE,

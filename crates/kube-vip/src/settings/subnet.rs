@@ -23,7 +23,7 @@ pub(super) enum Length {
     /// This one; whether its family has so many bits is not said yet.
     Fits(u8),
     /// One length that only makes sense for IPv4, and the address is IPv6. Helm's default `32` does that to every
-    /// IPv6 control plane; nobody wants 2001:db8::/32 to be on-link.
+    /// IPv6 control plane; nobody wants `2001:db8::/32` to be on-link.
     MeantForIpv4(u8),
 }
 
@@ -31,7 +31,8 @@ impl Subnet {
     pub(super) fn read(values: &Values) -> Result<Self, Refusal> {
         let Some(text) = values.set(key::SUBNET) else { return Ok(Self::Derived) };
         if text.split(',').any(|part| part.trim() == "auto") {
-            let why = "auto subnet discovery cannot be used if VIP address was provided; give a prefix length";
+            let why =
+                "auto subnet discovery cannot be used if VIP address was provided; give a prefix length";
             return Err(values.refuse(key::SUBNET, why));
         }
         let lengths: Option<Vec<u8>> = parse::list(text).into_iter().map(|part| part.parse().ok()).collect();

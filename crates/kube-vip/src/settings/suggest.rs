@@ -9,8 +9,10 @@ use super::{Warning, Weight, warning};
 /// Prefixes of environment variables that are ours.
 const PREFIXES: [&str; 6] = ["vip_", "svc_", "bgp_", "cp_", "lb_", "egress_"];
 
-/// Farther apart than this (in edits) two names are not alike.
-const FAR: usize = 4;
+/// Of so many letters one may be wrong in a name that is still recognised.
+const LETTERS_PER_EDIT: usize = 4;
+
+const FILE_KEY: &str = "key of the configuration file";
 
 /// Warnings about variables that look like ours and are none.
 pub(super) fn unknown_in_environment(environment: &BTreeMap<String, String>) -> Vec<Warning> {
@@ -22,14 +24,19 @@ pub(super) fn unknown_in_environment(environment: &BTreeMap<String, String>) -> 
     environment
         .iter()
         .filter(|(name, value)| !known.contains(&name.as_str()) && looks_like_ours(name, value, &known))
-        .map(|(name, _)| unknown(name, "environment variable", known.iter().copied()))
+        .map(|(name, _)| unknown(name, "environment variable", nearest(name, known.iter().copied())))
         .collect()
 }
 
-/// A warning about a key of the file.
+/// A warning about a key of the file. A flag or a variable in the place of a key is recognised.
 pub(super) fn unknown_in_file(path: &str) -> Warning {
+    let same = |name: &str| !name.is_empty() && name.eq_ignore_ascii_case(path);
+    let meant = table::settings().find(|setting| same(setting.flag) || same(setting.env));
+    if let Some(key) = meant.map(|setting| setting.file).filter(|key| !key.is_empty()) {
+        return unknown(path, FILE_KEY, Some(key));
+    }
     let known = table::settings().map(|setting| setting.file).filter(|name| !name.is_empty());
-    unknown(path, "key of the configuration file", known)
+    unknown(path, FILE_KEY, nearest(path, known))
 }
 
 /// Variables that Kubernetes makes for a Service (`LB_PORT=tcp://…`) are never meant for us; they are upper case.
@@ -41,8 +48,8 @@ fn looks_like_ours(name: &str, value: &str, known: &[&str]) -> bool {
             && known.iter().any(|known| known.eq_ignore_ascii_case(name)))
 }
 
-fn unknown<'a>(name: &str, what: &str, known: impl Iterator<Item = &'a str>) -> Warning {
-    let text = match nearest(name, known) {
+fn unknown(name: &str, what: &str, near: Option<&str>) -> Warning {
+    let text = match near {
         Some(near) => format!("no {what} of kube-vip; it is ignored. Did you mean {near}?"),
         None => format!("no {what} of kube-vip; it is ignored"),
     };
@@ -54,7 +61,7 @@ pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
     let lower = name.to_lowercase();
     known
         .map(|known| (strsim::damerau_levenshtein(&lower, &known.to_lowercase()), known))
-        .filter(|(distance, _)| *distance <= FAR)
+        .filter(|(distance, _)| *distance <= (lower.len() / LETTERS_PER_EDIT).max(1))
         .min()
         .map(|(_, known)| known)
 }
@@ -77,7 +84,8 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value.to_owned())),
         );
         let warnings = unknown_in_environment(&environment);
-        let said: Vec<_> = warnings.iter().map(|w| (w.key.as_str(), w.text.rsplit("mean ").next().unwrap())).collect();
+        let said: Vec<_> =
+            warnings.iter().map(|w| (w.key.as_str(), w.text.rsplit("mean ").next().unwrap())).collect();
         assert_eq!(said, [("VIP_ARP", "vip_arp?"), ("vip_interfce", "vip_interface?")]);
     }
 

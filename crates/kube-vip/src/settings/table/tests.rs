@@ -33,7 +33,9 @@ fn defaults_are_values_that_the_setting_takes() {
     for setting in settings() {
         let taken = match setting.kind {
             Kind::Bool => crate::settings::parse::boolean(setting.default).is_some(),
-            Kind::Number | Kind::Port | Kind::Seconds | Kind::Millis => setting.default.parse::<u32>().is_ok(),
+            Kind::Number | Kind::Port | Kind::Seconds | Kind::Millis => {
+                setting.default.parse::<u32>().is_ok()
+            }
             Kind::Text | Kind::List | Kind::Object => true,
         };
         assert!(taken, "{}: {:?}", setting.key(), setting.default);
