@@ -34,7 +34,11 @@ pub(crate) enum Format {
 
 /// Runs the command: writes what the agents of this node say to `out`. `instance` picks one of them.
 pub(crate) fn show(instance: Option<&str>, format: Format, out: &mut dyn Write) -> anyhow::Result<()> {
-    show_from(&socket::folders(), instance, format, out)
+    match show_from(&socket::folders(), instance, format, out) {
+        // `kube-vip status | head`: who reads has seen enough.
+        Err(error) if kind_of(&error) == Some(io::ErrorKind::BrokenPipe) => Ok(()),
+        outcome => outcome,
+    }
 }
 
 fn show_from(
@@ -58,8 +62,7 @@ fn show_from(
                     names.join(", ")
                 );
             };
-            serde_json::to_writer_pretty(&mut *out, view)?;
-            writeln!(out)?;
+            writeln!(out, "{}", serde_json::to_string_pretty(view)?)?;
         }
     }
     Ok(())
@@ -106,8 +109,11 @@ fn read_view(path: &std::path::Path) -> anyhow::Result<View> {
 }
 
 fn is_gone(error: &anyhow::Error) -> bool {
-    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-    matches!(kind, Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused))
+    matches!(kind_of(error), Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused))
+}
+
+fn kind_of(error: &anyhow::Error) -> Option<io::ErrorKind> {
+    error.downcast_ref::<io::Error>().map(io::Error::kind)
 }
 
 #[cfg(test)]

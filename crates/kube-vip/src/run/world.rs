@@ -82,14 +82,11 @@ fn hear_cluster(inbox: &Inbox, event: ClusterEvent) {
         ClusterEvent::Snapshot(snapshot) => Input::Snapshot(snapshot),
         ClusterEvent::Answer(id, answer) => Input::Answer(id, answer),
         ClusterEvent::Trouble(failure) => {
-            tracing::warn!(
-                class = failure.class.as_str(),
-                reason = failure.text,
-                "the Kubernetes API does not answer as it should"
-            );
+            // The node says so when it matters to a Lease; this line tells of every other request too.
+            tracing::debug!(class = failure.class.as_str(), reason = failure.text, "the API is in trouble");
             return;
         }
-        ClusterEvent::Reachable => return tracing::info!("the Kubernetes API answers"),
+        ClusterEvent::Reachable => return tracing::debug!("the API answers"),
         ClusterEvent::MissingRight { verb, resource } => {
             tracing::warn!(verb, resource, "a right is missing; what needs it is off until it is granted");
             return;
