@@ -58,10 +58,14 @@ impl ServerUrl {
         if host.is_empty() {
             return Err(refuse());
         }
-        let port = uri.port_u16().unwrap_or(match scheme {
-            Scheme::Https => 443,
-            Scheme::Http => 80,
-        });
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let after_host = authority.rsplit_once(']').map_or(authority, |(_, rest)| rest);
+        let port = match (uri.port_u16(), scheme) {
+            (Some(port), _) => port,
+            (None, _) if after_host.contains(':') => return Err(refuse()),
+            (None, Scheme::Https) => 443,
+            (None, Scheme::Http) => 80,
+        };
         let base = uri.path().trim_end_matches('/').to_owned();
         Ok(Self { scheme, host: host.to_owned(), port, base })
     }

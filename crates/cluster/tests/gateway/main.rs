@@ -1,0 +1,7 @@
+//! The gateway against the lab's API server: every test runs a server of its own on loopback addresses.
+
+mod credential;
+mod failover;
+mod question;
+mod rig;
+mod view;
