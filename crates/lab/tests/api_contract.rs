@@ -34,7 +34,27 @@ fn users() -> BTreeMap<&'static str, Identity> {
     ])
 }
 
-/// Runs every file of rows and fails with all rows that got another answer.
+/// Runs one file of rows: how many got their answer, and which did not.
+async fn run_file(side: Side, client: &Client, file: &Path) -> (usize, Vec<String>) {
+    let text = std::fs::read_to_string(file).expect("a file of rows can be read");
+    let name = file.file_stem().expect("a file has a name").to_string_lossy().into_owned();
+    let rows: Vec<Row> =
+        serde_saphyr::from_str(&text).unwrap_or_else(|err| panic!("{} holds no rows: {err}", file.display()));
+    let mut run = Run::new(client, &name).await;
+    let (mut passed, mut failed) = (0, Vec::new());
+    for row in &rows {
+        if side == Side::Real && row.ours_only.is_some() {
+            continue;
+        }
+        match run.row(row).await {
+            Ok(()) => passed += 1,
+            Err(why) => failed.push(format!("{name}: {}\n    {why}", row.row)),
+        }
+    }
+    (passed, failed)
+}
+
+/// Runs every file of rows, side by side, and fails with all rows that got another answer.
 async fn run_all(side: Side, client: &Client) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contract");
     let mut files: Vec<_> = std::fs::read_dir(&folder)
@@ -43,23 +63,9 @@ async fn run_all(side: Side, client: &Client) {
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .collect();
     files.sort();
-    let (mut passed, mut failed) = (0, Vec::new());
-    for file in files {
-        let text = std::fs::read_to_string(&file).expect("a file of rows can be read");
-        let name = file.file_stem().expect("a file has a name").to_string_lossy().into_owned();
-        let rows: Vec<Row> = serde_saphyr::from_str(&text)
-            .unwrap_or_else(|err| panic!("{} holds no rows: {err}", file.display()));
-        let mut run = Run::new(client, &name).await;
-        for row in &rows {
-            if side == Side::Real && row.ours_only.is_some() {
-                continue;
-            }
-            match run.row(row).await {
-                Ok(()) => passed += 1,
-                Err(why) => failed.push(format!("{name}: {}\n    {why}", row.row)),
-            }
-        }
-    }
+    let runs = futures::future::join_all(files.iter().map(|file| run_file(side, client, file))).await;
+    let passed: usize = runs.iter().map(|(passed, _)| passed).sum();
+    let failed: Vec<String> = runs.into_iter().flat_map(|(_, failed)| failed).collect();
     assert!(passed > 0, "no rows were run");
     println!("{side:?}: {passed} rows have the answer of the contract");
     assert!(failed.is_empty(), "{side:?}: {} rows have another answer\n{}", failed.len(), failed.join("\n"));
