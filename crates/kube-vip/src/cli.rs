@@ -10,6 +10,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use crate::manifest;
 use crate::settings::{self, Machine, Sources, Weight};
 use crate::status;
+use crate::version::VERSION;
 
 mod document;
 mod flag;
@@ -114,11 +115,7 @@ fn sources(matches: &ArgMatches) -> Sources {
 }
 
 fn version() -> String {
-    format!(
-        "Kube-VIP Release Information\nVersion:  v{}\nBuild:    {}\n",
-        env!("CARGO_PKG_VERSION"),
-        option_env!("KUBE_VIP_BUILD").unwrap_or("dev")
-    )
+    format!("Kube-VIP Release Information\nVersion:  {}\nBuild:    {}\n", VERSION.number, VERSION.build)
 }
 
 fn complete(matches: &ArgMatches) {

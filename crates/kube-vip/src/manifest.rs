@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::cli;
 use crate::settings::{self, FileUse, Machine, Sources, Values, effective, key};
+use crate::version::VERSION;
 
 mod environment;
 mod object;
@@ -176,11 +177,7 @@ fn tagged(image: &str) -> anyhow::Result<String> {
             "unable to create manifest: --image={image:?} is no image reference; give registry/name or registry/name:tag"
         );
     }
-    Ok(if name.contains([':', '@']) { image.to_owned() } else { format!("{image}:{}", version()) })
-}
-
-fn version() -> String {
-    format!("v{}", env!("CARGO_PKG_VERSION"))
+    Ok(if name.contains([':', '@']) { image.to_owned() } else { format!("{image}:{}", VERSION.number) })
 }
 
 fn yaml(value: &Value) -> anyhow::Result<String> {

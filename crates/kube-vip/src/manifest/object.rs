@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::version;
+use crate::version::VERSION;
 
 /// What the objects are made from.
 pub(super) struct Shape {
@@ -55,7 +55,7 @@ pub(super) fn pod(shape: &Shape) -> Value {
 /// A `DaemonSet`.
 pub(super) fn daemon_set(shape: &Shape) -> Value {
     const NAME: &str = "kube-vip-ds";
-    let labels = json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/version": version()});
+    let labels = json!({"app.kubernetes.io/name": NAME, "app.kubernetes.io/version": VERSION.number});
     let mut spec = pod_spec(shape);
     if shape.placement == Placement::ControlPlane {
         spec["tolerations"] = json!([
