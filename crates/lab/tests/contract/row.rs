@@ -19,7 +19,8 @@ const EVENT: Duration = Duration::from_secs(5);
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Row {
     /// The sentence that the row proves.
-    pub(crate) row: String,
+    #[serde(rename = "row")]
+    pub(crate) sentence: String,
     /// Not run against the real server, with the reason.
     #[serde(default)]
     pub(crate) ours_only: Option<String>,
