@@ -222,7 +222,6 @@ impl FakeKernel {
         if let Some(at) = self.position(set.link, set.net.0) {
             let held = &mut self.addresses[at];
             (held.valid, held.purge, held.tag, held.scope) = (valid, purge, set.tag, set.scope);
-            held.origin = Origin::Agent;
             return Outcome::Done;
         }
         let held = Held {
@@ -238,6 +237,13 @@ impl FakeKernel {
         };
         self.addresses.push(held);
         Outcome::Done
+    }
+
+    /// Says who is responsible for an address.
+    pub fn claim(&mut self, link: LinkIndex, net: IpNet, origin: Origin) {
+        if let Some(at) = self.position(link, net) {
+            self.addresses[at].origin = origin;
+        }
     }
 
     /// Removes an address; that it is not there is success.

@@ -114,7 +114,8 @@ pub struct Process {
     pub(crate) batches: VecDeque<Flight>,
     pub(crate) applied: BatchId,
     pub(crate) dumping: Dumping,
-    pub(crate) questions: BTreeMap<QuestionId, Question>,
+    /// Open questions, each with the end of its timeout on the node's clock.
+    pub(crate) questions: BTreeMap<QuestionId, (Question, Instant)>,
     /// When the last question left, and how long the last answered one took.
     pub(crate) asked: Moment,
     pub(crate) round_trip: Duration,

@@ -42,6 +42,8 @@ pub struct Node {
     pub suspended: Option<Moment>,
     /// Until when it may hold what it should not, after a suspension (`docs/simulation.md`).
     pub excused_until: Moment,
+    /// Until when that is so while an agent of it is dead or stopped.
+    pub fenced_until: Moment,
     pub(crate) trouble: Trouble,
 }
 
@@ -118,6 +120,8 @@ pub struct World {
     pub owning: Vec<u32>,
     /// When all that heals is healed.
     pub healed: Moment,
+    /// When somebody last deleted the Leases; never, most of the time.
+    pub deleted: Moment,
     /// The rule that is broken on purpose.
     pub mutation: Option<Mutation>,
     /// How many inputs agents have taken.
@@ -155,6 +159,7 @@ impl World {
             owning: vec![0; vips.len()],
             vips,
             healed: faults::healed(&schedule),
+            deleted: Moment::NEVER,
             mutation,
             inputs: 0,
             objection: None,
@@ -395,7 +400,10 @@ impl World {
         match trap {
             None => {}
             Some(Trap::KillAtBatch | Trap::KillAtAsk) => self.end(id),
-            Some(Trap::PauseAtBatch | Trap::PauseAtAsk) => self.processes[id].life = Life::Paused,
+            Some(Trap::PauseAtBatch | Trap::PauseAtAsk) => {
+                self.processes[id].life = Life::Paused;
+                self.excuse(self.processes[id].node);
+            }
         }
         if trap.is_some() {
             let name = self.processes[id].life;
@@ -443,6 +451,7 @@ impl World {
         }
         self.trace.note(self.now, Some(id), || "ends".to_owned());
         self.processes[id].end();
+        self.excuse(self.processes[id].node);
     }
 
     /// Lets a stopped process go on: what came meanwhile arrives in its old order.
@@ -450,7 +459,10 @@ impl World {
         let process = &mut self.processes[id];
         if process.life == Life::Paused {
             process.life = Life::Running;
+            let node = process.node;
+            self.excuse(node);
         }
+        let process = &self.processes[id];
         if process.life != Life::Running || self.nodes[process.node].suspended.is_some() {
             return;
         }
@@ -476,6 +488,7 @@ impl Node {
             clock: Clock::new(Moment::START, uptime, setup.drifts[node]),
             suspended: None,
             excused_until: Moment::START,
+            fenced_until: Moment::START,
             trouble: Trouble::default(),
         }
     }

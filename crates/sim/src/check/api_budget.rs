@@ -12,8 +12,8 @@ use crate::setup::Setup;
 use crate::world::{Fact, World};
 
 /// Questions of one agent within one second, whatever goes wrong. One per answer with the shortest pause (50 ms) and
-/// its doubling is below ten; two Leases and labels on top.
-const IN_TROUBLE: u32 = 20;
+/// its doubling, a read and a write each, stays below.
+const IN_TROUBLE: u32 = 40;
 
 pub(super) struct ApiBudget {
     retry: Duration,

@@ -65,8 +65,11 @@ impl BoundedTurns {
                     return Err(format!("question {} comes after {}", question.id, seen.question));
                 }
                 seen.question = question.id;
+                // After a suspension the agent may notice before its gateway that the time is up.
+                let now = world.local(id);
+                let still_open = process.questions.values().filter(|(_, due)| *due > now);
                 let open: BTreeMap<_, _> =
-                    process.questions.values().filter_map(|open| Some((lease_of(open)?, open.id))).collect();
+                    still_open.filter_map(|(open, _)| Some((lease_of(open)?, open.id))).collect();
                 if let Some(other) = lease_of(question).and_then(|lease| open.get(lease)) {
                     return Err(format!("question {} leaves while {other} is open", question.id));
                 }

@@ -35,7 +35,7 @@ fn judge(world: &World) -> Verdict {
         if !world.processes.iter().any(|process| candidates(&process)) {
             continue;
         }
-        let mask = world.answering[number];
+        let mask = world.owning[number];
         if mask.count_ones() != 1 {
             return Err(format!("{} answers for {} in quiet times", nodes_of(mask), vip.addr()));
         }
@@ -53,6 +53,9 @@ fn judge(world: &World) -> Verdict {
 
 fn judge_client(world: &World) -> Verdict {
     for (number, (_, vip)) in world.vips.iter().enumerate() {
+        if world.answering[number] != world.owning[number] {
+            continue; // What an outsider left on a node without an agent answers too.
+        }
         let mask = world.answering[number];
         let known: Option<&LinkAddr> = world.wire.client[number].as_ref();
         let right = (mask != 0).then(|| FakeKernel::mac(mask.trailing_zeros() as usize));

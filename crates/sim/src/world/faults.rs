@@ -96,6 +96,7 @@ impl World {
             What::WireDelay => self.wire.delay = millis(fault.amount),
             What::Duplicate => self.wire.duplicate = fault.amount,
             What::LeaseDeleted => {
+                self.deleted = self.now;
                 for lease in leases {
                     self.store.delete(&lease, self.now);
                     self.lease_news(&lease);
@@ -124,6 +125,7 @@ impl World {
                 What::Kill => self.end(id),
                 What::Pause if self.processes[id].life == Life::Running => {
                     self.processes[id].life = Life::Paused;
+                    self.excuse(node);
                 }
                 What::Terminate if self.processes[id].life != Life::Dead => {
                     self.later(id, Duration::ZERO, Own::Input(Box::new(Input::Stop)));
@@ -208,7 +210,7 @@ impl World {
         let place = &mut self.nodes[node];
         place.clock = Clock::new(self.now, uptime, self.setup.drifts[node]);
         place.kernel = Some(FakeKernel::boot(node, self.setup.secondaries));
-        place.excused_until = Moment::START;
+        (place.excused_until, place.fenced_until) = (Moment::START, Moment::START);
         for id in self.processes_of(node) {
             let delay = self.between(BOOT.0, BOOT.1);
             self.queue.push(self.now + delay, Event::Start(id));
@@ -222,18 +224,30 @@ impl World {
     fn resume(&mut self, node: usize) {
         let Some(since) = self.nodes[node].suspended.take() else { return };
         let slept = self.now.since(since);
-        let can_act = self.processes_of(node).all(|id| self.processes[id].life == Life::Running);
-        let grace = if can_act { RESUME_GRACE } else { self.setup.timings.duration };
         let place = &mut self.nodes[node];
-        place.excused_until = self.now + grace + place.trouble.slow_apply * 2;
+        place.fenced_until = self.now + self.setup.timings.duration + Duration::from_secs(1);
         if let Some(kernel) = &mut place.kernel {
             kernel.resume(&place.clock, slept);
         }
+        self.excuse(node);
         for id in self.processes_of(node) {
             self.go_on(id);
         }
         self.break_watches(node);
         self.kernel_changed(node);
+    }
+
+    /// A node that was suspended may hold what it should not: for one turn and a slow kernel while its agents run, for
+    /// what was left of the lifetime when one of them does not.
+    pub(super) fn excuse(&mut self, node: usize) {
+        let can_act = self.nodes[node].trouble.errno == 0
+            && self.processes_of(node).all(|id| self.processes[id].life == Life::Running);
+        let now = self.now;
+        let place = &mut self.nodes[node];
+        if place.fenced_until > now {
+            let short = now + RESUME_GRACE + place.trouble.slow_apply * 2;
+            place.excused_until = if can_act { place.excused_until.max(short) } else { place.fenced_until };
+        }
     }
 
     fn begin_api(&mut self, fault: &Fault, node: usize) {
@@ -276,7 +290,10 @@ impl World {
         let trouble = &mut self.nodes[node].trouble;
         match fault.what {
             What::SlowApply => trouble.slow_apply = millis(fault.amount),
-            What::ApplyFails => trouble.errno = i32::try_from(fault.amount).unwrap_or(i32::MAX),
+            What::ApplyFails => {
+                trouble.errno = i32::try_from(fault.amount).unwrap_or(i32::MAX);
+                self.excuse(node);
+            }
             What::Overrun => trouble.overrun = millis(fault.amount),
             What::SlowDump => trouble.slow_dump = millis(fault.amount),
             What::OutsiderBusy => {

@@ -9,7 +9,7 @@ use vip_model::kernel::{Actual, Batch, Change, Lifetime, Outcome, Report};
 
 use super::{Fact, World};
 use crate::clock::Moment;
-use crate::kernel::{Held, failed};
+use crate::kernel::{Held, Origin, failed};
 use crate::mutation::{Carrying, Mutation};
 use crate::process::{Dumping, Flight, News, ProcessId};
 use crate::queue::{Event, Own, Picture};
@@ -84,12 +84,32 @@ impl World {
         let node = self.processes[id].node;
         let before = self.met(node, change);
         let outcome = self.try_step(id, change, carrying);
+        self.claim(id, change, before.as_ref());
         self.trace.step(self.now, id, change, &outcome);
         self.tell(&Fact::Step(id, change, (&outcome, before.as_ref())));
         if outcome == Outcome::Done {
             self.kernel_changed(node);
         }
         outcome
+    }
+
+    /// An address that an agent set is the agent's, but for one: what an outsider put there and an agent without a
+    /// right to it merely gives an end.
+    fn claim(&mut self, id: ProcessId, change: &Change, before: Option<&Held>) {
+        let Change::SetAddress(set) = change else { return };
+        let process = &self.processes[id];
+        let holds = process
+            .view
+            .elections
+            .values()
+            .any(|election| matches!(election.role, vip_model::members::Role::Holder { .. }));
+        let origin = match before {
+            Some(held) if held.origin == Origin::Outsider && !holds => Origin::Outsider,
+            _ => Origin::Agent,
+        };
+        if let Some(kernel) = &mut self.nodes[process.node].kernel {
+            kernel.claim(set.link, set.net.0, origin);
+        }
     }
 
     fn met(&self, node: usize, change: &Change) -> Option<Held> {
@@ -262,7 +282,7 @@ impl World {
         for (number, (_, vip)) in self.vips.iter().enumerate() {
             let kernel = place.kernel.as_ref().filter(|_| place.suspended.is_none());
             let held = kernel.and_then(|kernel| kernel.answers(vip.addr(), self.now));
-            let owned = held.is_some_and(|held| held.origin == crate::kernel::Origin::Agent);
+            let owned = held.is_some_and(|held| held.origin == Origin::Agent);
             for (mask, yes) in
                 [(&mut self.answering[number], held.is_some()), (&mut self.owning[number], owned)]
             {

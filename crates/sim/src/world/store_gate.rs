@@ -37,10 +37,11 @@ impl World {
 
     pub(super) fn question_leaves(&mut self, id: ProcessId, question: Question) {
         let clock = self.nodes[self.processes[id].node].clock;
-        let up = clock.moment_of(self.local(id) + question.timeout);
+        let due = self.local(id) + question.timeout;
+        let up = clock.moment_of(due);
         self.later(id, up.since(self.now), Own::Timeout(question.id));
         self.processes[id].asked = self.now;
-        self.processes[id].questions.insert(question.id, question.clone());
+        self.processes[id].questions.insert(question.id, (question.clone(), due));
         let delay = self.up_to(Duration::from_micros(500));
         self.later(id, delay, Own::Send(Box::new(question)));
     }
