@@ -92,7 +92,10 @@ impl Machine for HealthGate {
 mod tests {
     use std::time::Duration;
 
+    use vip_model::Random;
+
     use super::*;
+    use crate::rig::{Bounds, Script, Step, check_laws};
 
     fn check() -> HealthCheck {
         HealthCheck {
@@ -142,5 +145,72 @@ mod tests {
         );
         assert_eq!(fetched("https://a:6443/readyz?verbose"), "https://a:6443/readyz?verbose");
         assert_eq!(fetched("https://a:6443/ping"), "https://a:6443/ping");
+    }
+
+    fn script(seed: u64) -> Script<HealthGate> {
+        let mut random = Random::new(seed);
+        let step = |random: &mut Random| match random.below(8) {
+            0 if random.chance(0.3) => Step::Want(None),
+            0 => Step::Want(Some(HealthCheck {
+                period: Duration::from_millis(100 + random.below(3) * 900),
+                failure_threshold: 1 + random.below(3) as u32,
+                ..check()
+            })),
+            1..5 => Step::Input(if random.chance(0.3) { Ok(()) } else { Err(random.below(3).to_string()) }),
+            _ => Step::Wait(Duration::from_millis(random.below(2000))),
+        };
+        (0..60).map(|_| step(&mut random)).collect()
+    }
+
+    #[test]
+    fn the_laws_of_every_machine_hold_on_random_scripts() {
+        let bounds = Bounds { outputs_per_turn: 1, turns_per_wait: 50 };
+        for seed in 0..300 {
+            check_laws(HealthGate::default, at(0), &script(seed), bounds);
+        }
+    }
+
+    #[test]
+    fn the_gate_is_red_exactly_after_as_many_failures_of_its_own_probes_as_the_threshold_says() {
+        let (mut reds, mut probes) = (0, 0);
+        for seed in 300..500 {
+            let mut gate = HealthGate::default();
+            let (mut now, mut wanted, mut failures, mut asked) = (at(0), None, 0, None);
+            for step in script(seed) {
+                match step {
+                    Step::Want(want) => {
+                        if want != wanted {
+                            (failures, asked) = (0, None);
+                        }
+                        wanted.clone_from(&want);
+                        gate.want(now, want);
+                    }
+                    Step::Input(result) => {
+                        let is_own = asked.take().is_some();
+                        let is_red = matches!(gate.state(), Gate::Red { .. });
+                        gate.handle(now, result.clone());
+                        match (is_own, result) {
+                            (false, _) => {
+                                assert_eq!(matches!(gate.state(), Gate::Red { .. }), is_red, "seed {seed}");
+                            }
+                            (true, Ok(())) => failures = 0,
+                            (true, Err(_)) => failures += 1,
+                        }
+                    }
+                    Step::Wait(span) => now = now + span,
+                }
+                let threshold = wanted.as_ref().map_or(u32::MAX, |check| check.failure_threshold);
+                assert_eq!(matches!(gate.state(), Gate::Red { .. }), failures >= threshold, "seed {seed}");
+                if gate.poll(now).is_some() {
+                    let check = wanted.as_ref().expect("nothing is probed without a check");
+                    let pause = check.timeout + check.period;
+                    assert!(asked.is_none_or(|since| now >= since + pause), "seed {seed}: two at once");
+                    asked = Some(now);
+                    probes += 1;
+                }
+                reds += usize::from(matches!(gate.state(), Gate::Red { .. }));
+            }
+        }
+        assert!(reds > 500 && probes > 1000, "{reds} {probes}");
     }
 }

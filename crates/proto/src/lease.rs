@@ -19,12 +19,15 @@
 //! that the contender missed makes its take fail.
 
 mod ask;
+#[cfg(any(test, feature = "rig"))]
+pub mod laws;
 mod sight;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
+use vip_model::config::LeaseTimings;
 use vip_model::members::{ElectionState, History, Role};
 use vip_model::plan::{ElectionWant, Footprint, Standing};
 use vip_model::store::{Answer, Ask, Failure, FailureClass, LeaseSeen, Sight};
@@ -114,6 +117,9 @@ struct Tenure {
     proven: Instant,
     /// When the last renewal was asked, answered or not.
     last_try: Instant,
+    /// What counts from `proven`. A shorter want counts at once, a longer one from the renewal that tells it to the
+    /// others: they respect what the Lease says and not what we want by now.
+    limits: LeaseTimings,
 }
 
 /// When a holder with a closed health gate last gave way, and how long it waits until it does so again.
@@ -179,14 +185,10 @@ impl LeaseElection {
             Phase::Leaving(..) => Role::Leaving,
             Phase::Holder(tenure) => Role::Holder {
                 since: tenure.since,
-                fence_until: tenure.proven + self.want.timings.fence(),
-                serve_until: self.serve_until(tenure),
+                fence_until: tenure.proven + tenure.limits.fence(),
+                serve_until: tenure.serve_until(),
             },
         }
-    }
-
-    fn serve_until(&self, tenure: Tenure) -> Instant {
-        tenure.proven + self.want.timings.renew_deadline
     }
 
     /// Steps down where time or the want says so. No input or output is needed for it.
@@ -199,7 +201,7 @@ impl LeaseElection {
             self.failed(now, Failure { class: FailureClass::Timeout, text });
         }
         match self.phase {
-            Phase::Holder(tenure) | Phase::Leaving(tenure, _) if now >= self.serve_until(tenure) => {
+            Phase::Holder(tenure) | Phase::Leaving(tenure, _) if now >= tenure.serve_until() => {
                 self.phase = Phase::Follower;
             }
             Phase::Holder(tenure) => match self.want.standing {
@@ -270,15 +272,17 @@ impl LeaseElection {
             }
             Intent::Take | Intent::Renew => {
                 self.conflicts = 0;
-                if !self.names_us() || now >= asked.at + self.want.timings.renew_deadline {
+                let limits = shorter(asked.timings, self.want.timings);
+                let fresh = Tenure { since: now, proven: asked.at, last_try: asked.at, limits };
+                if !self.names_us() || now >= fresh.serve_until() {
                     return;
                 }
                 self.phase = match self.phase {
-                    Phase::Holder(tenure) => Phase::Holder(tenure.renewed(asked.at)),
-                    Phase::Leaving(tenure, released) => Phase::Leaving(tenure.renewed(asked.at), released),
-                    Phase::Undecided | Phase::Follower => {
-                        Phase::Holder(Tenure { since: now, proven: asked.at, last_try: asked.at })
+                    Phase::Holder(Tenure { since, .. }) => Phase::Holder(Tenure { since, ..fresh }),
+                    Phase::Leaving(Tenure { since, .. }, released) => {
+                        Phase::Leaving(Tenure { since, ..fresh }, released)
                     }
+                    Phase::Undecided | Phase::Follower => Phase::Holder(fresh),
                 };
             }
         }
@@ -320,8 +324,17 @@ impl LeaseElection {
 }
 
 impl Tenure {
-    const fn renewed(self, asked_at: Instant) -> Self {
-        Self { since: self.since, proven: asked_at, last_try: asked_at }
+    fn serve_until(self) -> Instant {
+        self.proven + self.limits.renew_deadline
+    }
+}
+
+/// The shorter of each.
+fn shorter(one: LeaseTimings, other: LeaseTimings) -> LeaseTimings {
+    LeaseTimings {
+        duration: one.duration.min(other.duration),
+        renew_deadline: one.renew_deadline.min(other.renew_deadline),
+        retry_period: one.retry_period.min(other.retry_period),
     }
 }
 
@@ -344,6 +357,9 @@ impl Machine for LeaseElection {
     type Output = LeaseQuestion;
 
     fn want(&mut self, now: Instant, want: ElectionWant) {
+        if let Phase::Holder(tenure) | Phase::Leaving(tenure, _) = &mut self.phase {
+            tenure.limits = shorter(tenure.limits, want.timings);
+        }
         self.want = want;
         self.advance(now);
     }
@@ -373,8 +389,8 @@ impl Machine for LeaseElection {
         let next = self.next().map(|(due, _)| due);
         let unanswered = self.asked.as_ref().map(|asked| asked.at + asked.timeout + ANSWER_GRACE);
         let (lapse, may_yield) = match self.phase {
-            Phase::Holder(tenure) => (Some(self.serve_until(tenure)), self.next_yield()),
-            Phase::Leaving(tenure, _) => (Some(self.serve_until(tenure)), None),
+            Phase::Holder(tenure) => (Some(tenure.serve_until()), self.next_yield()),
+            Phase::Leaving(tenure, _) => (Some(tenure.serve_until()), None),
             Phase::Undecided | Phase::Follower => (None, None),
         };
         [next, unanswered, lapse, may_yield].into_iter().flatten().min()

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use vip_model::Instant;
+use vip_model::config::LeaseTimings;
 use vip_model::plan::Standing;
 use vip_model::store::{Acquired, Ask, Expect, LeaseWrite, Purpose, Sight};
 
@@ -27,6 +28,8 @@ pub(super) struct Asked {
     pub(super) intent: Intent,
     pub(super) at: Instant,
     pub(super) timeout: Duration,
+    /// The wanted timings when it was asked: what a write promises to the others.
+    pub(super) timings: LeaseTimings,
 }
 
 impl LeaseElection {
@@ -41,7 +44,7 @@ impl LeaseElection {
             (false, Some(last), Phase::Holder(tenure)) => {
                 // A Lease that does not name its holder (deleted or blanked by hand) is written again at once.
                 let due = if last.holder().is_some() {
-                    tenure.last_try + self.want.timings.retry_period
+                    tenure.last_try + tenure.limits.retry_period
                 } else {
                     self.not_before
                 };
@@ -85,7 +88,7 @@ impl LeaseElection {
             *released = Released::Asked;
         }
         if let Phase::Holder(tenure) = self.phase {
-            timeout = timeout.min(self.serve_until(tenure) - now).max(Duration::from_millis(1));
+            timeout = timeout.min(tenure.serve_until() - now).max(Duration::from_millis(1));
         }
         if intent == Intent::Read {
             self.looked_at = self.last.as_ref().map(|last| last.at);
@@ -96,7 +99,7 @@ impl LeaseElection {
             Intent::Renew => Ask::WriteLease(self.write(Purpose::Renew)),
             Intent::Release => Ask::WriteLease(self.write(Purpose::Release)),
         };
-        self.asked = Some(Asked { intent, at: now, timeout });
+        self.asked = Some(Asked { intent, at: now, timeout, timings: self.want.timings });
         LeaseQuestion { ask, timeout }
     }
 

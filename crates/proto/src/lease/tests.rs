@@ -197,6 +197,23 @@ fn a_holder_renews_every_retry_period_and_keeps_acquire_time_and_transitions() {
 }
 
 #[test]
+fn longer_timings_count_from_the_renewal_that_tells_them_to_others() {
+    let mut bench = Bench::holder();
+    let Role::Holder { serve_until, fence_until, .. } = bench.role() else { panic!() };
+    let mut longer = want(Standing::Contend, Footprint::Present);
+    longer.timings = LeaseTimings::default();
+    bench.election.want(bench.at(), longer);
+    let Role::Holder { serve_until: same, fence_until: fence, .. } = bench.role() else { panic!() };
+    assert_eq!((serve_until, fence_until), (same, fence));
+    let renew = bench.next_write(1000, Purpose::Renew);
+    assert_eq!(renew.duration, Duration::from_secs(15));
+    let asked = bench.at();
+    bench.accept(&renew);
+    let Role::Holder { fence_until, .. } = bench.role() else { panic!() };
+    assert_eq!(fence_until, asked + Duration::from_millis(13_700));
+}
+
+#[test]
 fn holder_steps_down_without_io() {
     let mut bench = Bench::holder();
     let Role::Holder { serve_until, .. } = bench.role() else { panic!() };
