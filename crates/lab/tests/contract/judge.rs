@@ -124,10 +124,22 @@ fn spawn(command: &mut Command, log: &Path) -> Killed {
     Killed(child.unwrap_or_else(|err| panic!("{command:?} does not start: {err}")))
 }
 
+/// A program that the kernel kills when this test's thread is gone, also when nobody was left to clean up.
+fn mortal(binary: &Path) -> Command {
+    const SETPRIV: &str = "setpriv";
+    let knows = Command::new(SETPRIV).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !knows.is_ok_and(|status| status.success()) {
+        return Command::new(binary);
+    }
+    let mut command = Command::new(SETPRIV);
+    command.args(["--pdeathsig", "KILL", "--"]).arg(binary);
+    command
+}
+
 fn start_etcd(binary: &Path, folder: &Path, client: u16, peer: u16) -> Killed {
     let client = format!("http://127.0.0.1:{client}");
     let peer = format!("http://127.0.0.1:{peer}");
-    let mut command = Command::new(binary);
+    let mut command = mortal(binary);
     command
         .arg("--data-dir")
         .arg(folder.join("etcd"))
@@ -138,7 +150,7 @@ fn start_etcd(binary: &Path, folder: &Path, client: u16, peer: u16) -> Killed {
 }
 
 fn start_apiserver(binary: &Path, folder: &Path, etcd: u16, secure: u16) -> Killed {
-    let mut command = Command::new(binary);
+    let mut command = mortal(binary);
     let mut file = |flag: &str, name: &str| {
         command.arg(flag).arg(folder.join(name));
     };
