@@ -22,7 +22,7 @@ fail() {
 }
 # One request over bash's own /dev/tcp, so that nothing needs to be installed.
 get() {
-    exec 3<>"/dev/tcp/127.0.0.1/2112"
+    exec 3<>"/dev/tcp/127.0.0.1/2112" || return 1
     printf 'GET %s HTTP/1.1\r\nHost: x\r\n\r\n' "$1" >&3
     cat <&3
     exec 3>&-
@@ -43,7 +43,7 @@ agent=$!
 trap 'rm -f "$EMPTY_ROOT.log"' EXIT
 
 for _ in $(seq 50); do
-    (get /livez) >/dev/null 2>&1 && break
+    (get /livez) >/dev/null 2>&1 && break # not there yet: refused
     kill -0 "$agent" 2>/dev/null || fail "the agent ended"
     sleep 0.1
 done

@@ -5,7 +5,10 @@
 //! Libraries are heard from WARN on, and wholly at the lowest level only: a debug line of an HTTP client
 //! is never what an operator looks for.
 
+mod queue;
+
 use std::fmt::{self, Write as _};
+use std::sync::OnceLock;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -18,14 +21,29 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::settings::LogLevel;
 
-/// Starts logging. A second call changes nothing.
-pub(crate) fn start(level: LogLevel) {
+use self::queue::Queue;
+
+/// Where lines wait for standard error, once logging was started.
+static QUEUE: OnceLock<Queue> = OnceLock::new();
+
+/// Starts logging. A second call changes nothing. The error is that of a thread that cannot be had.
+pub(crate) fn start(level: LogLevel) -> std::io::Result<()> {
+    let queue = Queue::to_stderr()?;
+    let queue = QUEUE.get_or_init(|| queue).clone();
     let lines = tracing_subscriber::fmt::layer()
         .event_format(Line)
-        .with_writer(std::io::stderr)
+        .with_writer(queue)
         .with_filter(filter_fn(move |metadata| is_shown(metadata, level)));
     // Fails only when logging was started before.
     let _ = tracing_subscriber::registry().with(lines.with_filter(threshold(level))).try_init();
+    Ok(())
+}
+
+/// Waits, for a moment at most, until everything that was logged is written. For the ends of the process.
+pub(crate) fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.wait_written();
+    }
 }
 
 fn threshold(level: LogLevel) -> LevelFilter {

@@ -45,8 +45,14 @@ const SOCKET_AGAIN: Duration = Duration::from_secs(30);
 
 /// Runs the agent until it is stopped.
 pub(crate) fn manager(effective: Effective) -> anyhow::Result<()> {
-    log::start(effective.log);
+    log::start(effective.log).context("starting the thread for the log")?;
     end_on_panic();
+    let outcome = run(effective);
+    log::flush();
+    outcome
+}
+
+fn run(effective: Effective) -> anyhow::Result<()> {
     greet(&effective);
     let missing = vip_kernel::missing_capabilities();
     if !missing.is_empty() {
@@ -101,6 +107,7 @@ fn end_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         tracing::error!(thread = thread.name().unwrap_or("?"), %panic, "a defect ends the process");
+        log::flush();
         std::process::abort();
     }));
 }

@@ -8,8 +8,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use vip_agent::Input;
 
 use crate::board::{Board, boot_now};
-use crate::dump;
 use crate::settings::Effective;
+use crate::{dump, log};
 
 /// Exit code of a process that was told to stop twice, as a shell reports one that Ctrl-C ended.
 const IMPATIENT: i32 = 130;
@@ -51,6 +51,7 @@ impl Signals {
             };
             if stopping {
                 tracing::warn!(signal = name, "told to stop a second time: ending at once");
+                log::flush();
                 std::process::exit(IMPATIENT);
             }
             stopping = true;
