@@ -120,7 +120,9 @@ fn version() -> String {
 
 fn complete(matches: &ArgMatches) {
     let shell = matches.get_one::<clap_complete::Shell>("shell").copied().expect("the argument is required");
-    clap_complete::generate(shell, &mut command(), "kube-vip", &mut io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "kube-vip", &mut script);
+    print(&String::from_utf8_lossy(&script));
 }
 
 fn print_help() -> ExitCode {

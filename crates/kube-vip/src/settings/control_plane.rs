@@ -69,7 +69,7 @@ fn vips(values: &Values, warnings: &mut Vec<Warning>) -> Result<Vec<VipNet>, Ref
         ));
     }
     if addresses.len() > MOST_ADDRESSES {
-        let asked = format!("more than two addresses ({}={})", values.spelled(source), values.text(source));
+        let asked = format!("more than two addresses ({}={:?})", values.spelled(source), values.text(source));
         return Err(Refusal::NotBuilt { asked, instead: "give one or two".into() });
     }
     if source == key::VIP && values.set(key::SUBNET).is_none() {
@@ -84,7 +84,8 @@ fn vips(values: &Values, warnings: &mut Vec<Warning>) -> Result<Vec<VipNet>, Ref
 
 fn address(values: &Values, source: &str, item: &str) -> Result<IpAddr, Refusal> {
     let spelled = || values.spelled(source);
-    match item.parse::<IpAddr>() {
+    // An IPv4 address in IPv6 clothes is an IPv4 address, as in Go.
+    match item.parse::<IpAddr>().map(|address| address.to_canonical()) {
         Ok(address) if address.is_unspecified() || address.is_multicast() || is_broadcast(address) => {
             Err(Refusal::value(
                 spelled(),

@@ -68,3 +68,48 @@ fn each_setting_that_is_not_built_is_warned_about_once() {
     }
     assert!(checked > 40, "only {checked} settings were checked");
 }
+
+/// Whatever stands in the environment or in a file: the settings load, or one line says why not.
+#[test]
+fn strange_values_of_every_setting_load_or_are_refused_on_one_line() {
+    let strange = [
+        "\n",
+        "a\nb",
+        ",",
+        ",,1.2.3.4,\n1.2.3.5,1.2.3.6",
+        "/",
+        "a/",
+        "%",
+        "\u{0}",
+        "\u{1f600}",
+        "-",
+        "--",
+        "+1",
+        "1e9",
+        "0x10",
+        "9223372036854775808",
+        "-9223372036854775808",
+        "https://",
+        "http://a\nb",
+        "{}",
+        "{\"a\":1}",
+        "[",
+        "::",
+        "1.2.3.4%eth0",
+        "fe80::1%2",
+        "::ffff:1.2.3.4",
+        "١٢",
+        " true",
+        "128,128,",
+        "255",
+        "256",
+    ];
+    for setting in table::settings().filter(|setting| !setting.env.is_empty()) {
+        for value in strange {
+            if let Err(refusal) = load(&sources(&[(setting.env, value)]), &machine()) {
+                let line = refusal.to_string();
+                assert!(!line.contains('\n') && line.len() > 20, "{}={value:?}: {line:?}", setting.env);
+            }
+        }
+    }
+}

@@ -91,7 +91,7 @@ rows! {
     /// Health of the local API server.
     HEALTH {
         "controlPlaneHealthCheckAddress", key::HEALTH_URL, "controlPlaneHealthCheck.address"; Text ""; Built;
-            "URL (http or https) on this node that answers 200 while the API server is well; unset switches the gate off."
+            "URL on this node that answers 200 while the API server is well, as https://127.0.0.1:6443/livez?exclude=etcd; unset is no gate."
         "controlPlaneHealthCheckPeriodSeconds", key::HEALTH_PERIOD, "controlPlaneHealthCheck.periodSeconds"; Seconds "5"; Built;
             "Time between two checks."
         "controlPlaneHealthCheckTimeoutSeconds", key::HEALTH_TIMEOUT, "controlPlaneHealthCheck.timeoutSeconds"; Seconds "3"; Built;
