@@ -42,7 +42,8 @@ fn command() -> Command {
         .arg(Arg::new("configMap").short('c').long("configMap").default_value("plndr").help("Not used"));
     let plan = leaf("plan", "Print what an agent would do, from its settings and a dump of the cluster")
         .arg(Arg::new("config").long("config").value_name("FILE").help("Settings; same as --config-file"))
-        .arg(Arg::new("cluster").long("cluster").value_name("FILE").required(true).help("The dump (YAML)"));
+        .arg(Arg::new("cluster").long("cluster").value_name("FILE").required(true).help("The dump (YAML)"))
+        .after_help(plan::DUMP);
     let status = leaf("status", "Show what the agents of this node hold, without the Kubernetes API")
         .arg(
             Arg::new("output")

@@ -16,6 +16,14 @@ use vip_plan::{KernelWork, Life, World};
 
 use crate::settings::{self, Machine, Sources, key, table};
 
+/// The dump, for people who write one.
+pub(super) const DUMP: &str = "The dump has these parts; what is left out is unknown or empty:
+  kernel     links, addresses and default routes of this node
+  members    elections: by namespace/name of the Lease, this node's role
+  observed   the health gate and the conflict probes
+  snapshot   the Nodes of the cluster
+Points in time are nanoseconds since the machine started.";
+
 /// The world at one moment.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
