@@ -27,7 +27,7 @@ fn argument(heading: &'static str, setting: &'static Setting) -> Arg {
         .help(help(setting))
         .help_heading(heading)
         .value_name(setting.kind.placeholder())
-        .hide(matches!(setting.status, Status::NotYet(_) | Status::Retired(_)));
+        .hide(setting.status != Status::Built);
     let arg = match setting.short_flag() {
         Some(short) => arg.short(short),
         None => arg,
