@@ -40,7 +40,7 @@ pub(crate) async fn find_local(gateway: Arc<Gateway>) {
         };
         let local: Vec<IpAddr> = found
             .into_iter()
-            .filter(|address| !address.is_loopback() && !settings.vips.contains(address))
+            .filter(|address| *address != server.ip() && !settings.vips.contains(address))
             .collect();
         let wait = if local.is_empty() { AT_FIRST } else { EVERY };
         if !local.is_empty() {

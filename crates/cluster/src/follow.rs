@@ -1,8 +1,8 @@
 //! Following a collection: list it, then watch it, for ever.
 //!
 //! ```text
-//!        ┌────────────────────────── 410, overdue, 403 ──────────────────────────┐
-//!        ▼                                                                       │
+//!        ┌────────────────────── 410, overdue, failed ────────────────────────────┐
+//!        ▼                                                                         │
 //!      list ──ok──► watch from its version ──ended──► watch from the last version ─┘
 //!        │ failed: wait 50 ms … 2 s (200 ms when refused), sooner when the API answers somebody else
 //! ```
@@ -69,10 +69,21 @@ pub(crate) trait Collection: Send {
     fn starts(&mut self) {}
     /// Returns when the collection must be listed again although its watch is alive.
     fn overdue(&mut self) -> impl Future<Output = ()> + Send;
+    /// What follows a watch that failed.
+    fn recovery(&self) -> Recovery;
     /// How long to wait when a right is missing.
     fn wait_for_rights(&self) -> Duration {
         FORBIDDEN
     }
+}
+
+/// What follows a watch that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recovery {
+    /// A list: it tells those who wait that the API is back, even when nothing changed.
+    List,
+    /// A watch from the last version: for collections that are large.
+    Resume,
 }
 
 #[derive(Deserialize)]
@@ -149,10 +160,11 @@ pub(crate) async fn follow<C: Collection>(gateway: &Gateway, mut collection: C, 
                 break;
             }
             pace.wait(gateway, &failure, collection.wait_for_rights()).await;
-            let resumes = matches!(
-                failure.class,
-                FailureClass::Unreachable | FailureClass::Timeout | FailureClass::Throttled
-            );
+            let resumes = collection.recovery() == Recovery::Resume
+                && matches!(
+                    failure.class,
+                    FailureClass::Unreachable | FailureClass::Timeout | FailureClass::Throttled
+                );
             if !resumes {
                 break;
             }

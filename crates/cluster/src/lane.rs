@@ -100,9 +100,10 @@ impl Lane {
                     return worst.unwrap_or_else(|| Err(nobody(call)));
                 };
                 next += 1;
-                asked.push((endpoint.dial.clone(), Instant::now()));
-                waiting.push(self.attempt(&race, Arc::clone(endpoint), Reuse::Idle));
-                hedge_at = Instant::now() + hedge;
+                let started = Instant::now();
+                asked.push((endpoint.dial.clone(), started));
+                waiting.push(self.attempt(&race, Arc::clone(endpoint), (started, Reuse::Idle)));
+                hedge_at = started + hedge;
             }
             tokio::select! {
                 Some(attempt) = waiting.next() => {
@@ -123,11 +124,12 @@ impl Lane {
                     }
                 }
                 () = sleep_until(hedge_at), if waiting.len() < WAITING => {
-                    hedge_at = Instant::now() + hedge;
                     let endpoint = &order[next % order.len()];
+                    let started = Instant::now();
                     next += 1;
-                    asked.push((endpoint.dial.clone(), Instant::now()));
-                    waiting.push(self.attempt(&race, Arc::clone(endpoint), Reuse::Never));
+                    asked.push((endpoint.dial.clone(), started));
+                    waiting.push(self.attempt(&race, Arc::clone(endpoint), (started, Reuse::Never)));
+                    hedge_at = started + hedge;
                 }
                 () = sleep_until(deadline) => {
                     for (dial, _) in &asked {
@@ -149,8 +151,8 @@ impl Lane {
         }
     }
 
-    async fn attempt(&self, race: &Race<'_>, endpoint: Arc<Endpoint>, reuse: Reuse) -> Attempt {
-        let started = Instant::now();
+    async fn attempt(&self, race: &Race<'_>, endpoint: Arc<Endpoint>, how: (Instant, Reuse)) -> Attempt {
+        let (started, reuse) = how;
         let result = self.exchange(race, &endpoint, reuse).await;
         let dial = endpoint.dial.clone();
         let result =

@@ -10,7 +10,7 @@ use vip_model::LeaseName;
 use vip_model::store::{LeaseSeen, Sight, Version};
 
 use crate::event::ClusterEvent;
-use crate::follow::Collection;
+use crate::follow::{Collection, Recovery};
 use crate::gateway::{Gateway, LEASES};
 use crate::lease;
 
@@ -136,6 +136,10 @@ impl Collection for LeaseWatch {
                 }
             }
         }
+    }
+
+    fn recovery(&self) -> Recovery {
+        Recovery::List
     }
 
     fn wait_for_rights(&self) -> Duration {

@@ -10,7 +10,7 @@ use vip_model::store::{NodeFacts, Snapshot, Version};
 use vip_model::{Known, NodeName};
 
 use crate::event::ClusterEvent;
-use crate::follow::Collection;
+use crate::follow::{Collection, Recovery};
 use crate::gateway::Gateway;
 
 /// Labels with this prefix are ours.
@@ -109,6 +109,10 @@ impl Collection for NodeWatch {
         if self.nodes.remove(&item.convert().0).is_some() {
             self.tell();
         }
+    }
+
+    fn recovery(&self) -> Recovery {
+        Recovery::Resume
     }
 
     async fn overdue(&mut self) {

@@ -100,7 +100,14 @@ async fn a_premise_that_no_longer_holds_is_a_conflict() {
     present(ear.read(&lease).await);
     assert_eq!(ear.write(stale.clone()).await, Answer::Conflict);
     let (newest, _) = present(ear.read(&lease).await);
-    rig.server.store().delete(vip_lab::api::Kind::named("leases").unwrap(), &lease.namespace, &lease.name);
+    // Deleted in between: kube-apiserver 1.34 meets the object's uid with this, word for word.
+    let why = "Operation cannot be fulfilled on leases.coordination.k8s.io \"plndr-cp-lock\": StorageError: invalid \
+               object, Code: 4, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: \
+               2d694c34, UID in object meta: ";
+    rig.server.turn(Whose::All, |knobs| {
+        let effect = Effect::Fail(Refusal::new(409, "Conflict", why));
+        knobs.faults = vec![Fault::on(Verb::Update, "leases", effect)];
+    });
     let gone = write(&lease, Expect::Version(newest), Purpose::Renew);
     assert_eq!(ear.write(gone).await, Answer::Conflict);
 }
