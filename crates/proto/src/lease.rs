@@ -290,9 +290,15 @@ impl LeaseElection {
 
     /// A write found another version than it expected: look again, at once the first time, then with growing pauses
     /// (a server that lags behind would otherwise be asked in a tight loop).
+    ///
+    /// It is also proof that somebody wrote what we have not seen yet, and who wrote may hold: a contender respects that
+    /// as if it had seen a holder, until a newer sight says more.
     fn premise_gone(&mut self, now: Instant) {
         self.succeeded();
         self.must_look = true;
+        if let (Some(last), Phase::Undecided | Phase::Follower) = (&mut self.last, self.phase) {
+            last.free_at = last.free_at.max(now + self.want.timings.duration);
+        }
         if self.conflicts > 0 {
             self.not_before =
                 now + (BACKOFF_FIRST * 2u32.pow(self.conflicts.min(3))).mul_f64(self.random.unit());

@@ -32,11 +32,9 @@ impl LastSight {
             return None;
         }
         let free_at = match &sight {
-            Sight::Absent(_) => match former {
-                // Deleted by hand: it still counts as its last holder's, who will make it again.
-                Some(former) if former.names_other(me) => former.free_at,
-                _ => now,
-            },
+            // Deleted by hand: it still counts as its last holder's, who will make it again; also when its absence is
+            // seen twice (a watch that was opened again, a read).
+            Sight::Absent(_) => former.map_or(now, |former| former.free_at.max(now)),
             Sight::Present { record, .. } => match record.holder.as_deref() {
                 Some(holder) if holder == me.as_str() => now,
                 Some(_) => now + record.duration.unwrap_or(own_duration),

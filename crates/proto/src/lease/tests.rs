@@ -327,11 +327,34 @@ fn conflicts_in_a_row_are_not_a_tight_loop() {
     bench.read(None);
     let start = bench.now;
     for _ in 0..20 {
-        bench.next_write(2000, Purpose::Take);
+        bench.next_write(6000, Purpose::Take);
         bench.answer(Answer::Conflict);
         bench.read(None); // a server that lags: it says that there is nothing, again and again
     }
     assert!(bench.now - start > 1500, "{} ms", bench.now - start);
+}
+
+#[test]
+fn a_contender_respects_the_writer_that_a_conflict_proves_and_a_lagging_server_hides() {
+    let mut bench = Bench::new();
+    bench.read(Some(record(Some("a"), 5))); // we held it, long ago
+    bench.next_write(0, Purpose::Take);
+    bench.answer(Answer::Conflict); // somebody wrote since then
+    bench.next_ask(1000);
+    bench.answer(Answer::Lease(LeaseSeen { lease: lease(), sight: Sight::Absent(None) })); // and somebody deleted it
+    bench.quiet_for(4900);
+    bench.next_write(200, Purpose::Take);
+}
+
+#[test]
+fn a_deleted_lease_that_is_seen_twice_still_counts_as_its_holders() {
+    let mut bench = Bench::new();
+    bench.read(Some(record(Some("b"), 5)));
+    bench.see(None);
+    bench.quiet_for(1000);
+    bench.see(None); // the watch was opened again: its list shows the absence with a newer version
+    bench.quiet_for(3900);
+    bench.next_write(200, Purpose::Take);
 }
 
 #[test]
