@@ -9,6 +9,7 @@ use vip_agent::Agent;
 use vip_model::config::{Config, OnLoss};
 use vip_model::kernel::{Batch, BatchId, Outcome};
 use vip_model::store::{Question, Watches};
+use vip_model::verdict::{Subject, Verdict};
 use vip_model::view::View;
 use vip_model::{Instant, LeaseName, LinkIndex, QuestionId};
 
@@ -110,6 +111,10 @@ pub struct Process {
     pub(crate) agent: Option<Box<Agent>>,
     /// What it shows since its last turn.
     pub(crate) view: Arc<View>,
+    /// What it had decided then.
+    pub(crate) verdicts: BTreeMap<Subject, Verdict>,
+    /// When that was.
+    pub(crate) viewed: Moment,
     pub(crate) wake: Moment,
     pub(crate) batches: VecDeque<Flight>,
     pub(crate) applied: BatchId,
@@ -138,6 +143,8 @@ impl Process {
             generation: 0,
             agent: None,
             view: Arc::new(View::default()),
+            verdicts: BTreeMap::new(),
+            viewed: Moment::START,
             wake: Moment::NEVER,
             batches: VecDeque::new(),
             applied: BatchId(0),

@@ -132,8 +132,26 @@ impl Store {
         history.partition_point(|event| event.at <= horizon)
     }
 
-    /// What this server shows of a Lease.
-    pub fn look(&self, endpoint: usize, lease: &LeaseName, now: Moment) -> LeaseSeen {
+    /// What a list on this server shows of a Lease: where it is absent, the version is that of the list.
+    pub fn list(&self, endpoint: usize, lease: &LeaseName, now: Moment) -> LeaseSeen {
+        let mut seen = self.look(endpoint, lease, now);
+        if let Sight::Absent(version) = &mut seen.sight {
+            let lag = self.endpoints[endpoint].lag;
+            *version = if lag.is_zero() { Some(Version(self.version.to_string())) } else { version.take() };
+        }
+        seen
+    }
+
+    /// What a read on this server shows of a Lease; absence has no version.
+    pub fn read(&self, endpoint: usize, lease: &LeaseName, now: Moment) -> LeaseSeen {
+        let mut seen = self.look(endpoint, lease, now);
+        if let Sight::Absent(version) = &mut seen.sight {
+            *version = None;
+        }
+        seen
+    }
+
+    fn look(&self, endpoint: usize, lease: &LeaseName, now: Moment) -> LeaseSeen {
         let seen = self.seen_by(endpoint, lease, now);
         let sight = match seen.checked_sub(1) {
             Some(last) => self.history(lease)[last].sight.clone(),

@@ -32,6 +32,9 @@ use crate::wire::Wire;
 /// More outputs than this in one turn is no turn.
 const POLL_LIMIT: u32 = 1000;
 
+/// How old a view may be.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// One node: a kernel with a clock. Its processes stand beside it.
 pub struct Node {
     /// Its kernel; none while the power is off.
@@ -72,7 +75,9 @@ pub enum Fact<'a> {
     /// An agent gave this out.
     Output(ProcessId, &'a Output),
     /// A turn of an agent is over; it took that many polls.
-    Turn(ProcessId, u32, &'a View),
+    Turn(ProcessId, u32),
+    /// What an agent shows.
+    View(ProcessId, &'a View),
     /// A change was carried out, or not; the address that it met is the third part.
     Step(ProcessId, &'a Change, (&'a Outcome, Option<&'a Held>)),
     /// The store took a write.
@@ -202,6 +207,9 @@ impl World {
         }
         if self.objection.is_none() {
             self.now = end;
+            for id in 0..self.processes.len() {
+                self.look_at(id);
+            }
             self.tell(&Fact::End);
         }
     }
@@ -341,16 +349,31 @@ impl World {
             self.trace.output(self.now, id, &output);
             self.carry(id, output);
         }
-        let view = agent.view();
         let deadline = agent.deadline();
         if self.processes[id].generation != generation {
             return;
         }
+        // A view is made when it is looked at: after turns that decided something else, and now and then.
         let process = &mut self.processes[id];
+        let decided = agent.plan().verdicts != process.verdicts;
+        if decided {
+            process.verdicts.clone_from(&agent.plan().verdicts);
+        }
         process.agent = Some(agent);
-        process.view = Arc::clone(&view);
-        self.tell(&Fact::Turn(id, polls, &view));
+        if decided || self.now >= process.viewed + LOOK_AGAIN {
+            self.look_at(id);
+        }
+        self.tell(&Fact::Turn(id, polls));
         self.wake_at(id, deadline);
+    }
+
+    fn look_at(&mut self, id: ProcessId) {
+        let process = &mut self.processes[id];
+        let Some(agent) = &mut process.agent else { return };
+        process.view = agent.view();
+        process.viewed = self.now;
+        let view = Arc::clone(&process.view);
+        self.tell(&Fact::View(id, &view));
     }
 
     fn wake_at(&mut self, id: ProcessId, deadline: Option<Instant>) {

@@ -105,7 +105,7 @@ impl Check for BoundedTurns {
         match fact {
             Fact::Born(id) => self.seen[*id] = Seen::default(),
             Fact::Output(id, output) => return self.output(*id, output, world),
-            Fact::Turn(id, polls, _) => return self.turn(*id, *polls, world.now),
+            Fact::Turn(id, polls) => return self.turn(*id, *polls, world.now),
             _ => {}
         }
         Ok(())

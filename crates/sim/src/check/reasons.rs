@@ -65,7 +65,7 @@ impl Check for Reasons {
 
     fn see(&mut self, fact: &Fact<'_>, world: &World) -> Verdict {
         match fact {
-            Fact::Turn(id, _, view) => self.judge(*id, view, world),
+            Fact::View(id, view) => self.judge(*id, view, world),
             Fact::End if world.now > settled_at(world) => judge_end(world),
             _ => Ok(()),
         }

@@ -49,7 +49,7 @@ impl<'a> Shadow<'a> {
         shadow.dump();
         shadow.agent.handle(shadow.now, Input::Snapshot(shadow.store.snapshot()));
         let lease = world.setup.lease(process.number);
-        let seen = shadow.store.look(process.node, &lease, world.now);
+        let seen = shadow.store.list(process.node, &lease, world.now);
         shadow.agent.handle(shadow.now, Input::Lease(seen));
         Some(shadow)
     }
@@ -80,7 +80,7 @@ impl<'a> Shadow<'a> {
 
     fn answer(&mut self, ask: &Ask) -> Answer {
         match ask {
-            Ask::ReadLease(lease) => Answer::Lease(self.store.look(self.process.node, lease, self.world.now)),
+            Ask::ReadLease(lease) => Answer::Lease(self.store.read(self.process.node, lease, self.world.now)),
             Ask::WriteLease(write) => self.store.write(write, self.world.now, self.now),
             Ask::LabelNode { node, labels } => self.store.label(node, labels),
         }

@@ -94,7 +94,7 @@ impl World {
         match ask {
             Ask::ReadLease(_) if reads != 0 => failure(reads),
             Ask::ReadLease(lease) => {
-                let seen = self.store.look(endpoint, lease, now);
+                let seen = self.store.read(endpoint, lease, now);
                 Answer::Lease(self.as_shown(seen))
             }
             _ if writes != 0 => failure(writes),
@@ -199,7 +199,7 @@ impl World {
                 self.later(id, delay, Own::Input(Box::new(Input::Snapshot(snapshot))));
             }
             Watched::Lease(lease) => {
-                let seen = self.store.look(endpoint, &lease, self.now);
+                let seen = self.store.list(endpoint, &lease, self.now);
                 let seen = self.as_shown(seen);
                 self.later(id, delay, Own::Input(Box::new(Input::Lease(seen))));
                 let first = self.store.seen_by(endpoint, &lease, self.now);
