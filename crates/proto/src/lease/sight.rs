@@ -32,9 +32,7 @@ impl LastSight {
             return None;
         }
         let free_at = match &sight {
-            // Deleted by hand: it still counts as its last holder's, who will make it again; also when its absence is
-            // seen twice (a watch that was opened again, a read).
-            Sight::Absent(_) => former.map_or(now, |former| former.free_at.max(now)),
+            Sight::Absent(_) => former.map_or(now, |former| former.free_after_deletion(now, own_duration)),
             Sight::Present { record, .. } => match record.holder.as_deref() {
                 Some(holder) if holder == me.as_str() => now,
                 Some(_) => now + record.duration.unwrap_or(own_duration),
@@ -43,6 +41,17 @@ impl LastSight {
             },
         };
         Some(Self { sight, at: now, free_at })
+    }
+
+    /// Deleted by hand: whoever held it will make it again. What we saw of that holder may be old (a watch that fell
+    /// silent), so its time counts from the sight of the deletion; only from the first one, when the absence is seen
+    /// twice.
+    fn free_after_deletion(&self, now: Instant, own_duration: Duration) -> Instant {
+        let respected = match self.record() {
+            Some(record) if record.holder.is_some() => now + record.duration.unwrap_or(own_duration),
+            _ => now,
+        };
+        self.free_at.max(respected)
     }
 
     fn is_news(&self, sight: &Sight) -> bool {
