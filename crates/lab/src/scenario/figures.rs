@@ -75,7 +75,7 @@ fn spread(readings: &[&Reading], family: &str) -> String {
     values.sort_by_key(|value| value.unwrap_or(Duration::MAX));
     let show = |value: Option<Duration>| value.map_or("never".to_owned(), millis);
     match (values.first(), values.get(values.len() / 2), values.last()) {
-        (Some(min), Some(median), Some(max)) if values.len() > 1 => {
+        (Some(min), Some(median), Some(max)) if min != max => {
             format!("{} / {} / {}", show(*min), show(*median), show(*max))
         }
         (Some(only), ..) => show(*only),

@@ -40,7 +40,7 @@ pub fn play(stage: &mut Stage, row: &'static Row) -> Result<Outcome> {
     let victim = first.node;
     instruments.shown = [Some(victim); 2];
     let calm_from = Stamp::now().after(Duration::from_millis(100));
-    instruments.watch(stage, CALM + Duration::from_millis(100), |_| false);
+    instruments.watch(stage, CALM + phase(), |_| false);
     if stage.holder(&instruments.probers[0]) != Some(victim) {
         bail!("the VIP moved from n{victim} while nothing happened; see the logs");
     }
@@ -59,6 +59,13 @@ pub fn play(stage: &mut Stage, row: &'static Row) -> Result<Outcome> {
         instruments.dump(stage, row.name);
     }
     Ok(outcome)
+}
+
+/// Some part of a renewal period, different in each run, so that faults hit every moment between two renewals.
+fn phase() -> Duration {
+    // Knuth's multiplicative hash: moments that lie close together give phases that don't.
+    let spread = Stamp::now().as_nanos().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    Duration::from_millis(spread % 1000)
 }
 
 fn perform(stage: &mut Stage, step: &Step, moments: &mut Moments, seen: &mut Instruments) -> Result<()> {

@@ -15,6 +15,8 @@ use crate::bench::{Lab, Node, Prober, Program, Shape, Stamp, net};
 
 /// Nodes of the stage.
 pub const NODES: u8 = 3;
+/// Their numbers.
+const ALL: [u8; NODES as usize] = [1, 2, 3];
 /// An agent that got SIGTERM must be gone after this (3 s with a dead API, and a reserve for a busy machine).
 const STOP_LIMIT: Duration = Duration::from_secs(6);
 /// After a repair the VIP must be back after this.
@@ -97,10 +99,10 @@ impl Stage {
             }
             Action::Ended(limit) => self.expect_end(victim, limit)?,
             Action::StartVictim => self.start(victim)?,
-            Action::StopAll => self.stop_all()?,
+            Action::StopAll => self.stop(&ALL)?,
             Action::StartAll => self.start_all()?,
             Action::Restart(number) => {
-                self.stop(number)?;
+                self.stop(&[number])?;
                 self.start(number)?;
             }
             Action::PowerOff => {
@@ -167,16 +169,21 @@ impl Stage {
         Ok(())
     }
 
-    /// Ends the agent of a node in good order; an error if it doesn't obey or says that something went wrong.
-    fn stop(&mut self, number: u8) -> Result<()> {
-        let Some(mut program) = self.agents[usize::from(number) - 1].take() else { return Ok(()) };
-        if program.ended()?.is_some() {
-            return Ok(());
+    /// Ends the agents of these nodes in good order; an error if one doesn't obey or says that something went wrong.
+    fn stop(&mut self, numbers: &[u8]) -> Result<()> {
+        let mut told = Vec::new();
+        for &number in numbers {
+            let Some(mut program) = self.agents[usize::from(number) - 1].take() else { continue };
+            if program.ended()?.is_none() {
+                program.signal(Signal::SIGTERM)?;
+                told.push((number, program));
+            }
         }
-        program.signal(Signal::SIGTERM)?;
-        let code = program.wait(STOP_LIMIT)?;
-        if code != 0 {
-            bail!("the agent of n{number} ended with code {code} after SIGTERM; see its log");
+        for (number, mut program) in told {
+            let code = program.wait(STOP_LIMIT)?;
+            if code != 0 {
+                bail!("the agent of n{number} ended with code {code} after SIGTERM; see its log");
+            }
         }
         Ok(())
     }
@@ -191,20 +198,12 @@ impl Stage {
         Ok(())
     }
 
-    fn stop_all(&mut self) -> Result<()> {
-        for program in self.agents.iter().flatten() {
-            // One that has ended already needs no signal.
-            let _ = program.signal(Signal::SIGTERM);
-        }
-        (1..=NODES).try_for_each(|number| self.stop(number))
-    }
-
     /// Brings everything back to health: power, cables, filters, API servers, agents with the wanted gate; then waits
     /// until the VIP answers in both families and has done so for half a second.
     pub fn restore(&mut self, gate: Gate) -> Result<()> {
         self.repair()?;
         if self.gate != gate {
-            self.stop_all()?;
+            self.stop(&ALL)?;
             self.gate = gate;
         }
         self.start_all()?;
