@@ -205,8 +205,8 @@ impl Agent {
         QuestionId(self.last_id)
     }
 
-    /// Lets every machine act on the time and collects what it wants done.
-    fn poll_machines(&mut self, now: Instant) {
+    /// Lets the machines that the plan is made from act on the time, and collects what they want done.
+    fn poll_deciders(&mut self, now: Instant) {
         let mut asked = Vec::new();
         for (lease, election) in &mut self.elections {
             while let Some(question) = election.poll(now) {
@@ -231,15 +231,18 @@ impl Agent {
             self.questions.insert(id, Asker::HealthGate);
             self.outputs.push_back(Output::Errand(Errand { id, task }));
         }
-        while let Some(frame) = self.announcer.poll(now) {
-            self.outputs.push_back(Output::Frame(frame));
-        }
         self.note_members(now);
-        self.note_probes(now);
         if self.observed.control_plane_gate != *self.gate.state() {
             self.observed.control_plane_gate = self.gate.state().clone();
             self.mark(now, Urgency::AtOnce);
         }
+    }
+
+    fn poll_announcer(&mut self, now: Instant) {
+        while let Some(frame) = self.announcer.poll(now) {
+            self.outputs.push_back(Output::Frame(frame));
+        }
+        self.note_probes(now);
     }
 
     fn note_members(&mut self, now: Instant) {
@@ -310,11 +313,18 @@ impl Machine for Agent {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
+        // After `Exit` there is nobody left to carry anything out.
+        if self.chronicle.has_exited() {
+            return None;
+        }
         self.turn(now);
         self.outputs.pop_front()
     }
 
     fn deadline(&self) -> Option<Instant> {
+        if self.chronicle.has_exited() {
+            return None;
+        }
         let machines = self.elections.values().filter_map(Machine::deadline);
         let others = [
             self.gate.deadline(),

@@ -56,8 +56,14 @@ impl KernelDesk {
         &self.applied
     }
 
-    pub(super) const fn deadline(&self) -> Option<Instant> {
-        self.retry_at
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        // While a batch or its picture is awaited, that wakes us.
+        let retry = self.retry_at.filter(|_| self.is_idle());
+        let label = match self.labels {
+            Labels::Pausing(until) => Some(until),
+            Labels::Idle | Labels::InFlight => None,
+        };
+        retry.into_iter().chain(label).min()
     }
 
     /// Whether this picture is younger than the last batch that was reported.
@@ -117,12 +123,14 @@ impl KernelDesk {
         }
     }
 
-    pub(super) fn may_label(&self, now: Instant) -> bool {
-        match self.labels {
-            Labels::Idle => true,
-            Labels::InFlight => false,
-            Labels::Pausing(until) => now >= until,
+    /// Whether labels may be written now. Ends a pause that is over.
+    pub(super) fn may_label(&mut self, now: Instant) -> bool {
+        if let Labels::Pausing(until) = self.labels
+            && now >= until
+        {
+            self.labels = Labels::Idle;
         }
+        self.labels == Labels::Idle
     }
 
     pub(super) fn labelling(&mut self) {

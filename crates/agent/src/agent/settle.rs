@@ -25,22 +25,30 @@ const LABEL_TIMEOUT: Duration = Duration::from_secs(5);
 impl Agent {
     /// Runs one turn and queues its outputs.
     pub(super) fn turn(&mut self, now: Instant) {
-        self.poll_machines(now);
+        self.poll_deciders(now);
         for _ in 0..ROUNDS {
-            if self.settle_due.is_none_or(|due| now < due) {
+            if !self.is_unsettled(now) {
+                // Only when nothing is left to decide: what has just lost its right is not announced once more.
+                self.poll_announcer(now);
+            }
+            if !self.is_unsettled(now) {
                 break;
             }
             self.settle_due = None;
             self.settled_at = now;
             self.settle(now);
-            self.poll_machines(now);
+            self.poll_deciders(now);
         }
         self.submit(now);
         self.chronicle.turned(now);
-        if self.has_left(now) && !self.chronicle.has_exited() {
+        if self.has_left(now) {
             self.chronicle.exited(now);
             self.outputs.push_back(Output::Exit);
         }
+    }
+
+    fn is_unsettled(&self, now: Instant) -> bool {
+        self.settle_due.is_some_and(|due| now >= due)
     }
 
     fn settle(&mut self, now: Instant) {
@@ -112,7 +120,7 @@ impl Agent {
         }
         let node = self.snapshot.nodes.get().and_then(|nodes| nodes.get(&self.config.node));
         let labels = vip_plan::diff::node_labels(&self.plan.node_labels, node);
-        if !labels.is_empty() && self.desk.may_label(now) {
+        if self.desk.may_label(now) && !labels.is_empty() {
             self.desk.labelling();
             let id = self.next_id();
             self.questions.insert(id, Asker::NodeLabels);
