@@ -270,6 +270,21 @@ async fn health_shows_what_the_knob_says() {
 }
 
 #[tokio::test]
+async fn a_dead_etcd_holds_requests_and_shows_red() {
+    let bench = Bench::new();
+    let mut watch = bench.watch().await;
+    bench.turn(|knobs| *knobs = Knobs::dead_etcd());
+    assert_eq!(code(&bench.n1, LEASES).await, Err("silence".into()), "for a minute");
+    assert_eq!(code(&bench.n1, "/readyz").await, Ok(500), "health is answered, and red");
+    assert_eq!(code(&bench.n1, "/livez?exclude=etcd").await, Ok(200));
+    assert_eq!(code(&bench.n1, "/version").await, Ok(200));
+    assert_eq!(next_name(&mut watch, SILENCE).await, Err(()), "the watch stays open");
+    let soon = Effect::TimeOut(Duration::from_millis(20));
+    bench.turn(|knobs| knobs.faults = vec![Fault::on(Verb::List, "leases", soon)]);
+    assert_eq!(code(&bench.n1, LEASES).await, Ok(504));
+}
+
+#[tokio::test]
 async fn requests_are_counted_by_endpoint_user_verb_and_resource() {
     let bench = Bench::new();
     bench.server.reset_counts();

@@ -132,6 +132,10 @@ async fn before(effect: Option<Effect>) -> Result<(), Failure> {
     match effect {
         Some(Effect::Fail(failure)) => Err(failure),
         Some(Effect::Hang) => std::future::pending().await,
+        Some(Effect::TimeOut(time)) => {
+            tokio::time::sleep(time).await;
+            Err(Failure::timed_out())
+        }
         Some(Effect::Delay(time)) => {
             tokio::time::sleep(time).await;
             Ok(())

@@ -61,6 +61,13 @@ impl Failure {
         Self::new(500, "", "etcdserver: leader changed")
     }
 
+    /// What a server says that waited in vain for its etcd: 504.
+    pub fn timed_out() -> Self {
+        let message =
+            "Timeout: request did not complete within requested timeout - context deadline exceeded";
+        Self { details: Some(json!({})), ..Self::new(504, "Timeout", message) }
+    }
+
     /// What an overloaded server says: 429 with a second to wait.
     pub fn too_many_requests() -> Self {
         let details = json!({"retryAfterSeconds": 1});

@@ -62,9 +62,12 @@ pub enum Effect {
     HangAfter,
     /// Done after this time.
     Delay(Duration),
+    /// Answered after this time with 504, reason Timeout; nothing is done.
+    TimeOut(Duration),
 }
 
-/// A fault of some requests. A field that is absent matches everything; the first fault that matches counts.
+/// A fault of some requests. A field that is absent matches everything; the first fault that matches counts. Plain paths
+/// (`/readyz`) are hit only by a fault that names them as its resource, or that names neither verb nor resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Only this verb.
@@ -89,6 +92,9 @@ impl Fault {
     }
 
     fn matches(&self, verb: Verb, resource: &str, user: &str) -> bool {
+        if resource.starts_with('/') && self.resource.is_none() && self.verb.is_some() {
+            return false;
+        }
         self.verb.is_none_or(|wanted| wanted == verb)
             && self.resource.as_ref().is_none_or(|wanted| wanted == resource)
             && self.user.as_ref().is_none_or(|wanted| wanted == user)
@@ -108,6 +114,30 @@ pub struct Knobs {
     pub health: Health,
     /// Faults of some requests. The endpoint's own come before the global ones.
     pub faults: Vec<Fault>,
+}
+
+/// How long the real server (1.34) holds a write and a read whose etcd does not answer, before its 504. Measured with
+/// etcd stopped by SIGSTOP, and the same with etcd killed.
+const DEAD_ETCD_WRITE: Duration = Duration::from_secs(34);
+const DEAD_ETCD_READ: Duration = Duration::from_secs(60);
+
+impl Knobs {
+    /// An API server whose etcd is dead: writes time out after 34 s and reads after 60 s, the etcd checks are red, open
+    /// watches stay open (silent, for nothing is written) and plain paths are answered at once. The real server still
+    /// answers reads that ask for `resourceVersion=0` from its cache; this one does not.
+    pub fn dead_etcd() -> Self {
+        let write =
+            [Verb::Create, Verb::Update, Verb::Patch, Verb::Delete].map(|verb| (verb, DEAD_ETCD_WRITE));
+        let read = [Verb::Get, Verb::List].map(|verb| (verb, DEAD_ETCD_READ));
+        let fault = |(verb, time)| Fault {
+            verb: Some(verb),
+            resource: None,
+            user: None,
+            effect: Effect::TimeOut(time),
+        };
+        let faults = write.into_iter().chain(read).map(fault).collect();
+        Self { health: Health::EtcdRed, faults, ..Self::default() }
+    }
 }
 
 /// Whose knobs.
