@@ -144,7 +144,7 @@ pub(crate) struct Learned {
 /// * `kubernetes_addr`, when given, comes before everything else.
 /// * A kubeconfig that the user named, or that of the home directory: as it is written, then this node's server.
 /// * `admin.conf` and the service account of an agent that has a control plane: this node's server first
-///   (`kubernetes:port`, `127.0.0.1:port`, `[::1]:port`, with `cp_detect` the certificate's addresses), then as it is
+///   (`127.0.0.1:port`, `[::1]:port`, `kubernetes:port`, with `cp_detect` the certificate's addresses), then as it is
 ///   written.
 /// * Last, the servers that were learned from the `kubernetes` Service.
 ///
@@ -175,16 +175,17 @@ pub(crate) fn candidates(
     all
 }
 
+/// The loopback addresses come before the name: they need no resolver, and the host alias stands for them anyway. The
+/// name serves those who point it at a server that listens elsewhere.
 fn local_servers(settings: &ApiSettings, origin: Origin, learned: &Learned) -> Vec<Dial> {
     let port = settings.port;
-    let mut local = Vec::new();
+    let at = |address: IpAddr| Dial::Address(SocketAddr::new(address, port));
+    let mut local = vec![at(Ipv4Addr::LOCALHOST.into()), at(Ipv6Addr::LOCALHOST.into())];
     if origin == Origin::Admin && settings.local == LocalApi::HostAlias {
         local.push(Dial::Name(HOST_ALIAS.to_owned(), port));
     }
-    local.push(Dial::Address(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)));
-    local.push(Dial::Address(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port)));
     if settings.local == LocalApi::Certificate {
-        local.extend(learned.local.iter().map(|address| Dial::Address(SocketAddr::new(*address, port))));
+        local.extend(learned.local.iter().copied().map(at));
     }
     local
 }

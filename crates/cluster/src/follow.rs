@@ -22,15 +22,11 @@ use vip_model::store::{Failure, FailureClass, Version};
 
 use crate::call::{Call, ReplyBody, Take};
 use crate::classify::{self, Status};
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Problem};
 use crate::lane::Patience;
 
-/// How long a list may take while all is well.
-const LIST: Patience = Patience { whole: Duration::from_secs(2), hedge: Duration::from_millis(250) };
-/// How long one may take when `LIST` was too short again and again: the API is slow, not dead.
-const SLOW_LIST: Patience = Patience { whole: Duration::from_secs(15), hedge: Duration::from_secs(5) };
-/// How many lists in a row may be too late before they get more time.
-const LATE_LISTS: u32 = 30;
+/// How long a list may take. An API that is slow is given time, an API that comes back is seen by the next hedge.
+const LIST: Patience = Patience { whole: Duration::from_secs(6), hedge: Duration::from_millis(250) };
 /// How long the head of a watch may take.
 const OPEN: Patience = Patience { whole: Duration::from_secs(3), hedge: Duration::from_millis(700) };
 /// The server ends a watch after this time and up to as much again.
@@ -130,17 +126,16 @@ enum Ended {
 
 /// Follows `collection` until the task is aborted.
 pub(crate) async fn follow<C: Collection>(gateway: &Gateway, mut collection: C, seed: u64) {
-    let mut pace = Pace { random: Random::new(seed), failures: 0, late: 0 };
+    let mut pace = Pace { random: Random::new(seed), failures: 0 };
     loop {
         collection.starts();
-        let mut version = match list(gateway, &mut collection, &pace).await {
+        let mut version = match list(gateway, &mut collection).await {
             Ok(version) => version,
             Err(failure) => {
                 pace.wait(gateway, &failure, collection.wait_for_rights()).await;
                 continue;
             }
         };
-        pace.late = 0;
         loop {
             let started = Instant::now();
             let ended = watch(gateway, &mut collection, &mut version, &mut pace).await;
@@ -172,8 +167,7 @@ pub(crate) async fn follow<C: Collection>(gateway: &Gateway, mut collection: C, 
     }
 }
 
-async fn list<C: Collection>(gateway: &Gateway, collection: &mut C, pace: &Pace) -> Result<Version, Failure> {
-    let patience = if pace.late < LATE_LISTS { LIST } else { SLOW_LIST };
+async fn list<C: Collection>(gateway: &Gateway, collection: &mut C) -> Result<Version, Failure> {
     let mut items = Vec::new();
     let mut next = String::new();
     loop {
@@ -186,9 +180,9 @@ async fn list<C: Collection>(gateway: &Gateway, collection: &mut C, pace: &Pace)
             body: None,
         };
         let reply = gateway
-            .call(&gateway.background, &call, Take::Whole, patience)
+            .call(&gateway.background, &call, Take::Whole, LIST)
             .await
-            .map_err(crate::gateway::Problem::into_failure)?;
+            .map_err(Problem::into_failure)?;
         let listing: Listing<C::Item> = serde_json::from_slice(reply.whole())
             .map_err(|error| classify::nonsense(&call, &reply.server, &error))?;
         items.extend(listing.items);
@@ -318,7 +312,6 @@ impl Lines {
 struct Pace {
     random: Random,
     failures: u32,
-    late: u32,
 }
 
 impl Pace {
@@ -328,10 +321,7 @@ impl Pace {
         self.failures = self.failures.saturating_add(1);
         let wait = match failure.class {
             FailureClass::Unreachable => REFUSED,
-            FailureClass::Timeout => {
-                self.late = self.late.saturating_add(1);
-                grown.min(REFUSED)
-            }
+            FailureClass::Timeout => grown.min(REFUSED),
             FailureClass::Forbidden => for_rights,
             _ => grown,
         };

@@ -15,8 +15,8 @@ use futures::stream::FuturesUnordered;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use tokio::time::{Instant, sleep_until};
-use vip_model::store::Failure;
+use tokio::time::{Instant, sleep_until, timeout};
+use vip_model::store::{Failure, FailureClass};
 
 use crate::call::{Call, Reply, ReplyBody, Take};
 use crate::classify;
@@ -27,8 +27,8 @@ use crate::health::Outcome;
 
 /// The longest time before another server is asked beside a silent one.
 const LONGEST_HEDGE: Duration = Duration::from_millis(700);
-/// The most attempts of one call that wait at the same time.
-const WAITING: usize = 4;
+/// How many hedges of one call wait at the same time, beside the first attempt.
+const HEDGES: u32 = 4;
 /// How many idle connections are kept for each server.
 const IDLE: usize = 2;
 /// The largest answer that is read whole.
@@ -66,6 +66,8 @@ struct Idle {
 struct Race<'a> {
     call: &'a Call,
     take: Take,
+    patience: Patience,
+    started: Instant,
     access: Arc<Access>,
     sent: AtomicU32,
 }
@@ -86,10 +88,11 @@ impl Lane {
     /// `patience`.
     pub(crate) async fn send(&self, call: &Call, take: Take, patience: Patience) -> Result<Reply, Failure> {
         let Patience { whole, hedge } = patience;
-        let deadline = Instant::now() + whole;
+        let started = Instant::now();
+        let deadline = started + whole;
         let (access, order) = self.directory.access()?;
-        let race = Race { call, take, access, sent: AtomicU32::new(0) };
-        let mut hedge_at = Instant::now() + hedge;
+        let race = Race { call, take, patience, started, access, sent: AtomicU32::new(0) };
+        let mut hedge_at = started + hedge;
         let mut waiting = FuturesUnordered::new();
         let mut asked: Vec<(Dial, Instant)> = Vec::new();
         let mut next = 0;
@@ -114,7 +117,7 @@ impl Lane {
                         return result;
                     }
                     asked.retain(|(other, at)| *other != dial || *at != started);
-                    self.directory.note(&dial, Outcome::Refused);
+                    self.directory.note(&dial, outcome(&result));
                     if next < order.len() {
                         hedge_at = Instant::now();
                     }
@@ -123,7 +126,7 @@ impl Lane {
                         worst = Some(result);
                     }
                 }
-                () = sleep_until(hedge_at), if waiting.len() < WAITING => {
+                () = sleep_until(hedge_at), if waiting.len() <= HEDGES as usize => {
                     let endpoint = &order[next % order.len()];
                     let started = Instant::now();
                     next += 1;
@@ -153,10 +156,18 @@ impl Lane {
 
     async fn attempt(&self, race: &Race<'_>, endpoint: Arc<Endpoint>, how: (Instant, Reuse)) -> Attempt {
         let (started, reuse) = how;
-        let result = self.exchange(race, &endpoint, reuse).await;
         let dial = endpoint.dial.clone();
-        let result =
-            result.map_err(|error| classify::transport_failure(race.call, &dial.to_string(), &*error));
+        // On a path that was cut and heals only a fresh connection gets through, so hedges give way to newer ones; on a
+        // slow server only an old one is answered, so the first stays and later ones are given more time.
+        let limit = match reuse {
+            Reuse::Idle => race.patience.whole,
+            Reuse::Never => race.patience.hedge.saturating_mul(HEDGES).max((started - race.started) / 2),
+        };
+        let result = match timeout(limit, self.exchange(race, &endpoint, reuse)).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(error)) => Err(classify::transport_failure(race.call, &dial.to_string(), &*error)),
+            Err(_) => Err(classify::timeout(race.call, &dial.to_string(), limit)),
+        };
         Attempt { dial, started, result }
     }
 
@@ -259,9 +270,17 @@ fn request(call: &Call, access: &Access) -> Result<Request<Full<Bytes>>, BoxErro
     Ok(builder.body(Full::new(body))?)
 }
 
+/// What a failed attempt shows of its server.
+fn outcome(result: &Result<Reply, Failure>) -> Outcome {
+    match result {
+        Err(failure) if failure.class == FailureClass::Timeout => Outcome::Silent,
+        _ => Outcome::Refused,
+    }
+}
+
 fn nobody(call: &Call) -> Failure {
     Failure {
-        class: vip_model::store::FailureClass::Unreachable,
+        class: FailureClass::Unreachable,
         text: format!("{call}: no API server is known that is not a VIP of this agent"),
     }
 }

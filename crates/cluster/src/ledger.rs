@@ -63,7 +63,12 @@ impl Ledger {
     pub(crate) fn note_absence(&self, lease: &LeaseName, version: Option<Version>) {
         let mut pages = self.lock();
         let page = pages.entry(lease.clone()).or_default();
-        page.newest = None;
+        let newest = page.newest.as_ref().map(|(newest, _)| newest);
+        let is_older =
+            newest.zip(version.as_ref()).is_some_and(|(newest, absent)| absent.is_older_than(newest));
+        if !is_older {
+            page.newest = None;
+        }
         page.delivered = version;
         page.compare();
     }

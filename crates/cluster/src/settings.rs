@@ -44,7 +44,7 @@ pub struct ServiceAddress {
 pub enum LocalApi {
     /// It is not looked for: the control plane is not this agent's business (`cp_enable` off).
     NotOurs,
-    /// By the name `kubernetes` (a host alias of the pod) and by the loopback addresses.
+    /// By the loopback addresses and by the name `kubernetes` (a host alias of the pod).
     HostAlias,
     /// As above, and by the addresses in the certificate that is served on the loopback address (`cp_detect`).
     Certificate,

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{self, CryptoProvider};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -27,8 +27,12 @@ pub(crate) struct TlsMaterial {
     provider: Arc<CryptoProvider>,
     trust: Trust,
     identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+    resumption: Resumption,
     source_name: String,
 }
+
+/// How many TLS sessions are kept for all servers together. The library's default keeps 256 for each.
+const SESSIONS: usize = 16;
 
 enum Trust {
     Roots(Arc<WebPkiServerVerifier>),
@@ -75,7 +79,8 @@ impl TlsMaterial {
                 Some((chain, key))
             }
         };
-        Ok(Self { provider, trust, identity, source_name })
+        let resumption = Resumption::in_memory_sessions(SESSIONS);
+        Ok(Self { provider, trust, identity, resumption, source_name })
     }
 
     /// The configuration for a server whose certificate may hold one of `names`.
@@ -94,12 +99,13 @@ impl TlsMaterial {
             .map_err(refuse)?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
-        let config = match &self.identity {
+        let mut config = match &self.identity {
             None => builder.with_no_client_auth(),
             Some((chain, key)) => {
                 builder.with_client_auth_cert(chain.clone(), key.clone_key()).map_err(refuse)?
             }
         };
+        config.resumption = self.resumption.clone();
         Ok(Arc::new(config))
     }
 }

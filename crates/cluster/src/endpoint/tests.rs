@@ -43,7 +43,7 @@ fn server_addresses_are_read_as_client_go_reads_them() {
 fn admin_conf_of_a_control_plane_goes_to_this_nodes_server_first() {
     assert_eq!(
         texts(&settings(LocalApi::HostAlias), Origin::Admin, "https://10.0.0.5:6443"),
-        ["kubernetes:6443", "127.0.0.1:6443", "[::1]:6443", "10.0.0.5:6443"]
+        ["127.0.0.1:6443", "[::1]:6443", "kubernetes:6443", "10.0.0.5:6443"]
     );
 }
 

@@ -38,19 +38,19 @@ pub(crate) fn address(number: u8) -> IpAddr {
 impl Rig {
     /// With endpoints `n1` (127.0.0.1) … `n<count>`, all on one port, and no files yet.
     pub(crate) fn new(count: u8) -> Self {
-        let server = Server::new().unwrap();
+        let server = Server::new().expect("the rig is set up");
         let mut port = 0;
         for number in 1..=count {
-            let listener = TcpListener::bind((address(number), port)).unwrap();
-            port = listener.local_addr().unwrap().port();
+            let listener = TcpListener::bind((address(number), port)).expect("the rig is set up");
+            port = listener.local_addr().expect("the rig is set up").port();
             let addresses = vec![address(number)];
             let endpoint = Endpoint { name: format!("n{number}"), listener, addresses, rebind: None };
-            server.serve(endpoint).unwrap();
+            server.serve(endpoint).expect("the rig is set up");
         }
-        let files = TempDir::new().unwrap();
+        let files = TempDir::new().expect("the rig is set up");
         let root = files.path().to_owned();
         for folder in ["kubernetes", "sa", "home/.kube"] {
-            std::fs::create_dir_all(root.join(folder)).unwrap();
+            std::fs::create_dir_all(root.join(folder)).expect("the rig is set up");
         }
         let settings = ApiSettings {
             kubeconfig: root.join("kubernetes/admin.conf"),
@@ -84,12 +84,12 @@ impl Rig {
     /// Writes a file as a rename, as kubeadm and kubelets do.
     pub(crate) fn write(&self, name: &str, text: &str) {
         let new = self.path("new");
-        std::fs::write(&new, text).unwrap();
-        std::fs::rename(new, self.path(name)).unwrap();
+        std::fs::write(&new, text).expect("the rig is set up");
+        std::fs::rename(new, self.path(name)).expect("the rig is set up");
     }
 
     pub(crate) fn write_kubeconfig(&self, name: &str, login: Login<'_>, url: &str) {
-        let text = self.credentials().kubeconfig(login, url).unwrap();
+        let text = self.credentials().kubeconfig(login, url).expect("the rig is set up");
         self.write(name, &text);
     }
 
@@ -106,8 +106,8 @@ impl Rig {
         let servers: Vec<IpAddr> = numbers.iter().map(|number| address(*number)).collect();
         self.server
             .store()
-            .seed_kubernetes_service("10.96.0.1".parse().unwrap(), &servers, self.port)
-            .unwrap();
+            .seed_kubernetes_service("10.96.0.1".parse().expect("the rig is set up"), &servers, self.port)
+            .expect("the rig is set up");
     }
 
     /// How many requests endpoint `n<number>` understood.
@@ -117,7 +117,11 @@ impl Rig {
     }
 
     pub(crate) fn stored(&self, lease: &LeaseName) -> Option<Arc<Value>> {
-        self.server.store().get(Kind::named("leases").unwrap(), &lease.namespace, &lease.name)
+        self.server.store().get(
+            Kind::named("leases").expect("the rig is set up"),
+            &lease.namespace,
+            &lease.name,
+        )
     }
 
     /// Starts a gateway.

@@ -21,11 +21,15 @@ fn apply(rig: &Rig, lease: &LeaseName, who: &str) {
             "metadata": {"name": lease.name, "namespace": lease.namespace},
             "spec": {"holderIdentity": who, "leaseDurationSeconds": 15},
         }))
-        .unwrap();
+        .expect("the store takes it");
 }
 
 fn delete(rig: &Rig, lease: &LeaseName) {
-    rig.server.store().delete(Kind::named("leases").unwrap(), &lease.namespace, &lease.name);
+    rig.server.store().delete(
+        Kind::named("leases").expect("the store takes it"),
+        &lease.namespace,
+        &lease.name,
+    );
 }
 
 fn watches(rig: &Rig) -> u64 {
@@ -149,6 +153,19 @@ async fn an_api_that_comes_back_is_seen_within_300_ms() {
         assert_eq!(holder(&sight), Some(format!("{reach:?}").as_str()));
         assert!(start.elapsed() < Duration::from_millis(300), "{reach:?}: {:?}", start.elapsed());
     }
+}
+
+#[tokio::test]
+async fn a_path_that_heals_is_seen_although_every_connection_of_before_stays_dead() {
+    let rig = Rig::with_admin(1);
+    rig.turn(1, |knobs| knobs.reach = Reach::Cut);
+    let mut ear = rig.start();
+    ear.watch(&[&lock()]);
+    assert_eq!(ear.sight(&lock(), Duration::from_secs(4)).await, None);
+    rig.turn(1, |knobs| knobs.reach = Reach::Open);
+    let start = Instant::now();
+    assert!(ear.sight(&lock(), LONG).await.is_some());
+    assert!(start.elapsed() < Duration::from_millis(800), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
