@@ -35,6 +35,9 @@ fn judge(world: &World) -> Verdict {
         if !world.processes.iter().any(|process| candidates(&process)) {
             continue;
         }
+        if world.answering[number] != world.owning[number] {
+            continue; // An outsider answers where no agent runs: a conflict, and nobody else may.
+        }
         let mask = world.owning[number];
         if mask.count_ones() != 1 {
             return Err(format!("{} answers for {} in quiet times", nodes_of(mask), vip.addr()));

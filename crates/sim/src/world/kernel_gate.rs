@@ -84,7 +84,9 @@ impl World {
         let node = self.processes[id].node;
         let before = self.met(node, change);
         let outcome = self.try_step(id, change, carrying);
-        self.claim(id, change, before.as_ref());
+        if outcome == Outcome::Done {
+            self.claim(id, change, before.as_ref());
+        }
         self.trace.step(self.now, id, change, &outcome);
         self.tell(&Fact::Step(id, change, (&outcome, before.as_ref())));
         if outcome == Outcome::Done {
