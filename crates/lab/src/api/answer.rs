@@ -2,7 +2,7 @@
 //! verb. Connections call it; everything that is missing is recorded here.
 
 use super::access;
-use super::credential::Identity;
+use super::credential::{Identity, Presented};
 use super::failure::Failure;
 use super::knob::{Effect, Health, Line};
 use super::list;
@@ -32,7 +32,7 @@ pub(crate) struct Door {
     pub(crate) shared: Arc<Shared>,
     pub(crate) endpoint: Arc<str>,
     /// From the client certificate of the connection.
-    pub(crate) identity: Option<Identity>,
+    pub(crate) presented: Presented,
     pub(crate) line: Receiver<Line>,
 }
 
@@ -144,7 +144,7 @@ async fn before(effect: Option<Effect>) -> Result<(), Failure> {
     }
 }
 
-/// A token that is not known is refused; no credential at all is the anonymous user, as in a kubeadm cluster.
+/// A token or a certificate that is not known is refused; no credential at all is the anonymous user, as in a kubeadm cluster.
 fn identify(door: &Door, headers: &HeaderMap) -> Result<Identity, Failure> {
     let bearer = headers
         .get(AUTHORIZATION)
@@ -152,12 +152,14 @@ fn identify(door: &Door, headers: &HeaderMap) -> Result<Identity, Failure> {
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim());
-    let mut who = match (bearer, &door.identity) {
-        (_, Some(identity)) => identity.clone(),
-        (Some(token), None) => door.shared.credentials.of_token(token).ok_or_else(Failure::unauthorized)?,
-        (None, None) => {
+    let by_token = bearer.and_then(|token| door.shared.credentials.of_token(token));
+    let mut who = match (&door.presented, by_token) {
+        (Presented::Known(identity), _) => identity.clone(),
+        (_, Some(identity)) => identity,
+        (Presented::Nothing, None) if bearer.is_none() => {
             return Ok(Identity::new("system:anonymous", &["system:unauthenticated"]));
         }
+        _ => return Err(Failure::unauthorized()),
     };
     who.groups.push("system:authenticated".to_owned());
     Ok(who)

@@ -9,9 +9,11 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -66,6 +68,17 @@ pub enum Login<'a> {
     Certificate(&'a Identity),
     /// This bearer token.
     Token(&'a str),
+}
+
+/// What a connection's client certificate says.
+#[derive(Clone, Debug)]
+pub(crate) enum Presented {
+    /// There is none.
+    Nothing,
+    /// One that this authority made.
+    Known(Identity),
+    /// One that this authority did not make.
+    Stranger,
 }
 
 #[derive(Debug, Default)]
@@ -190,8 +203,12 @@ impl Credentials {
         self.known().tokens.get(token).cloned()
     }
 
-    pub(crate) fn of_certificate(&self, certificate: &CertificateDer<'_>) -> Option<Identity> {
-        self.known().certificates.get(certificate.as_ref()).cloned()
+    pub(crate) fn of_certificate(&self, certificate: Option<&CertificateDer<'_>>) -> Presented {
+        let Some(certificate) = certificate else { return Presented::Nothing };
+        match self.known().certificates.get(certificate.as_ref()) {
+            Some(identity) => Presented::Known(identity.clone()),
+            None => Presented::Stranger,
+        }
     }
 
     /// The TLS side of an endpoint; a client certificate is welcome, not needed.
@@ -199,10 +216,8 @@ impl Credentials {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(self.authority_der.clone())?;
-        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .allow_unauthenticated()
-            .build()
-            .map_err(|err| Error::Tls(rustls::Error::General(err.to_string())))?;
+        let algorithms = provider.signature_verification_algorithms;
+        let clients = Arc::new(AnyClient { hints: roots.subjects(), algorithms });
         let serving = self.serving(addresses)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(serving.key_der));
         let mut config = ServerConfig::builder_with_provider(provider)
@@ -211,5 +226,54 @@ impl Credentials {
             .with_single_cert(vec![serving.der], key)?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
+    }
+}
+
+/// Lets every client certificate through the handshake, if its owner has the key: the real server also refuses a
+/// stranger only afterwards, with a 401.
+#[derive(Debug)]
+struct AnyClient {
+    hints: Vec<DistinguishedName>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for AnyClient {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &self.hints
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn verify_client_cert(
+        &self,
+        _certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
     }
 }

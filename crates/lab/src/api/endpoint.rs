@@ -2,6 +2,7 @@
 //! to freeze it is not to poll it, to cut it is to keep it unpolled for good, to kill it is to drop it.
 
 use super::answer::{Door, answer};
+use super::credential::Presented;
 use super::knob::{Line, Reach};
 use super::{Error, Shared};
 use hyper::server::conn::http1;
@@ -58,7 +59,8 @@ pub(crate) fn start(shared: &Arc<Shared>, endpoint: Endpoint) -> Result<(), Erro
     let tls = TlsAcceptor::from(Arc::new(shared.credentials.tls(&addresses)?));
     let line = shared.panel.add(&name).ok_or_else(|| Error::EndpointTaken(name.clone()))?;
     let rebind = rebind.unwrap_or_else(|| Arc::new(move || std::net::TcpListener::bind(address)));
-    let door = Door { shared: Arc::clone(shared), endpoint: name.into(), identity: None, line };
+    let door =
+        Door { shared: Arc::clone(shared), endpoint: name.into(), presented: Presented::Nothing, line };
     tokio::spawn(accept_loop(Gate { door, tls, rebind }, Some(tokio_listener)));
     Ok(())
 }
@@ -129,12 +131,8 @@ async fn connection(tls: TlsAcceptor, mut door: Door, stream: TcpStream) {
     // Errors of a connection are the client's: it sees them, nobody here could do better.
     let _ = stream.set_nodelay(true);
     let Ok(stream) = tls.accept(stream).await else { return };
-    door.identity = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first())
-        .and_then(|certificate| door.shared.credentials.of_certificate(certificate));
+    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    door.presented = door.shared.credentials.of_certificate(certificate);
     let service = service_fn(move |request| {
         let door = door.clone();
         async move { Ok::<_, std::convert::Infallible>(answer(door, request).await) }

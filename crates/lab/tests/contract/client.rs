@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use vip_lab::api::{Credentials, Identity};
+use vip_lab::api::{Credentials, Identity, KeyedCertificate};
 
 /// Tokens by the name that the rows use.
 pub(crate) type Tokens = BTreeMap<&'static str, String>;
@@ -22,6 +22,7 @@ pub(crate) struct Client {
     address: SocketAddr,
     plain: TlsConnector,
     carol: TlsConnector,
+    mallory: TlsConnector,
     tokens: Tokens,
 }
 
@@ -46,11 +47,14 @@ impl Client {
     }
 
     pub(crate) fn with_tokens(address: SocketAddr, credentials: &Credentials, tokens: Tokens) -> Self {
-        let carol = Identity::new("carol", &["team"]);
+        let carol = credentials.certificate(&Identity::new("carol", &["team"])).expect("a certificate");
+        let elsewhere = Credentials::new().expect("an authority of somebody else");
+        let mallory = elsewhere.certificate(&Identity::admin()).expect("a certificate");
         Self {
             address,
             plain: connector(credentials, None),
             carol: connector(credentials, Some(&carol)),
+            mallory: connector(credentials, Some(&mallory)),
             tokens,
         }
     }
@@ -58,7 +62,11 @@ impl Client {
     pub(crate) async fn ask(&self, question: &Question<'_>) -> Result<Response<Incoming>, String> {
         let text = |err: &dyn std::fmt::Display| format!("{} {}: {err}", question.method, question.path);
         let tcp = TcpStream::connect(self.address).await.map_err(|err| text(&err))?;
-        let tls = if question.who == "carol" { &self.carol } else { &self.plain };
+        let tls = match question.who {
+            "carol" => &self.carol,
+            "mallory" => &self.mallory,
+            _ => &self.plain,
+        };
         let name = ServerName::IpAddress(self.address.ip().into());
         let stream = tls.connect(name, tcp).await.map_err(|err| text(&err))?;
         let (mut sender, connection) =
@@ -70,7 +78,7 @@ impl Client {
             .header("host", self.address.to_string())
             .header("content-type", question.content_type);
         let token = match question.who {
-            "nobody" | "carol" => None,
+            "nobody" | "carol" | "mallory" => None,
             "stranger" => Some("not-a-token"),
             who => Some(self.tokens.get(who).ok_or_else(|| format!("the rows know no user {who}"))?.as_str()),
         };
@@ -102,7 +110,7 @@ pub(crate) async fn read(response: Response<Incoming>) -> Result<(u16, String), 
     Ok((code, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
 }
 
-fn connector(credentials: &Credentials, identity: Option<&Identity>) -> TlsConnector {
+fn connector(credentials: &Credentials, pair: Option<&KeyedCertificate>) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     let authority = CertificateDer::from_pem_slice(credentials.authority_pem().as_bytes()).expect("PEM");
     roots.add(authority).expect("the authority is a certificate");
@@ -111,10 +119,9 @@ fn connector(credentials: &Credentials, identity: Option<&Identity>) -> TlsConne
         .with_safe_default_protocol_versions()
         .expect("ring knows the default versions")
         .with_root_certificates(roots);
-    let config = match identity {
+    let config = match pair {
         None => builder.with_no_client_auth(),
-        Some(identity) => {
-            let pair = credentials.certificate(identity).expect("a certificate can be made");
+        Some(pair) => {
             let chain = vec![CertificateDer::from_pem_slice(pair.certificate.as_bytes()).expect("PEM")];
             let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).expect("PEM");
             builder.with_client_auth_cert(chain, key).expect("certificate and key fit")

@@ -24,7 +24,8 @@ pub(crate) struct Row {
     /// Not run against the real server, with the reason.
     #[serde(default)]
     pub(crate) ours_only: Option<String>,
-    /// Who asks: admin (default), bob, carol (client certificate), dave, stranger (wrong token), nobody (no token).
+    /// Who asks: admin (default), bob, carol (client certificate), dave, stranger (wrong token),
+    /// mallory (client certificate of another authority), nobody (no credential).
     #[serde(default, rename = "as")]
     who: Option<String>,
     /// `METHOD /path?query`; absent in a row that only reads an open watch.
