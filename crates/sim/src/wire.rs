@@ -58,11 +58,6 @@ impl Wire {
         self.paths[place(from)][place(to)]
     }
 
-    /// Whether any frame may be lost or late.
-    pub fn is_troubled(&self) -> bool {
-        self.loss > 0 || !self.delay.is_zero() || self.paths.iter().flatten().any(|path| *path == Path::Cut)
-    }
-
     /// Opens or cuts one direction between two nodes.
     pub fn set(&mut self, from: usize, to: usize, path: Path) {
         if from < MAX_NODES && to < MAX_NODES {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use vip_model::config::OnLoss;
 
 use super::{Check, Verdict, nodes_of};
+use crate::fault::{Fault, What};
 use crate::setup::{Probing, Setup, node_name};
 use crate::world::{Fact, World};
 
@@ -26,12 +27,27 @@ fn excused(world: &World, node: usize) -> bool {
     world.nodes[node].excused_until > world.now
 }
 
-/// Whether the VIP's Lease was deleted a short time ago and who looks whether the VIP answers cannot see it.
+/// Whether the VIP's Lease was deleted a short time ago and who looked whether the VIP answers could not see it.
 fn lease_just_deleted(world: &World) -> bool {
-    let blind = world.setup.probing == Probing::Skipped || world.wire.is_troubled();
-    blind
-        && world.now >= world.deleted
-        && world.now < world.deleted + world.setup.timings.duration + Duration::from_secs(1)
+    let window = world.setup.timings.duration + Duration::from_secs(1);
+    if world.now < world.deleted || world.now > world.deleted + window {
+        return false;
+    }
+    let blinds = |fault: &Fault| {
+        matches!(
+            fault.what,
+            What::CarrierLoss
+                | What::LinkDown
+                | What::LinkRemoved
+                | What::Cut
+                | What::CutOut
+                | What::Isolate
+                | What::Loss
+                | What::WireDelay
+        ) && fault.at <= world.now
+            && fault.end().is_none_or(|end| end >= world.deleted)
+    };
+    world.setup.probing == Probing::Skipped || world.schedule.iter().any(blinds)
 }
 
 impl Check for OneOwner {
