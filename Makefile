@@ -4,7 +4,7 @@ SEEDS ?= 2000
 SECONDS_PER_TARGET ?= 20
 TARGET := x86_64-unknown-linux-gnu
 # Static binaries for the host's own libc; the explicit target keeps build scripts dynamic.
-STATIC := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(TARGET)
+STATIC := KUBE_VIP_BUILD=$(shell git rev-parse --short HEAD 2>/dev/null || echo unknown) RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(TARGET)
 BINARY := target/$(TARGET)/release/kube-vip
 
 .PHONY: help demo test check sim lab bench bless fuzz judges image build packages

@@ -18,5 +18,6 @@ rung "4 simulator: fresh seeds" make --no-print-directory sim SEEDS="${SIM_SEEDS
 rung "5 kernel contract" cargo test --locked -p vip-kernel
 rung "release binary" make --no-print-directory build
 export KUBE_VIP_BIN=$PWD/target/x86_64-unknown-linux-gnu/release/kube-vip
+rung "release binary from an empty root" ./scripts/empty-root-check.sh "$KUBE_VIP_BIN"
 rung "6 lab: bench, API contract, scenarios" cargo test --locked -p vip-lab -- --nocapture --test-threads=1
 printf '\nall rungs passed in %d s\n' $((SECONDS - begin))

@@ -27,6 +27,8 @@ pub struct NodePlan {
     /// Labels of our own Node: key to value, `None` for a key of ours that must not be there. Keys that are not named
     /// are left alone.
     pub node_labels: BTreeMap<String, Option<String>>,
+    /// The link that carries each VIP, or would if this node held it. None where no link fits.
+    pub places: BTreeMap<Subject, LinkIndex>,
     /// What was decided about each thing that was asked for.
     pub verdicts: BTreeMap<Subject, Verdict>,
 }

@@ -46,11 +46,13 @@ pub(crate) fn plan(world: &World<'_>, control_plane: &ControlPlane, plan: &mut N
     };
     want_election(world, control_plane, standing, plan);
     for candidate in &candidates {
+        let subject = Subject::ControlPlane(candidate.vip.addr());
+        plan.places.extend(candidate.link.as_ref().ok().map(|link| (subject.clone(), link.index)));
         let verdict = match &obstacle {
             Some(reason) => Verdict::Skip(reason.clone()),
             None => place_vip(world, control_plane, (&election, candidate), plan),
         };
-        plan.verdicts.insert(Subject::ControlPlane(candidate.vip.addr()), verdict);
+        plan.verdicts.insert(subject, verdict);
     }
     if control_plane.node_label == NodeLabel::HasIp {
         let holds = plan.verdicts.values().any(|verdict| *verdict == Verdict::Announce);

@@ -230,8 +230,8 @@ impl Chronicle {
         let holder = members.elections.get(lease).and_then(|state| state.holder.clone());
         let of = |(subject, (verdict, since)): (&Subject, &(Verdict, Instant))| {
             let Subject::ControlPlane(vip) = subject;
-            let at = plan.addresses.set.keys().find(|at| at.addr == *vip);
-            let interface = at.and_then(|at| Some(actual?.links.get(&at.link)?.name.clone()));
+            let interface =
+                plan.places.get(subject).and_then(|link| Some(actual?.links.get(link)?.name.clone()));
             VipView {
                 subject: subject.clone(),
                 vip: *vip,
