@@ -11,10 +11,12 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use vip_lab::api::{
-    Call, Effect, Endpoint, Failure, Fault, Health, Identity, Kind, Knobs, Login, Reach, Server, Verb,
-    Watches, Whose,
+    Call, Effect, Endpoint, Failure, Fault, Health, Identity, Kind, Knobs, Login, Reach, Rebind, Server,
+    Verb, Watches, Whose,
 };
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
@@ -181,6 +183,39 @@ async fn a_dead_endpoint_closes_everything_and_comes_back_on_its_address() {
     assert_eq!(code(&bench.n2, LEASES).await, Ok(200), "the other endpoint lives");
     bench.turn(|knobs| knobs.reach = Reach::Open);
     until_code(&bench.n1, LEASES, 200).await;
+}
+
+#[tokio::test]
+async fn a_rebind_closure_opens_the_listener_again_and_a_stopped_server_is_gone() {
+    let server = Server::new().expect("a server can be made");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+    let address = listener.local_addr().expect("a bound listener has an address");
+    let opened = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&opened);
+    let rebind: Rebind = Arc::new(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+        std::net::TcpListener::bind(address)
+    });
+    let addresses = vec![address.ip()];
+    let endpoint = Endpoint { name: "n1".into(), listener, addresses, rebind: Some(rebind) };
+    server.serve(endpoint).expect("the endpoint can be served");
+    let client = Client::new(address, server.credentials(), &BTreeMap::from([("admin", Identity::admin())]));
+    assert_eq!(code(&client, LEASES).await, Ok(200));
+    assert_eq!(opened.load(Ordering::SeqCst), 0, "the first listener was handed over");
+    server.turn(Whose::All, |knobs| knobs.reach = Reach::Down);
+    let ends = tokio::time::Instant::now() + PATIENCE;
+    while tokio::net::TcpStream::connect(address).await.is_ok() {
+        assert!(tokio::time::Instant::now() < ends, "the listener stays open");
+    }
+    server.turn(Whose::All, |knobs| knobs.reach = Reach::Open);
+    until_code(&client, LEASES, 200).await;
+    assert_eq!(opened.load(Ordering::SeqCst), 1);
+    server.stop();
+    let ends = tokio::time::Instant::now() + PATIENCE;
+    while tokio::net::TcpStream::connect(address).await.is_ok() {
+        assert!(tokio::time::Instant::now() < ends, "the listener stays open");
+    }
+    assert_eq!(server.not_implemented(), Vec::<String>::new());
 }
 
 #[tokio::test]
