@@ -1,7 +1,8 @@
 #!/bin/sh
-# Builds the two judges, the real kube-apiserver and the real etcd, from their Go modules into build/judges/.
+# Builds the judges from their Go modules into build/judges/: the real kube-apiserver, the real etcd, and `elector`, a
+# contender for a Lease that elects with client-go.
 # Needs Go 1.24 or newer and a reachable module proxy; takes about five minutes on two cores and 3 GB of disk.
-# The contract suite of the lab finds them there (or in the folder that KUBEBUILDER_ASSETS names).
+# The contract suite and the migration scenarios of the lab find them there (or in the folder that KUBEBUILDER_ASSETS names).
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -9,7 +10,7 @@ out=${JUDGES_OUT:-$here/../build/judges}
 
 if ! command -v go >/dev/null 2>&1; then
     echo "judges: Go is not installed. Install golang 1.24 or newer, or set KUBEBUILDER_ASSETS to a folder" >&2
-    echo "        that holds kube-apiserver and etcd." >&2
+    echo "        that holds kube-apiserver, etcd and elector." >&2
     exit 1
 fi
 
@@ -25,6 +26,7 @@ build() {
     (cd "$here/$1" && CGO_ENABLED=0 nice -n 19 go build -mod=readonly -trimpath -p 2 -ldflags "-s -w $3" -o "$out/$2" .)
 }
 
+build elector elector ""
 build etcd etcd ""
 build apiserver kube-apiserver "$(echo "$stamp" | tr '\n' ' ')"
 ls -l "$out"
