@@ -32,8 +32,9 @@ pub(crate) trait Check {
     fn see(&mut self, fact: &Fact<'_>, world: &World) -> Verdict;
 }
 
-/// Names of all checkers; `deterministic` compares two runs and `panic` is any panic.
-pub const NAMES: [&str; 13] = [
+/// Names of all checkers; `gap` judges cases that promise one, `deterministic` compares two
+/// runs and `panic` is any panic.
+pub const NAMES: [&str; 14] = [
     "one_owner",
     "liveness",
     "quiet",
@@ -45,6 +46,7 @@ pub const NAMES: [&str; 13] = [
     "reasons",
     "bounded_turns",
     "api_budget",
+    "gap",
     "deterministic",
     "panic",
 ];

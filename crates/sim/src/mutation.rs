@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use vip_agent::Input;
-use vip_model::Instant;
 use vip_model::config::Config;
 use vip_model::kernel::{Batch, Change, Lifetime};
 use vip_model::store::{LeaseSeen, Sight};
+use vip_model::{Instant, NodeName};
 
 use crate::process::ProcessId;
 use crate::setup::own_addresses;
@@ -51,6 +51,12 @@ pub enum Mutation {
     ChattyRenewals,
     /// Watches never tell anything after their list.
     DeafWatches,
+    /// Batches are reported as done, and nothing of them is carried out.
+    SwallowsBatches,
+    /// Dumps do not show addresses without a tag.
+    HidesUntagged,
+    /// Agents are told another holder than the Lease names.
+    LiesAboutHolder,
     /// Two runs of a seed are different.
     Unseeded,
     /// Time stands still for an agent that polls, so that it never sees its deadlines pass.
@@ -70,7 +76,7 @@ pub enum Carrying {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::LateFence,
         Self::NoFence,
         Self::IgnoresNotAfter,
@@ -88,6 +94,9 @@ impl Mutation {
         Self::SkipsRefreshes,
         Self::ChattyRenewals,
         Self::DeafWatches,
+        Self::SwallowsBatches,
+        Self::HidesUntagged,
+        Self::LiesAboutHolder,
         Self::Unseeded,
         Self::StuckClock,
     ];
@@ -119,11 +128,19 @@ impl Mutation {
     }
 
     /// What an agent is told.
-    pub(crate) fn input(self, input: Input) -> Input {
+    pub(crate) fn input(self, input: Input, me: &NodeName) -> Input {
         match (self, input) {
             (Self::ImpatientContender, Input::Lease(mut seen)) => {
                 if let Sight::Present { record, .. } = &mut seen.sight {
                     record.duration = record.duration.map(|span| span / 2);
+                }
+                Input::Lease(seen)
+            }
+            (Self::LiesAboutHolder, Input::Lease(mut seen)) => {
+                if let Sight::Present { record, .. } = &mut seen.sight
+                    && record.holder.as_deref().is_some_and(|holder| holder != me.as_str())
+                {
+                    record.holder = Some("somebody".to_owned());
                 }
                 Input::Lease(seen)
             }
@@ -167,6 +184,7 @@ impl Mutation {
         let node = world.processes[id].node;
         match (self, change) {
             (Self::IgnoresNotAfter, Change::SetAddress(_)) => Carrying::Late(world.local(id).since(decided)),
+            (Self::SwallowsBatches, _) => Carrying::Skipped,
             (Self::SkipsRefreshes, Change::SetAddress(set)) => {
                 let there = world.nodes[node]
                     .kernel

@@ -25,6 +25,8 @@ pub struct Case {
     pub schedule: Vec<Fault>,
     /// A rule to break.
     pub mutation: Option<Mutation>,
+    /// The longest time for which a VIP may be silent, where the case promises one.
+    pub gap: Option<Duration>,
 }
 
 /// What came out of a run.
@@ -34,6 +36,8 @@ pub struct Outcome {
     pub objection: Option<Objection>,
     /// The same for two runs exactly when the same happened.
     pub hash: u64,
+    /// The longest time for which a VIP that had answered once did not.
+    pub gap: Duration,
     /// How many inputs agents took.
     pub inputs: u64,
     /// How much time passed in the world.
@@ -47,7 +51,7 @@ impl Case {
     pub fn of_seed(seed: u64, minutes: u32) -> Self {
         let setup = Setup::draw(seed);
         let schedule = generate(&setup, minutes);
-        Self { setup, schedule, mutation: None }
+        Self { setup, schedule, mutation: None, gap: None }
     }
 
     /// Runs it. A panic inside is an objection of the checker `panic`.
@@ -72,8 +76,15 @@ impl Case {
             let at = world.now;
             world.objection = Some(Objection { checker: "panic", sentence: text.to_owned(), at });
         }
+        if let (None, Some(bound)) = (&world.objection, self.gap)
+            && world.gap > bound
+        {
+            let sentence = format!("a VIP was silent for {:?}, {bound:?} is promised", world.gap);
+            world.objection = Some(Objection { checker: "gap", sentence, at: world.now });
+        }
         Outcome {
             hash: world.hash(),
+            gap: world.gap,
             inputs: world.inputs,
             simulated: world.now.since(Moment::START),
             lines: world.trace.lines().map(str::to_owned).collect(),

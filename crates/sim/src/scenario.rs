@@ -35,7 +35,7 @@ pub struct NotAScenario {
 /// Reads a scenario; the sentence is what its comment lines say.
 pub fn parse(text: &str) -> Result<(String, Case), NotAScenario> {
     let mut sentence = Vec::new();
-    let mut case = Case { setup: Setup::plain(0), schedule: Vec::new(), mutation: None };
+    let mut case = Case { setup: Setup::plain(0), schedule: Vec::new(), mutation: None, gap: None };
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if let Some(comment) = line.strip_prefix('#') {
@@ -47,6 +47,8 @@ pub fn parse(text: &str) -> Result<(String, Case), NotAScenario> {
                 why: bad.why.to_owned(),
             })?;
             case.schedule.push(fault);
+        } else if let Some(bound) = line.strip_prefix("gap-at-most ") {
+            case.gap = parse_seconds(bound.trim());
         } else if !line.is_empty() {
             let bad = |why| NotAScenario { line: number + 1, text: line.to_owned(), why };
             set(&mut case.setup, line).map_err(bad)?;

@@ -66,6 +66,17 @@ pub(crate) struct Trouble {
     pub(crate) for_ever: bool,
 }
 
+/// Whether anybody answers for a VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Voice {
+    /// Nobody ever did.
+    NotYet,
+    /// Somebody does.
+    Answers,
+    /// Nobody does since then.
+    SilentSince(Moment),
+}
+
 /// Something that checkers want to know.
 pub enum Fact<'a> {
     /// A process was started.
@@ -129,6 +140,9 @@ pub struct World {
     pub deleted: Moment,
     /// The rule that is broken on purpose.
     pub mutation: Option<Mutation>,
+    /// The longest time for which a VIP that had answered once did not.
+    pub gap: Duration,
+    pub(crate) voices: Vec<Voice>,
     /// How many inputs agents have taken.
     pub inputs: u64,
     /// The first objection.
@@ -162,9 +176,10 @@ impl World {
             wire: Wire::new(vips.len()),
             answering: vec![0; vips.len()],
             owning: vec![0; vips.len()],
-            vips,
             healed: faults::healed(&schedule),
             deleted: Moment::NEVER,
+            gap: Duration::ZERO,
+            voices: vec![Voice::NotYet; vips.len()],
             mutation,
             inputs: 0,
             objection: None,
@@ -174,6 +189,7 @@ impl World {
             checkers: Some(Box::new(Checkers::new(&setup))),
             setup,
             schedule,
+            vips,
         };
         world.plan();
         world
@@ -316,7 +332,7 @@ impl World {
     fn handle(&mut self, id: ProcessId, input: Input) {
         self.inputs += 1;
         let input = match self.mutation {
-            Some(mutation) => mutation.input(input),
+            Some(mutation) => mutation.input(input, &self.processes[id].config.node),
             None => input,
         };
         let now = self.agent_time(id, Some(&input));

@@ -81,7 +81,10 @@ fn one(args: &Args, case: &Case) -> Option<Objection> {
     for line in &outcome.lines {
         println!("{line}");
     }
-    println!("{} inputs, {:?} simulated, {:016x}", outcome.inputs, outcome.simulated, outcome.hash);
+    println!(
+        "{} inputs, {:?} simulated, longest gap {:?}, {:016x}",
+        outcome.inputs, outcome.simulated, outcome.gap, outcome.hash
+    );
     outcome.objection
 }
 

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use vip_agent::Input;
 use vip_model::kernel::LinkState;
+use vip_model::members::Role;
 use vip_model::{Instant, LeaseName};
 
 use super::World;
 use crate::clock::{Clock, Moment};
 use crate::fault::{Fault, Place, What};
 use crate::kernel::{Duplicate, FakeKernel, Outside};
-use crate::process::{Life, ProcessId, Trap};
+use crate::process::{Life, Process, ProcessId, Trap};
 use crate::queue::{Event, Own};
 use crate::setup::own_addresses;
 use crate::store::{Endpoint, Reach, Watching};
@@ -240,8 +241,12 @@ impl World {
     /// A node that was suspended may hold what it should not: for one turn and a slow kernel while its agents run, for
     /// what was left of the lifetime when one of them does not.
     pub(super) fn excuse(&mut self, node: usize) {
+        let decided = |process: &Process| {
+            process.life == Life::Running
+                && process.view.elections.values().all(|election| election.role != Role::Undecided)
+        };
         let can_act = self.nodes[node].trouble.errno == 0
-            && self.processes_of(node).all(|id| self.processes[id].life == Life::Running);
+            && self.processes_of(node).all(|id| decided(&self.processes[id]));
         let now = self.now;
         let place = &mut self.nodes[node];
         if place.fenced_until > now {

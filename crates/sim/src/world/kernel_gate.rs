@@ -7,7 +7,7 @@ use vip_agent::Input;
 use vip_model::LinkIndex;
 use vip_model::kernel::{Actual, Batch, Change, Lifetime, Outcome, Report};
 
-use super::{Fact, World};
+use super::{Fact, Voice, World};
 use crate::clock::Moment;
 use crate::kernel::{Held, Origin, failed};
 use crate::mutation::{Carrying, Mutation};
@@ -210,6 +210,9 @@ impl World {
             Some(kernel) => kernel.dump(self.now, node.clock.read(self.now), after),
             None => Actual { after, ..Actual::default() },
         };
+        if self.mutation == Some(Mutation::HidesUntagged) {
+            actual.addresses.retain(|address| address.tag != 0 || address.net.prefix_len() < 28);
+        }
         if self.mutation == Some(Mutation::ReportsRemovalsEarly) {
             let hidden = &node.trouble.hidden;
             actual.addresses.retain(|address| !hidden.contains(&(address.link, address.net)));
@@ -291,6 +294,17 @@ impl World {
                 let new = if yes { *mask | bit } else { *mask & !bit };
                 changed |= new != *mask;
                 *mask = new;
+            }
+        }
+        for (voice, mask) in self.voices.iter_mut().zip(&self.answering) {
+            match (*mask, *voice) {
+                (0, Voice::Answers) => *voice = Voice::SilentSince(self.now),
+                (0, _) | (_, Voice::Answers) => {}
+                (_, Voice::SilentSince(since)) => {
+                    self.gap = self.gap.max(self.now.since(since));
+                    *voice = Voice::Answers;
+                }
+                (_, Voice::NotYet) => *voice = Voice::Answers,
             }
         }
         if changed {

@@ -1,0 +1,112 @@
+//! The simulator can fail: each rule that is broken on purpose is caught by the checker that is named here, and by no
+//! accident, because the same worlds are sound while the rule holds.
+
+use vip_sim::{Case, Lines, Mutation, parse};
+
+/// What a mutation needs to show itself.
+struct Row {
+    mutation: Mutation,
+    checker: &'static str,
+    scenario: &'static str,
+    /// Seeds that are tried until it shows.
+    seeds: u64,
+}
+
+/// Agents die one after the other, whoever holds.
+const EACH_KILLED: &str = "nodes 3\nno-label\n10s +12s kill n1\n30s +12s kill n2\n50s +12s kill n3";
+const EACH_TERMINATED: &str =
+    "nodes 3\nno-label\n10s +2s terminate n1\n20s +2s terminate n2\n30s +2s terminate n3";
+const EACH_STALLED: &str =
+    "nodes 3\nno-label\n10s +9s pause-at-batch n1\n30s +9s pause-at-batch n2\n50s +9s pause-at-batch n3";
+const SLOW_KERNEL: &str = "nodes 3\nno-label\n5s +40s slow-apply all 200\n5s +40s outsider-busy all\n10s +2s terminate n1\n15s +1s gate-red all\n20s +2s terminate n2\n30s +2s terminate n3\n12s +0.01s outsider-removes all\n13s +0.01s outsider-removes all\n14s +0.01s outsider-removes all";
+const CALM: &str = "nodes 3\nno-label";
+const SLOW_ANSWERS: &str = "nodes 3\nno-label\ntimings 15s 10s 2s\ndrifts -10000 10000 10000\n20s +60s api-slow n1 1900\n40s +40s kill-at-ask n1";
+const BUSY_DUMPS: &str = "nodes 3\nno-label\n5s +10s slow-dump all 200\n5s +10s outsider-busy all\n10s +20s terminate n1\n10.100s +20s terminate n2\n10.200s +20s terminate n3";
+const LATE_ANSWERS: &str = "nodes 3\nno-label\n10s +60s api-slow n1 1500\n20s +3s api-hang n1\n30s +20s kill-at-ask n1\n55s +60s api-slow n2 1500\n60s +3s api-hang n2\n65s +20s kill-at-ask n2";
+const LAGGING: &str = "nodes 3\nno-label\n10s +40s api-lag n1 6000\n10s +40s api-lag n2 7000\n20s +3s pause n3\n30s +8s pause n2\n40s +8s pause n1";
+const TWO_SIDES: &str = "nodes 3\nno-label\n10s +8s api-hang n1\n30s +8s api-hang n2\n50s +8s api-hang n3\n70s +4s pause n1\n80s +4s pause n2";
+const STRAY: &str = "nodes 3\nno-label\n20s +1s outsider-adds all";
+
+const ROWS: &[Row] = &[
+    Row { mutation: Mutation::LateFence, checker: "one_owner", scenario: EACH_KILLED, seeds: 3 },
+    Row { mutation: Mutation::NoFence, checker: "one_owner", scenario: EACH_KILLED, seeds: 3 },
+    Row { mutation: Mutation::IgnoresNotAfter, checker: "one_owner", scenario: EACH_STALLED, seeds: 3 },
+    Row { mutation: Mutation::CreditsFromAnswer, checker: "one_owner", scenario: SLOW_ANSWERS, seeds: 60 },
+    Row {
+        mutation: Mutation::ReportsRemovalsEarly,
+        checker: "release_after_removal",
+        scenario: EACH_TERMINATED,
+        seeds: 3,
+    },
+    Row { mutation: Mutation::EarlyReports, checker: "bounded_turns", scenario: SLOW_KERNEL, seeds: 20 },
+    Row {
+        mutation: Mutation::RelabelsDumps,
+        checker: "release_after_removal",
+        scenario: BUSY_DUMPS,
+        seeds: 80,
+    },
+    Row { mutation: Mutation::RemoteClock, checker: "one_owner", scenario: EACH_KILLED, seeds: 3 },
+    Row { mutation: Mutation::ImpatientContender, checker: "one_owner", scenario: EACH_KILLED, seeds: 3 },
+    Row { mutation: Mutation::StaleAnswers, checker: "one_owner", scenario: LATE_ANSWERS, seeds: 60 },
+    Row { mutation: Mutation::OldAsNews, checker: "one_owner", scenario: LAGGING, seeds: 20 },
+    Row { mutation: Mutation::BlindWrites, checker: "one_owner", scenario: TWO_SIDES, seeds: 20 },
+    Row { mutation: Mutation::SweepsForeign, checker: "untouched", scenario: CALM, seeds: 1 },
+    Row {
+        mutation: Mutation::DeletesBeforeKnowing,
+        checker: "unknown_deletes_nothing",
+        scenario: CALM,
+        seeds: 1,
+    },
+    Row { mutation: Mutation::SkipsRefreshes, checker: "quiet", scenario: CALM, seeds: 1 },
+    Row { mutation: Mutation::ChattyRenewals, checker: "api_budget", scenario: CALM, seeds: 1 },
+    Row { mutation: Mutation::DeafWatches, checker: "api_budget", scenario: CALM, seeds: 1 },
+    Row { mutation: Mutation::SwallowsBatches, checker: "liveness", scenario: CALM, seeds: 1 },
+    Row { mutation: Mutation::HidesUntagged, checker: "converged", scenario: STRAY, seeds: 3 },
+    Row { mutation: Mutation::LiesAboutHolder, checker: "reasons", scenario: CALM, seeds: 1 },
+    Row { mutation: Mutation::Unseeded, checker: "deterministic", scenario: CALM, seeds: 1 },
+    Row { mutation: Mutation::StuckClock, checker: "bounded_turns", scenario: CALM, seeds: 1 },
+];
+
+fn case(row: &Row, seed: u64) -> Case {
+    let (_, mut case) = parse(row.scenario).unwrap();
+    case.setup.seed = seed;
+    case
+}
+
+#[test]
+fn each_broken_rule_is_caught_by_its_checker() {
+    let missed: Vec<String> = ROWS.iter().filter_map(missed).collect();
+    assert!(missed.is_empty(), "{}", missed.join("\n"));
+}
+
+/// What is wrong with a row, if anything.
+fn missed(row: &Row) -> Option<String> {
+    let mut others = Vec::new();
+    for seed in 0..row.seeds {
+        let mut case = case(row, seed);
+        case.mutation = Some(row.mutation);
+        let outcome = if row.checker == "deterministic" { case.run_twice() } else { case.run(Lines::None) };
+        match outcome.objection.map(|objection| objection.checker) {
+            Some(checker) if checker == row.checker => return None,
+            other => others.extend(other),
+        }
+    }
+    Some(format!("{:?} is not caught by {}; others that objected: {others:?}", row.mutation, row.checker))
+}
+
+#[test]
+fn the_same_worlds_are_sound_while_the_rules_hold() {
+    for row in ROWS {
+        for seed in 0..row.seeds.min(3) {
+            let objection = case(row, seed).run(Lines::None).objection;
+            assert_eq!(objection, None, "{:?}, seed {seed}", row.mutation);
+        }
+    }
+}
+
+#[test]
+fn no_mutation_is_forgotten() {
+    for mutation in Mutation::ALL {
+        assert!(ROWS.iter().any(|row| row.mutation == mutation), "{mutation:?} has no row");
+    }
+}
