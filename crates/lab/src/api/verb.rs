@@ -119,6 +119,8 @@ pub(crate) fn update(store: &Store, target: &Target, body: &[u8], create: Result
                 return Err(Failure::not_found(kind, &target.name));
             }
             create?;
+            // Who names the uid of an object means that object and not a new one.
+            same_uid(target, &Value::Null, &new)?;
             set_meta(&mut new, "resourceVersion", None);
             return add(memory, target, new);
         };
