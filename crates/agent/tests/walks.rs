@@ -2,6 +2,7 @@
 //! `NN-output-….yaml` what the node does until the next input, and what it writes into its journal. `case.yaml` holds
 //! the configuration, or names the case whose inputs come first. `BLESS=1` writes the outputs anew.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,7 @@ use vip_proto::Machine;
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 enum Beginning {
     /// A node with this configuration.
-    Config(Config),
+    Config(Box<Config>),
     /// The end of another case.
     Follows(String),
 }
@@ -61,7 +62,7 @@ impl Walk {
     fn begin(folder: &Path) -> Self {
         match read(&folder.join("case.yaml")) {
             Beginning::Config(config) => {
-                let (agent, now) = (Agent::new(Instant::ZERO, 1, config), Instant::ZERO);
+                let (agent, now) = (Agent::new(Instant::ZERO, 1, *config), Instant::ZERO);
                 Self { agent, now, written: 0, consequence: Consequence::default() }
             }
             Beginning::Follows(other) => {
@@ -115,7 +116,10 @@ fn readable(output: &Output) -> Value {
     let Output::Frame(frame) = output else {
         return serde_json::to_value(output).expect("outputs have a JSON form");
     };
-    let hex: String = frame.payload.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut hex = String::new();
+    for byte in &frame.payload {
+        write!(hex, "{byte:02x}").expect("a String takes all");
+    }
     let (link, to, ethertype) = (frame.link.0, &frame.to, frame.ethertype);
     format!("frame {ethertype:04x} on link {link} to {to}, not after {}: {hex}", frame.not_after).into()
 }
@@ -128,7 +132,7 @@ fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> T {
 /// The input files of a case, in order.
 fn inputs(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let paths = entries.map(|entry| entry.unwrap().path());
+    let paths = entries.map(|entry| entry.expect("a readable folder").path());
     let is_input =
         |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().contains("-input"));
     let mut paths: Vec<_> = paths.filter(is_input).collect();
@@ -147,10 +151,12 @@ fn check(case: &str) {
     assert!(times.is_sorted(), "{case}: time runs backwards");
     for (at, happening) in happenings.drain(..).enumerate() {
         let consequence = walk.step(happening, times.get(at + 1).copied());
-        let name = inputs[at].file_name().unwrap().to_string_lossy().replace("-input", "-output");
+        let name =
+            inputs[at].file_name().expect("a file has a name").to_string_lossy().replace("-input", "-output");
         let path = folder.join(name);
         if std::env::var_os("BLESS").is_some() {
-            fs::write(&path, serde_saphyr::to_string(&consequence).unwrap()).unwrap();
+            let text = serde_saphyr::to_string(&consequence).expect("it has a YAML form");
+            fs::write(&path, text).expect("a writable folder");
         }
         let golden: Consequence = read(&path);
         assert_eq!(golden, consequence, "{} (BLESS=1 writes it anew)", path.display());
