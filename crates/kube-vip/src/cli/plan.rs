@@ -68,3 +68,23 @@ fn plan(effective: &settings::Effective, dump: Dump) -> vip_model::plan::NodePla
         adopt_until: Lifetime::Forever,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worlds_of_the_plans_golden_files_are_dumps() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../plan/tests");
+        let cases = std::fs::read_dir(folder).expect("the plan's tests are beside us");
+        let mut count = 0;
+        for world in cases.map(|case| case.expect("a readable folder").path().join("world.yaml")) {
+            let Ok(text) = std::fs::read_to_string(&world) else { continue };
+            let dump: Dump =
+                serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", world.display()));
+            assert!(dump.kernel.is_some(), "{}", world.display());
+            count += 1;
+        }
+        assert!(count >= 9, "{count} worlds in {folder}");
+    }
+}
