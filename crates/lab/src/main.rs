@@ -36,6 +36,9 @@ enum Verb {
         /// How often.
         #[arg(long, default_value_t = 1)]
         runs: u32,
+        /// Sets a variable of the agents' manifest; may be given several times.
+        #[arg(long, value_name = "NAME=VALUE")]
+        set: Vec<String>,
     },
     /// Measures everything, short scenarios often.
     Bench {
@@ -106,8 +109,9 @@ fn act(verb: Verb) -> Result<u8> {
         Verb::Demo { .. } | Verb::Run { .. } | Verb::Bench { .. } | Verb::Up if boot::inside().is_none() => {
             // Before anything is raised: what a killed lab left, and mistakes that need no lab to be seen.
             console::sweep()?;
-            if let Verb::Run { scenario, .. } = &verb {
+            if let Verb::Run { scenario, set, .. } = &verb {
                 suite::rows(scenario)?;
+                suite::manifest(set)?;
             }
             let exe = std::env::current_exe().context("finding the lab's own binary")?;
             let args: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -118,9 +122,9 @@ fn act(verb: Verb) -> Result<u8> {
             let code = u8::from(!kept);
             if keep { stay(stage, code) } else { Ok(code) }
         }
-        Verb::Run { scenario, runs } => {
-            let rows = suite::rows(&scenario)?;
-            Ok(u8::from(!suite::run(&rows, runs.max(1), &folder::make(&scenario)?)?))
+        Verb::Run { scenario, runs, set } => {
+            let (rows, manifest) = (suite::rows(&scenario)?, suite::manifest(&set)?);
+            Ok(u8::from(!suite::run(&rows, runs.max(1), manifest, &folder::make(&scenario)?)?))
         }
         Verb::Bench { runs } => Ok(u8::from(!speed::measure(runs.max(1), &folder::make("bench")?)?)),
         Verb::Up => {

@@ -65,6 +65,12 @@ impl Manifest {
         Ok(Self { args: container.args, env })
     }
 
+    /// Sets a variable, as somebody who edits the manifest would.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.env.retain(|(known, _)| known != name);
+        self.env.push((name.to_owned(), Some(value.to_owned())));
+    }
+
     /// What to start on a node of this name.
     pub fn spawn(&self, node: &str, gate: Gate, binary: &Path, logs: &Path) -> Spawn {
         let mut env: Vec<(String, String)> = self
@@ -132,6 +138,15 @@ mod tests {
         assert_eq!(spawn.args, ["manager"]);
         let gated = manifest.spawn("n2", Gate::On, Path::new("/kube-vip"), Path::new("/logs"));
         assert_eq!(gated.env.len(), spawn.env.len() + HEALTH_GATE.len());
+    }
+
+    #[test]
+    fn a_variable_that_is_set_replaces_the_one_of_the_manifest() {
+        let mut manifest = Manifest::parse(MANIFEST).expect("the lab's own manifest");
+        manifest.set("vip_leaseduration", "15");
+        let spawn = manifest.spawn("n1", Gate::Off, Path::new("/kube-vip"), Path::new("/logs"));
+        let values: Vec<_> = spawn.env.iter().filter(|(key, _)| key == "vip_leaseduration").collect();
+        assert_eq!(values, [&("vip_leaseduration".to_owned(), "15".to_owned())]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::table::Health;
-use crate::api::{self, Effect, Endpoint, Fault, Identity, Knobs, Login, Reach, Server, Watches, Whose};
+use crate::api::{self, Endpoint, Identity, Knobs, Login, Reach, Server, Watches, Whose};
 use crate::bench::{Lab, Node, Place, net};
 
 /// Port of the API servers.
@@ -102,12 +102,8 @@ fn knobs_of(health: Health) -> Knobs {
         Health::Serving => healthy,
         Health::Refusing => Knobs { reach: Reach::Down, ..healthy },
         Health::Hanging => Knobs { reach: Reach::Frozen, ..healthy },
-        Health::Alone => Knobs {
-            watches: Watches::Frozen,
-            health: api::Health::EtcdRed,
-            faults: vec![Fault::all(Effect::Hang)],
-            ..healthy
-        },
+        // What others write doesn't reach it either.
+        Health::Alone => Knobs { watches: Watches::Frozen, ..Knobs::dead_etcd() },
     }
 }
 

@@ -39,10 +39,14 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Builds everything but starts no agent yet.
+    /// Builds everything for agents of the lab's own manifest, but starts none yet.
     pub fn set(logs: &Path) -> Result<Self> {
+        Self::set_for(Manifest::parse(agent::MANIFEST)?, logs)
+    }
+
+    /// The same for agents of another manifest.
+    pub fn set_for(manifest: Manifest, logs: &Path) -> Result<Self> {
         let binary = agent::binary()?;
-        let manifest = Manifest::parse(agent::MANIFEST)?;
         let lab = Lab::raise(&Shape { nodes: NODES, logs: logs.to_owned() })?;
         let plane = ControlPlane::start(&lab)?;
         let screen = Screen::with_copy(logs);

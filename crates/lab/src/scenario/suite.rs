@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
+use super::agent::{self, Manifest};
 use super::outcome::Outcome;
 use super::stage::Stage;
 use super::table::{self, Row};
@@ -24,9 +25,21 @@ pub fn rows(name: &str) -> Result<Vec<&'static Row>> {
     bail!("no scenario is called `{name}`; there are all, {}", known.join(", "))
 }
 
+/// The lab's manifest with some variables set, each as `NAME=VALUE`.
+pub fn manifest(variables: &[String]) -> Result<Manifest> {
+    let mut manifest = Manifest::parse(agent::MANIFEST)?;
+    for variable in variables {
+        let (name, value) = variable
+            .split_once('=')
+            .with_context(|| format!("`{variable}` is no NAME=VALUE; write it like vip_arpRate=1000"))?;
+        manifest.set(name, value);
+    }
+    Ok(manifest)
+}
+
 /// Plays rows `runs` times each on a stage of its own; gives whether all bounds were kept.
-pub fn run(rows: &[&'static Row], runs: u32, logs: &Path) -> Result<bool> {
-    let mut stage = Stage::set(logs)?;
+pub fn run(rows: &[&'static Row], runs: u32, manifest: Manifest, logs: &Path) -> Result<bool> {
+    let mut stage = Stage::set_for(manifest, logs)?;
     for skipped in stage.lab().skipped() {
         stage.screen().say(skipped);
     }

@@ -17,7 +17,7 @@ pub enum Health {
     Refusing,
     /// It accepts and never answers.
     Hanging,
-    /// Its etcd member has lost the others: requests hang, as they do until the API server's own timeout.
+    /// Its etcd member has lost the others: requests hang until the API server's own timeout, watches are silent.
     Alone,
 }
 
