@@ -48,7 +48,8 @@ impl LeaseElection {
                 } else {
                     self.not_before
                 };
-                (if self.failures > 0 { self.not_before } else { due }, Intent::Renew)
+                // In trouble the pause counts, which a sign of life of the store may have ended.
+                (if self.trouble.is_some() { self.not_before } else { due }, Intent::Renew)
             }
             (false, Some(_), Phase::Leaving(..)) => {
                 if !self.is_clear() {

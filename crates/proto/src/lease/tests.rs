@@ -466,6 +466,16 @@ fn a_contender_notices_a_returning_api_within_half_a_second() {
 }
 
 #[test]
+fn what_the_watch_shows_ends_the_pause_of_a_holder_too() {
+    let mut bench = Bench::holder();
+    bench.next_write(1100, Purpose::Renew);
+    bench.fail(FailureClass::Timeout);
+    let seen = LeaseSeen { lease: lease(), sight: bench.election.last.clone().unwrap().sight };
+    bench.election.handle(bench.at(), LeaseInput::Seen(seen)); // the same version: no news, but a sign of life
+    bench.next_write(0, Purpose::Renew);
+}
+
+#[test]
 fn what_the_watch_shows_ends_a_pause() {
     let mut bench = Bench::new();
     bench.next_ask(0);
