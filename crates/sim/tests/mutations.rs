@@ -25,6 +25,7 @@ const BUSY_DUMPS: &str = "nodes 3\nno-label\n5s +10s slow-dump all 200\n5s +10s 
 const LATE_ANSWERS: &str = "nodes 3\nno-label\n10s +60s api-slow n1 1500\n20s +3s api-hang n1\n30s +20s kill-at-ask n1\n55s +60s api-slow n2 1500\n60s +3s api-hang n2\n65s +20s kill-at-ask n2";
 const LAGGING: &str = "nodes 3\nno-label\n10s +40s api-lag n1 6000\n10s +40s api-lag n2 7000\n20s +3s pause n3\n30s +8s pause n2\n40s +8s pause n1";
 const TWO_SIDES: &str = "nodes 3\nno-label\n10s +8s api-hang n1\n30s +8s api-hang n2\n50s +8s api-hang n3\n70s +4s pause n1\n80s +4s pause n2";
+const REFUSED: &str = "nodes 3\nno-label\n10s +6s api-refuse all";
 const STRAY: &str = "nodes 3\nno-label\n20s +1s outsider-adds all";
 
 const ROWS: &[Row] = &[
@@ -57,13 +58,13 @@ const ROWS: &[Row] = &[
         scenario: CALM,
         seeds: 1,
     },
-    Row { mutation: Mutation::SkipsRefreshes, checker: "quiet", scenario: CALM, seeds: 1 },
+    Row { mutation: Mutation::SkipsRefreshes, checker: "liveness", scenario: CALM, seeds: 1 },
     Row { mutation: Mutation::ChattyRenewals, checker: "api_budget", scenario: CALM, seeds: 1 },
     Row { mutation: Mutation::DeafWatches, checker: "api_budget", scenario: CALM, seeds: 1 },
     Row { mutation: Mutation::SwallowsBatches, checker: "liveness", scenario: CALM, seeds: 1 },
     Row { mutation: Mutation::HidesUntagged, checker: "converged", scenario: STRAY, seeds: 3 },
     Row { mutation: Mutation::LiesAboutHolder, checker: "reasons", scenario: CALM, seeds: 1 },
-    Row { mutation: Mutation::Unseeded, checker: "deterministic", scenario: CALM, seeds: 1 },
+    Row { mutation: Mutation::Unseeded, checker: "deterministic", scenario: REFUSED, seeds: 1 },
     Row { mutation: Mutation::StuckClock, checker: "bounded_turns", scenario: CALM, seeds: 1 },
 ];
 

@@ -47,7 +47,9 @@ fn lease_just_deleted(world: &World) -> bool {
         ) && fault.at <= world.now
             && fault.end().is_none_or(|end| end >= world.deleted)
     };
-    world.setup.probing == Probing::Skipped || world.schedule.iter().any(blinds)
+    // An agent that looked, found a stranger, died and came back finds a Lease that names it, and looks no more.
+    let forgot = world.processes.iter().any(|process| process.born_before >= world.deleted);
+    world.setup.probing == Probing::Skipped || forgot || world.schedule.iter().any(blinds)
 }
 
 impl Check for OneOwner {
