@@ -47,6 +47,8 @@ func main() {
 	if err != nil {
 		fail("reading %s: %v", *kubeconfig, err)
 	}
+	// What the API server of the lab speaks; the objects are the same in protobuf.
+	config.ContentType = "application/json"
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		fail("making a client: %v", err)
