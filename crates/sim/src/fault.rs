@@ -91,7 +91,7 @@ pub enum What {
     SlowDump,
     /// Somebody deletes the Leases (once).
     LeaseDeleted,
-    /// Another client that then never renews takes the Leases (once).
+    /// Another client takes the Leases, and renews them until the end.
     LeaseStolen,
 }
 

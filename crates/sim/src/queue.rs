@@ -87,6 +87,8 @@ pub(crate) enum Event {
     Start(ProcessId),
     /// The busy outsider acts on this node.
     Outsider(usize),
+    /// The other client that took the Leases renews them, until then.
+    Stranger(Moment),
     /// A removal that was reported too early (a mutation) is carried out.
     LateRemoval(usize),
     /// The client asks who answers.

@@ -17,7 +17,7 @@ use crate::clock::Drift;
 use crate::fault::{Fault, parse_seconds};
 use crate::run::Case;
 use crate::setup::{
-    AgentSetup, Endpoints, GateSetup, MAX_NODES, Probing, Secondaries, Setup, VIP_LINK, v4_vip, v6_vip,
+    AgentSetup, Endpoints, GateSetup, MAX_NODES, Probing, Secondaries, Setup, v4_vip, v6_vip,
 };
 
 /// A seed file that cannot be read.
@@ -91,7 +91,7 @@ fn set(setup: &mut Setup, line: &str) -> Result<(), String> {
         }
         "gate" => setup.gate = GateSetup::On,
         "interface-auto" => setup.interface = InterfaceChoice::Auto,
-        "interface-named" => setup.interface = InterfaceChoice::Named(VIP_LINK.to_owned()),
+        "interface" => setup.interface = InterfaceChoice::Named(first.to_owned()),
         "link-down-ignored" => setup.link_down = LinkDown::Ignore,
         "preserve" => setup.on_loss = OnLoss::Preserve,
         "no-label" => setup.node_label = NodeLabel::Off,

@@ -139,10 +139,10 @@ impl Setup {
             timings: timings(duration, deadline, retry),
             agents,
             gate: if dice.chance(0.4) { GateSetup::On } else { GateSetup::Off },
-            interface: if dice.chance(0.2) {
-                InterfaceChoice::Auto
-            } else {
-                InterfaceChoice::Named(VIP_LINK.to_owned())
+            interface: match dice.below(20) {
+                0 => InterfaceChoice::Named("lo".to_owned()),
+                1..=4 => InterfaceChoice::Auto,
+                _ => InterfaceChoice::Named(VIP_LINK.to_owned()),
             },
             link_down: if dice.chance(0.1) { LinkDown::Ignore } else { LinkDown::Yield },
             on_loss: if count == 1 && dice.chance(0.2) { OnLoss::Preserve } else { OnLoss::Remove },

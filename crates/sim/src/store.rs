@@ -13,6 +13,9 @@ use vip_model::{Instant, Known, LeaseName, NodeName};
 use crate::clock::Moment;
 use crate::setup::{node_name, own_addresses};
 
+/// The name of a client that is none of our nodes.
+pub const STRANGER: &str = "stranger";
+
 /// One change of a Lease: the truth is the last one, a lagging server shows an earlier one.
 #[derive(Clone, Debug)]
 pub struct Event {
@@ -208,17 +211,17 @@ impl Store {
         }
     }
 
-    /// Another client takes a Lease, as upstream's would, and is never heard of again.
+    /// Another client takes a Lease, as upstream's would, or renews it.
     pub fn steal(&mut self, lease: &LeaseName, now: Moment) {
         let Some((version, record)) = self.truth(lease) else { return };
         let write = LeaseWrite {
             lease: lease.clone(),
             expect: Expect::Version(version.clone()),
             purpose: Purpose::Take,
-            holder: Some(NodeName::new("stranger")),
+            holder: Some(NodeName::new(STRANGER)),
             duration: record.duration.unwrap_or(Duration::from_secs(5)),
             acquired: Acquired::Now,
-            transitions: record.transitions + 1,
+            transitions: record.transitions + u32::from(record.holder.as_deref() != Some(STRANGER)),
             annotations: BTreeMap::new(),
         };
         self.write(&write, now, Instant::from_millis(1));

@@ -1,26 +1,23 @@
 //! The world in a box: real agents, each on a fake kernel with a clock of its own, one fake API, one fake wire. Fed
 //! with a set-up and a schedule of faults; gives facts to checkers and stops at the first one that objects.
 
+mod fact;
 mod faults;
 mod kernel_gate;
+mod node;
 mod store_gate;
 mod wire_gate;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use vip_agent::{Agent, Input, Output};
-use vip_model::kernel::{Change, Outcome};
-use vip_model::store::LeaseWrite;
-use vip_model::view::View;
-use vip_model::{Instant, LinkIndex, Random, VipNet};
+use vip_model::{Instant, Random, VipNet};
 use vip_proto::Machine;
 
 use crate::check::Checkers;
-use crate::clock::{Clock, Moment};
+use crate::clock::Moment;
 use crate::fault::Fault;
-use crate::kernel::{FakeKernel, Held};
 use crate::mutation::Mutation;
 use crate::process::{Dumping, Life, Process, ProcessId, Trap};
 use crate::queue::{Event, Own, Queue};
@@ -29,88 +26,18 @@ use crate::store::{Store, Swap};
 use crate::trace::Trace;
 use crate::wire::Wire;
 
+pub use fact::{Fact, Objection};
+pub use node::Node;
+
+pub(crate) use fact::Voice;
+
 /// More outputs than this in one turn is no turn.
 const POLL_LIMIT: u32 = 1000;
 
+/// In so many per cent of cases a loop takes more inputs before it lets its agent have a turn.
+const LAZY_TURNS: u32 = 10;
 /// How old a view may be.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// One node: a kernel with a clock. Its processes stand beside it.
-pub struct Node {
-    /// Its kernel; none while the power is off.
-    pub kernel: Option<FakeKernel>,
-    /// Its boot-time clock.
-    pub clock: Clock,
-    /// Since when it is suspended.
-    pub suspended: Option<Moment>,
-    /// Until when it may hold what it should not, after a suspension (`docs/simulation.md`).
-    pub excused_until: Moment,
-    /// Until when that is so while an agent of it is dead or stopped.
-    pub fenced_until: Moment,
-    pub(crate) trouble: Trouble,
-}
-
-/// What is wrong on a node.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Trouble {
-    pub(crate) gate_red: bool,
-    pub(crate) slow_apply: Duration,
-    pub(crate) errno: i32,
-    pub(crate) overrun: Duration,
-    pub(crate) slow_dump: Duration,
-    pub(crate) outsider_busy: bool,
-    pub(crate) own_addresses_gone: bool,
-    /// Removals that were reported and not carried out (a mutation).
-    pub(crate) hidden: Vec<(LinkIndex, IpNet)>,
-    /// It never comes back.
-    pub(crate) for_ever: bool,
-}
-
-/// Whether anybody answers for a VIP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Voice {
-    /// Nobody ever did.
-    NotYet,
-    /// Somebody does.
-    Answers,
-    /// Nobody does since then.
-    SilentSince(Moment),
-}
-
-/// Something that checkers want to know.
-pub enum Fact<'a> {
-    /// A process was started.
-    Born(ProcessId),
-    /// An input is given to an agent.
-    Input(ProcessId, &'a Input),
-    /// An agent gave this out.
-    Output(ProcessId, &'a Output),
-    /// A turn of an agent is over; it took that many polls.
-    Turn(ProcessId, u32),
-    /// What an agent shows.
-    View(ProcessId, &'a View),
-    /// A change was carried out, or not; the address that it met is the third part.
-    Step(ProcessId, &'a Change, (&'a Outcome, Option<&'a Held>)),
-    /// The store took a write.
-    Written(ProcessId, &'a LeaseWrite),
-    /// Who answers for a VIP has changed.
-    Answering,
-    /// All that heals is healed.
-    Healed,
-    /// The world ends.
-    End,
-}
-
-/// Why a world was stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Objection {
-    /// The checker.
-    pub checker: &'static str,
-    /// What it says.
-    pub sentence: String,
-    /// When.
-    pub at: Moment,
-}
 
 /// The world.
 pub struct World {
@@ -251,7 +178,7 @@ impl World {
         match event {
             Event::Process { id, generation, own } => self.happen_to(id, generation, own),
             Event::Serve { id, generation, question, endpoint } => {
-                self.serve(id, generation, *question, endpoint);
+                self.serve(id, generation, &question, endpoint);
             }
             Event::Frame { to, frame } => self.frame_arrives(to, &frame),
             Event::Expire(node) => self.expire(node),
@@ -263,6 +190,7 @@ impl World {
             }
             Event::Start(id) => self.start(id),
             Event::Outsider(node) => self.outsider_acts(node),
+            Event::Stranger(until) => self.stranger_renews(until),
             Event::LateRemoval(node) => self.late_removal(node),
             Event::Client => self.client_asks(),
         }
@@ -326,6 +254,15 @@ impl World {
     /// Gives an agent one input and lets it have its turn.
     pub(crate) fn input(&mut self, id: ProcessId, input: Input) {
         self.handle(id, input);
+        if self.chance(LAZY_TURNS) {
+            let delay = self.up_to(Duration::from_millis(1));
+            let at = self.now + delay;
+            if at < self.processes[id].wake {
+                self.processes[id].wake = at;
+                self.later(id, delay, Own::Wake);
+            }
+            return;
+        }
         self.turn(id);
     }
 
@@ -422,7 +359,7 @@ impl World {
                 self.spring(id, trapped);
             }
             Output::Watch(watches) => self.watches_change(id, watches),
-            Output::Errand(errand) => self.run_errand(id, errand),
+            Output::Errand(errand) => self.run_errand(id, &errand),
             Output::Exit => self.end(id),
         }
     }
@@ -517,24 +454,5 @@ impl World {
     pub(crate) fn processes_of(&self, node: usize) -> std::ops::Range<ProcessId> {
         let agents = self.setup.agents.len();
         node * agents..(node + 1) * agents
-    }
-}
-
-impl Node {
-    fn boot(setup: &Setup, node: usize, dice: &mut Random) -> Self {
-        let uptime = Instant::from_millis(5000 + dice.below(1_000_000_000));
-        Self {
-            kernel: Some(FakeKernel::boot(node, setup.secondaries)),
-            clock: Clock::new(Moment::START, uptime, setup.drifts[node]),
-            suspended: None,
-            excused_until: Moment::START,
-            fenced_until: Moment::START,
-            trouble: Trouble::default(),
-        }
-    }
-
-    /// Whether it runs at all.
-    pub fn is_awake(&self) -> bool {
-        self.kernel.is_some() && self.suspended.is_none()
     }
 }

@@ -198,7 +198,7 @@ fn work(args: &Args, shared: &Shared) {
             return;
         }
         let case = case_of(args, seed);
-        let outcome = if seed % TWICE == 0 { case.run_twice() } else { case.run(Lines::None) };
+        let outcome = if seed.is_multiple_of(TWICE) { case.run_twice() } else { case.run(Lines::None) };
         shared.inputs.fetch_add(outcome.inputs, Ordering::Relaxed);
         *shared.simulated.lock().expect("no thread panics") += outcome.simulated;
         if let Some(objection) = outcome.objection {

@@ -14,7 +14,7 @@ use crate::kernel::{Duplicate, FakeKernel, Outside};
 use crate::process::{Life, Process, ProcessId, Trap};
 use crate::queue::{Event, Own};
 use crate::setup::own_addresses;
-use crate::store::{Endpoint, Reach, Watching};
+use crate::store::{Endpoint, Reach, STRANGER, Watching};
 use crate::wire::Path;
 
 /// How long an agent may need after a suspension to let go: one turn and a slow kernel.
@@ -108,8 +108,24 @@ impl World {
                     self.store.steal(&lease, self.now);
                     self.lease_news(&lease);
                 }
+                let until = fault.end().unwrap_or(self.now);
+                self.queue.push(self.now + self.setup.timings.retry_period, Event::Stranger(until));
             }
             _ => {}
+        }
+    }
+
+    /// The other client renews what it still holds.
+    pub(super) fn stranger_renews(&mut self, until: Moment) {
+        for agent in 0..self.setup.agents.len() {
+            let lease = self.setup.lease(agent);
+            if self.now < until && self.store.holder(&lease) == Some(STRANGER) {
+                self.store.steal(&lease, self.now);
+                self.lease_news(&lease);
+            }
+        }
+        if self.now < until {
+            self.queue.push(self.now + self.setup.timings.retry_period, Event::Stranger(until));
         }
     }
 

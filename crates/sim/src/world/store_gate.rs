@@ -68,7 +68,7 @@ impl World {
     }
 
     /// A question has reached an API server.
-    pub(super) fn serve(&mut self, id: ProcessId, generation: u32, question: Question, endpoint: usize) {
+    pub(super) fn serve(&mut self, id: ProcessId, generation: u32, question: &Question, endpoint: usize) {
         let answer = match self.reach(endpoint) {
             Reach::Hang => return,
             Reach::Refuse => unreachable(),
@@ -275,16 +275,16 @@ impl World {
         }
     }
 
-    pub(super) fn run_errand(&mut self, id: ProcessId, errand: Errand) {
+    pub(super) fn run_errand(&mut self, id: ProcessId, errand: &Errand) {
         let node = self.processes[id].node;
-        let ErrandTask::HttpProbe { timeout, .. } = errand.task;
+        let ErrandTask::HttpProbe { timeout, .. } = &errand.task;
         let slow = self.store.endpoints[node].slow;
         let healthy = !self.nodes[node].trouble.gate_red;
         let (result, delay) = match self.reach(node) {
-            Reach::Up if slow < timeout && healthy => (Ok(()), slow),
-            Reach::Up if slow < timeout => (Err("status 500".to_owned()), slow),
+            Reach::Up if slow < *timeout && healthy => (Ok(()), slow),
+            Reach::Up if slow < *timeout => (Err("status 500".to_owned()), slow),
             Reach::Refuse => (Err("connection refused".to_owned()), Duration::ZERO),
-            Reach::Up | Reach::Hang => (Err("no answer in time".to_owned()), timeout),
+            Reach::Up | Reach::Hang => (Err("no answer in time".to_owned()), *timeout),
         };
         let delay = delay + self.up_to(Duration::from_millis(5));
         let answer = Input::Errand(ErrandAnswer { id: errand.id, result });

@@ -1,0 +1,56 @@
+//! What checkers are told, and what they answer.
+
+use vip_agent::{Input, Output};
+use vip_model::kernel::{Change, Outcome};
+use vip_model::store::LeaseWrite;
+use vip_model::view::View;
+
+use crate::clock::Moment;
+use crate::kernel::Held;
+use crate::process::ProcessId;
+
+/// Whether anybody answers for a VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Voice {
+    /// Nobody ever did.
+    NotYet,
+    /// Somebody does.
+    Answers,
+    /// Nobody does since then.
+    SilentSince(Moment),
+}
+
+/// Something that checkers want to know.
+pub enum Fact<'a> {
+    /// A process was started.
+    Born(ProcessId),
+    /// An input is given to an agent.
+    Input(ProcessId, &'a Input),
+    /// An agent gave this out.
+    Output(ProcessId, &'a Output),
+    /// A turn of an agent is over; it took that many polls.
+    Turn(ProcessId, u32),
+    /// What an agent shows.
+    View(ProcessId, &'a View),
+    /// A change was carried out, or not; the address that it met is the third part.
+    Step(ProcessId, &'a Change, (&'a Outcome, Option<&'a Held>)),
+    /// The store took a write.
+    Written(ProcessId, &'a LeaseWrite),
+    /// Who answers for a VIP has changed.
+    Answering,
+    /// All that heals is healed.
+    Healed,
+    /// The world ends.
+    End,
+}
+
+/// Why a world was stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Objection {
+    /// The checker.
+    pub checker: &'static str,
+    /// What it says.
+    pub sentence: String,
+    /// When.
+    pub at: Moment,
+}
