@@ -49,7 +49,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call failed.
-    #[error("{what}: {cause}")]
+    #[error("{what}")]
     System {
         /// What was being done, and to what.
         what: String,
@@ -74,9 +74,7 @@ pub enum Error {
         package: &'static str,
     },
     /// This user, container or kernel does not let us make namespaces.
-    #[error(
-        "the lab needs {what} and was refused ({cause}); run it as root, or allow unprivileged user namespaces"
-    )]
+    #[error("the lab needs {what} and was refused; run it as root, or allow unprivileged user namespaces")]
     Rights {
         /// The refused thing.
         what: &'static str,

@@ -90,7 +90,7 @@ pub fn hidden() -> Option<ExitCode> {
     Some(match ended {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("lab {}: {error}", verb.display());
+            eprintln!("lab {}: {:#}", verb.display(), anyhow::Error::from(error));
             ExitCode::from(125)
         }
     })
