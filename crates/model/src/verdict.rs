@@ -63,6 +63,8 @@ pub enum Reason {
     LeaseUnknown,
     /// Another node holds the Lease.
     HeldBy(String),
+    /// The Lease still names this node, but no renewal was answered in time: we may not act on it.
+    Lapsed,
     /// Nobody holds the Lease; we contend.
     LeaseFree,
     /// We are letting go: addresses first, then the Lease.
@@ -93,6 +95,9 @@ impl fmt::Display for Reason {
             Self::KernelUnknown => f.write_str("the kernel's state has not been read yet"),
             Self::LeaseUnknown => f.write_str("the Lease has not been seen yet"),
             Self::HeldBy(node) => write!(f, "{node} holds the Lease"),
+            Self::Lapsed => {
+                f.write_str("the Lease names this node, but no renewal was answered in time: waiting for the API")
+            }
             Self::LeaseFree => f.write_str("nobody holds the Lease yet"),
             Self::Leaving => f.write_str("letting go: the address goes first, then the Lease"),
             Self::Stopping => f.write_str("the agent is stopping"),

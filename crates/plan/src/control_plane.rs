@@ -121,7 +121,11 @@ fn place_vip(
             if is_preserved(world, control_plane, election, candidate.vip) {
                 plan.addresses.set.insert(at, planned(Presence::Keep { at_most: Lifetime::Forever }));
             }
-            Verdict::Skip(election.holder.clone().map_or(Reason::LeaseFree, Reason::HeldBy))
+            Verdict::Skip(match &election.holder {
+                Some(holder) if holder == world.config.node.as_str() => Reason::Lapsed,
+                Some(holder) => Reason::HeldBy(holder.clone()),
+                None => Reason::LeaseFree,
+            })
         }
         Role::Holder { fence_until, serve_until, .. } => {
             if let Some(reason) = conflict {
