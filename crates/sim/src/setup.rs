@@ -153,6 +153,11 @@ impl Setup {
         }
     }
 
+    /// Whether VIPs are on a link that is announced on and probed on.
+    pub fn announces(&self) -> bool {
+        self.interface != InterfaceChoice::Named("lo".to_owned())
+    }
+
     /// How many nodes there are.
     pub fn nodes(&self) -> usize {
         self.drifts.len()

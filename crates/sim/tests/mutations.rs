@@ -69,7 +69,7 @@ const ROWS: &[Row] = &[
 ];
 
 fn case(row: &Row, seed: u64) -> Case {
-    let (_, mut case) = parse(row.scenario).unwrap();
+    let (_, mut case) = parse(row.scenario).expect("the scenarios above are well formed");
     case.setup.seed = seed;
     case
 }

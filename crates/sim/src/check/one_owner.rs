@@ -49,7 +49,8 @@ fn lease_just_deleted(world: &World) -> bool {
     };
     // An agent that looked, found a stranger, died and came back finds a Lease that names it, and looks no more.
     let forgot = world.processes.iter().any(|process| process.born_before >= world.deleted);
-    world.setup.probing == Probing::Skipped || forgot || world.schedule.iter().any(blinds)
+    let no_look = world.setup.probing == Probing::Skipped || !world.setup.announces();
+    no_look || forgot || world.schedule.iter().any(blinds)
 }
 
 impl Check for OneOwner {
