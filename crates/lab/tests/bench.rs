@@ -236,6 +236,7 @@ fn a_silent_cut_keeps_the_carrier_and_a_pulled_cable_does_not() {
     assert!(!carrier());
     assert!(prober.last_answer().unwrap().at < pulled.after(ms(2)));
     let plugged = node.plug_cable(lab.switch()).unwrap();
+    node.heal(lab.switch()).unwrap();
     prober.wait_answer(plugged, ms(5000), |_| true).unwrap();
 }
 

@@ -5,6 +5,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{
@@ -21,6 +22,8 @@ const IFLA_PROTINFO_NESTED: u16 = 0x000c | 0x8000;
 const IFLA_BRPORT_STATE: u16 = 1;
 const AF_BRIDGE: u8 = 7;
 const IFF_UP: u32 = 1;
+/// How long a carrier may take to be seen.
+const CARRIER_LIMIT: Duration = Duration::from_secs(3);
 
 /// The state of a bridge port (`BR_STATE_*` of `linux/if_bridge.h`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
