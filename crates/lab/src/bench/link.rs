@@ -78,8 +78,18 @@ impl Switch {
         protinfo.extend(IFLA_BRPORT_STATE.to_ne_bytes());
         protinfo.extend([value, 0, 0, 0]);
         let header = ifinfo(AF_BRIDGE, Self::index(port)?, 0, 0);
-        self.request(&[&header[..], &protinfo].concat())
-            .map_err(Error::system(format!("setting port {port}")))
+        let message = [&header[..], &protinfo].concat();
+        let begin = Instant::now();
+        loop {
+            let done = self.request(&message);
+            // A cable that was just plugged in: the kernel looks at carriers up to a second later, and until then no
+            // port forwards (`br_set_port_state` asks `netif_oper_up`).
+            let early = done.as_ref().is_err_and(|cause| cause.raw_os_error() == Some(libc::ENETDOWN));
+            if !early || begin.elapsed() > CARRIER_LIMIT {
+                return done.map_err(Error::system(format!("setting port {port}")));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Pulls the cable of a port, or plugs it in.
