@@ -21,6 +21,9 @@ pub struct Config {
     pub advertise: Advertise,
     /// The control-plane VIP, when it is wanted (`cp_enable`).
     pub control_plane: Option<ControlPlane>,
+    /// Services of type LoadBalancer, when they are wanted (`svc_enable`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<Services>,
 }
 
 /// How addresses are made reachable. One mode per agent.
@@ -61,6 +64,138 @@ pub struct ControlPlane {
     pub health: Option<HealthCheck>,
     /// Whether the holder's Node gets the label `kube-vip.io/has-ip` (`enable_node_labeling`).
     pub node_label: NodeLabel,
+}
+
+/// Services of type LoadBalancer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Services {
+    /// Only Services of this namespace (`svc_namespace`); all when none.
+    pub namespace: Option<String>,
+    /// Which classes are ours.
+    pub class: ClassRule,
+    /// Where addresses go when the Service itself does not say it (`vip_servicesinterface`, else `vip_interface`).
+    pub interface: InterfaceChoice,
+    /// What a link that is down means (`vip_allow_interface_not_up`).
+    pub link_down: LinkDown,
+    /// Prefix length of IPv4 addresses (`vip_subnet`, first part).
+    pub prefix_v4: PrefixRule,
+    /// Prefix length of IPv6 addresses (`vip_subnet`, second part).
+    pub prefix_v6: PrefixRule,
+    /// How holders are elected (`svc_election`).
+    pub election: ServiceElection,
+    /// Whether `kube-vip.io/forcePerServiceElection` is honoured under a global election
+    /// (`per_service_election_on_demand`).
+    pub on_demand: OnDemand,
+    /// Where endpoints are read (`enable_endpoints`).
+    pub endpoints: EndpointSource,
+    /// Whether Services are written to (`disable_service_updates`).
+    pub updates: ServiceUpdates,
+    /// Whether only a Service's ports reach its address (`enable_service_security`).
+    pub security: ServiceSecurity,
+    /// Whether the holder's Node is labelled for each Service (`enable_node_labeling`).
+    pub node_labels: ServiceLabels,
+    /// The built-in address management, when it is on (`svc_ipam`).
+    pub ipam: Option<Ipam>,
+}
+
+/// Which `spec.loadBalancerClass` is ours. Legacy and modern handling come to this.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassRule {
+    /// The class that is ours (`lb_class_name`); may be empty.
+    pub name: String,
+    /// What a Service without a class is.
+    pub unset: UnsetClass,
+}
+
+/// What a Service without a class is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnsetClass {
+    /// Ours.
+    Ours,
+    /// Somebody else's (`lb_class_only`, or modern handling with a class name).
+    NotOurs,
+}
+
+/// The prefix length of Service addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrefixRule {
+    /// This length.
+    Fixed(u8),
+    /// That of the link's network that contains the address (`auto`).
+    OfLink,
+}
+
+/// How the holders of Service addresses are elected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceElection {
+    /// One election for all of them (`svc_leasename`).
+    Global(Election),
+    /// One for each Service (`kubevip-<name>` in its namespace, or what the annotation `leaseName` says).
+    PerService(LeaseTimings),
+}
+
+/// Whether single Services may ask for an election of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDemand {
+    /// The annotation is ignored.
+    Off,
+    /// The annotation is honoured, with these timings.
+    On(LeaseTimings),
+}
+
+/// Where endpoints are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointSource {
+    /// `discovery.k8s.io/v1` EndpointSlices.
+    Slices,
+    /// `v1` Endpoints.
+    Endpoints,
+}
+
+/// Whether Services are written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceUpdates {
+    /// Status, annotations and conditions are written.
+    On,
+    /// Nothing is written.
+    Off,
+}
+
+/// Whether only a Service's ports reach its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceSecurity {
+    /// No packet filter.
+    Off,
+    /// A packet filter in a table of our own.
+    On,
+}
+
+/// Whether the holder's Node is labelled for each Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceLabels {
+    /// No label.
+    Off,
+    /// `service-provided.kube-vip.io/<name>.<namespace>` with the addresses.
+    On,
+}
+
+/// The built-in address management: the cloud-provider's ConfigMap, allocated by whichever agent holds the claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipam {
+    /// Namespace of the ConfigMap (`KUBEVIP_NAMESPACE`, default `kube-system`).
+    pub namespace: String,
+    /// Its name (`KUBEVIP_CONFIG_MAP`, default `kubevip`).
+    pub config_map: String,
+    /// Who allocates: the holder of this Lease.
+    pub election: Election,
 }
 
 /// Which link carries an address.

@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Scope;
-use crate::{Family, Instant, LinkAddr, LinkIndex, VipNet};
+use crate::plan::PacketFilter;
+use crate::{Family, InstanceName, Instant, Known, LinkAddr, LinkIndex, VipNet};
 
 /// What a full dump of the kernel showed. Always whole: links, addresses and default routes of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,21 @@ pub struct Actual {
     pub addresses: Vec<Address>,
     /// Default routes of the main table, best metric first.
     pub default_routes: Vec<DefaultRoute>,
+    /// Whether the packet filter that this process set last is still there, untouched. `Unknown` while none was set.
+    #[serde(default)]
+    pub filter: Known<FilterState>,
+}
+
+/// What the kernel's packet filter of this instance looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FilterState {
+    /// As last set.
+    AsSet,
+    /// No such table.
+    Absent,
+    /// A table of our name that is not as this process last set it.
+    Foreign,
 }
 
 impl Actual {
@@ -148,6 +164,13 @@ pub enum Change {
         link: LinkIndex,
         /// Address and prefix length, exactly as installed.
         net: IpNet,
+    },
+    /// Make the packet filter be this, in one transaction; `None` removes the table.
+    SetFilter {
+        /// The instance, part of the table's name.
+        instance: InstanceName,
+        /// The filter.
+        filter: Option<PacketFilter>,
     },
 }
 

@@ -8,6 +8,7 @@ pub mod kernel;
 pub mod members;
 pub mod observed;
 pub mod plan;
+pub mod service;
 pub mod store;
 pub mod verdict;
 pub mod view;

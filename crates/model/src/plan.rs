@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{HealthCheck, LeaseTimings, Scope};
 use crate::kernel::Lifetime;
+use crate::service::{Condition, Ingress, ServiceName, ServicePort};
 use crate::verdict::{Subject, Verdict};
 use crate::{Instant, LeaseName, LinkAddr, LinkIndex, ScopedAddr, VipNet};
 
@@ -27,10 +28,57 @@ pub struct NodePlan {
     /// Labels of our own Node: key to value, `None` for a key of ours that must not be there. Keys that are not named
     /// are left alone.
     pub node_labels: BTreeMap<String, Option<String>>,
+    /// What is planned for each Service of ours.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: BTreeMap<ServiceName, ServicePlan>,
+    /// The packet filter for Services, as a whole; none when it is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<PacketFilter>,
     /// The link that carries each VIP, or would if this node held it. None where no link fits.
     pub places: BTreeMap<Subject, LinkIndex>,
     /// What was decided about each thing that was asked for.
     pub verdicts: BTreeMap<Subject, Verdict>,
+}
+
+/// What is planned for one Service of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServicePlan {
+    /// Its life.
+    pub uid: String,
+    /// Its addresses, in the order of its families.
+    pub addrs: Vec<IpAddr>,
+    /// The election that decides about it.
+    pub lease: Option<LeaseName>,
+    /// Whether this node serves it now: everything that it needs is in the kernel.
+    pub serving: Serving,
+    /// Annotations that it shall have; `None` for one that it shall not have. Others are left alone.
+    pub annotations: BTreeMap<String, Option<String>>,
+    /// Labels, likewise.
+    pub labels: BTreeMap<String, Option<String>>,
+    /// `spec.loadBalancerIP`, when this node has to set it (as the allocator).
+    pub spec_ip: Option<String>,
+    /// `status.loadBalancer.ingress`, when this node has to write it (as the one that serves).
+    pub ingress: Option<Vec<Ingress>>,
+    /// Conditions that it shall have, or not have.
+    pub conditions: BTreeMap<String, Option<Condition>>,
+}
+
+/// Whether this node serves a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Serving {
+    /// It does.
+    Here,
+    /// It does not.
+    NotHere,
+}
+
+/// A packet filter: for each address the ports that may be reached. Everything else to these addresses is dropped,
+/// except ICMP and ICMPv6 (path MTU discovery and neighbour discovery need them) and replies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PacketFilter {
+    /// Ports by address.
+    pub open: BTreeMap<IpAddr, BTreeSet<ServicePort>>,
 }
 
 /// What is wanted of one election.
@@ -42,6 +90,9 @@ pub struct ElectionWant {
     pub annotations: BTreeMap<String, String>,
     /// Whether we stand for it.
     pub standing: Standing,
+    /// How many others come first. Each step costs a contender 30 ms, so that placement decides and not chance.
+    #[serde(default)]
+    pub rank: u32,
     /// Whether anything that depends on this election is still in the kernel. A Lease is released only when not.
     pub footprint: Footprint,
 }

@@ -3,11 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{LeaseName, NodeName, QuestionId};
+use crate::config::EndpointSource;
+use crate::service::{Condition, Endpoint, Ingress, Service, ServiceName};
+use crate::{Known, LeaseName, NodeName, QuestionId};
 
 /// A `metadata.resourceVersion`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -92,6 +95,65 @@ pub enum Ask {
         /// Key to value; `None` removes the key.
         labels: BTreeMap<String, Option<String>>,
     },
+    /// Change annotations, labels or `spec.loadBalancerIP` of a Service (PUT with its resourceVersion).
+    WriteService(ServiceWrite),
+    /// Replace `status.loadBalancer.ingress` and our conditions of a Service (PUT of `status`).
+    WriteServiceStatus(ServiceStatusWrite),
+    /// Post an Event (`events`, core/v1).
+    PostEvent(EventPost),
+}
+
+/// A compare-and-swap change of a Service's metadata and address. What is not named is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceWrite {
+    /// The Service.
+    pub service: ServiceName,
+    /// It must still have this version.
+    pub expect: Version,
+    /// Annotations to set, or with `None` to remove.
+    pub annotations: BTreeMap<String, Option<String>>,
+    /// Labels to set, or with `None` to remove.
+    pub labels: BTreeMap<String, Option<String>>,
+    /// `spec.loadBalancerIP`, when it is to be set.
+    pub spec_ip: Option<String>,
+}
+
+/// A compare-and-swap change of a Service's status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatusWrite {
+    /// The Service.
+    pub service: ServiceName,
+    /// It must still have this version.
+    pub expect: Version,
+    /// The whole `status.loadBalancer.ingress`.
+    pub ingress: Vec<Ingress>,
+    /// Conditions to set, or with `None` to remove; others are kept. `lastTransitionTime` is the gateway's wall clock
+    /// when the status of a condition changes.
+    pub conditions: BTreeMap<String, Option<Condition>>,
+}
+
+/// An Event about a Service. Name and times are the gateway's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventPost {
+    /// The Service.
+    pub service: ServiceName,
+    /// Its uid.
+    pub uid: String,
+    /// `Normal` or `Warning`.
+    pub weight: EventWeight,
+    /// A word in camel case.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// `type` of an Event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum EventWeight {
+    /// Something that is as it should be.
+    Normal,
+    /// Something that somebody should look at.
+    Warning,
 }
 
 /// A compare-and-swap write of a Lease. `spec.renewTime` is always the gateway's wall clock at the moment of sending.
@@ -240,6 +302,21 @@ pub struct Watches {
     pub leases: BTreeSet<LeaseName>,
     /// Whether Nodes are of interest (their addresses and our labels).
     pub nodes: bool,
+    /// Services and their endpoints, when they are of interest.
+    #[serde(default)]
+    pub services: Option<ServiceWatch>,
+    /// Namespace and name of the pools' ConfigMap, when it is of interest.
+    #[serde(default)]
+    pub pools: Option<(String, String)>,
+}
+
+/// Which Services are watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceWatch {
+    /// Only those of this namespace; all when none.
+    pub namespace: Option<String>,
+    /// Where endpoints are read.
+    pub endpoints: EndpointSource,
 }
 
 /// What the cluster says, as a whole. Domains become known one by one and are never unknown again: when the API is
@@ -247,7 +324,16 @@ pub struct Watches {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// Nodes by name.
-    pub nodes: crate::Known<BTreeMap<NodeName, NodeFacts>>,
+    pub nodes: Known<Arc<BTreeMap<NodeName, NodeFacts>>>,
+    /// Services by name, of all types, in the namespaces that are watched.
+    #[serde(default)]
+    pub services: Known<Arc<BTreeMap<ServiceName, Arc<Service>>>>,
+    /// Endpoints by Service, sorted and without duplicates.
+    #[serde(default)]
+    pub endpoints: Known<Arc<BTreeMap<ServiceName, Vec<Endpoint>>>>,
+    /// The data of the pools' ConfigMap; empty when it does not exist.
+    #[serde(default)]
+    pub pools: Known<Arc<BTreeMap<String, String>>>,
 }
 
 /// What we need to know of a Node.
@@ -255,8 +341,15 @@ pub struct Snapshot {
 pub struct NodeFacts {
     /// `status.addresses` of types `InternalIP` and `ExternalIP`: never a VIP.
     pub addresses: BTreeSet<IpAddr>,
-    /// Its labels under `kube-vip.io/`.
+    /// Its labels under `kube-vip.io/` and `service-provided.kube-vip.io/`.
     pub labels: BTreeMap<String, String>,
+    /// Why no address may be on it, when it says so: `node.kubernetes.io/exclude-from-external-load-balancers`, the
+    /// annotation `kube-vip.io/drain: "true"`, or the taint `node.kubernetes.io/out-of-service`.
+    #[serde(default)]
+    pub excluded: Option<String>,
+    /// Whether its `Ready` condition is `True`.
+    #[serde(default)]
+    pub ready: bool,
 }
 
 #[cfg(test)]

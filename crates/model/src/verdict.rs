@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::LinkAddr;
+use crate::service::ServiceName;
 
 /// What a verdict is about; as text `control-plane 192.0.2.1`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -13,12 +14,15 @@ use crate::LinkAddr;
 pub enum Subject {
     /// A control-plane VIP.
     ControlPlane(IpAddr),
+    /// A Service.
+    Service(ServiceName),
 }
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ControlPlane(vip) => write!(f, "control-plane {vip}"),
+            Self::Service(service) => write!(f, "service {service}"),
         }
     }
 }
@@ -38,8 +42,9 @@ impl TryFrom<String> for Subject {
     type Error = NotASubject;
 
     fn try_from(text: String) -> Result<Self, NotASubject> {
-        let vip = text.strip_prefix("control-plane ").and_then(|vip| vip.parse().ok());
-        vip.map(Self::ControlPlane).ok_or(NotASubject(text))
+        let vip = text.strip_prefix("control-plane ").and_then(|vip| vip.parse().ok()).map(Self::ControlPlane);
+        let service = || text.strip_prefix("service ")?.to_owned().try_into().ok().map(Self::Service);
+        vip.or_else(service).ok_or_else(|| NotASubject(text.clone()))
     }
 }
 
@@ -87,6 +92,32 @@ pub enum Reason {
     Probing,
     /// The address is on its way into the kernel.
     Installing,
+    /// The Service is not of type LoadBalancer.
+    NotALoadBalancer,
+    /// The Service is being deleted.
+    Deleting,
+    /// The Service has the annotation `kube-vip.io/ignore`.
+    Ignored,
+    /// The Service's class (or its lack of one) is somebody else's.
+    OtherClass(Option<String>),
+    /// The Service has no address yet.
+    NoAddress,
+    /// An address, annotation or combination that can't be used, with what is accepted.
+    Invalid(String),
+    /// Something that is known and not built yet.
+    NotSupported(String),
+    /// Another Service already uses this address and port.
+    PortClash(ServiceName),
+    /// The Service that decides about this shared address is led by another node.
+    SharedWith(ServiceName),
+    /// The Service has no endpoint that takes traffic.
+    NoEndpoint,
+    /// `externalTrafficPolicy: Local`, and this node has no endpoint that takes traffic.
+    NoLocalEndpoint,
+    /// This node is taken out of load balancing.
+    NodeExcluded(String),
+    /// No pool has an address for the Service.
+    PoolExhausted(String),
 }
 
 impl fmt::Display for Reason {
@@ -111,6 +142,20 @@ impl fmt::Display for Reason {
             Self::Conflict(mac) => write!(f, "{mac} already answers for this address"),
             Self::Probing => f.write_str("asking whether somebody else answers for this address"),
             Self::Installing => f.write_str("the address is being installed"),
+            Self::NotALoadBalancer => f.write_str("the Service is not of type LoadBalancer"),
+            Self::Deleting => f.write_str("the Service is being deleted"),
+            Self::Ignored => f.write_str("the annotation kube-vip.io/ignore is set"),
+            Self::OtherClass(Some(class)) => write!(f, "loadBalancerClass {class} is not ours"),
+            Self::OtherClass(None) => f.write_str("the Service has no loadBalancerClass, and only a class is ours"),
+            Self::NoAddress => f.write_str("the Service has no address yet"),
+            Self::Invalid(what) | Self::NotSupported(what) | Self::PoolExhausted(what) => f.write_str(what),
+            Self::PortClash(other) => write!(f, "service {other} already uses this address with the same port"),
+            Self::SharedWith(other) => write!(f, "service {other} shares the address and is led by another node"),
+            Self::NoEndpoint => f.write_str("no endpoint takes traffic"),
+            Self::NoLocalEndpoint => {
+                f.write_str("externalTrafficPolicy is Local and no endpoint on this node takes traffic")
+            }
+            Self::NodeExcluded(why) => write!(f, "this node is taken out of load balancing: {why}"),
         }
     }
 }

@@ -203,6 +203,7 @@ fn want_election(world: &World<'_>, control_plane: &ControlPlane, standing: Stan
         timings: election.timings,
         annotations: election.annotations.clone(),
         standing,
+        rank: 0,
         footprint: footprint(world, control_plane),
     };
     plan.elections.insert(election.lease.clone(), want);

@@ -81,6 +81,8 @@ pub struct LeaseElection {
     must_look: bool,
     /// The sight (by its time) that was already checked for a dead watch.
     looked_at: Option<Instant>,
+    /// Since when we stand for the Lease, if we do.
+    stood_at: Instant,
     /// Nothing is asked before this instant.
     not_before: Instant,
     /// Failures in a row.
@@ -142,6 +144,7 @@ impl LeaseElection {
             asked: None,
             must_look: false,
             looked_at: None,
+            stood_at: now,
             not_before: now,
             failures: 0,
             conflicts: 0,
@@ -363,6 +366,9 @@ impl Machine for LeaseElection {
     type Output = LeaseQuestion;
 
     fn want(&mut self, now: Instant, want: ElectionWant) {
+        if self.want.standing == Standing::Leave && want.standing != Standing::Leave {
+            self.stood_at = now;
+        }
         if let Phase::Holder(tenure) | Phase::Leaving(tenure, _) = &mut self.phase {
             tenure.limits = shorter(tenure.limits, want.timings);
         }

@@ -187,6 +187,7 @@ impl Setup {
                 announce_interval: Duration::from_secs(3),
                 skip_conflict_probe: self.probing == Probing::Skipped,
             }),
+            services: None,
             control_plane: Some(ControlPlane {
                 vips: self.agents[agent].vips.clone(),
                 port: 6443,

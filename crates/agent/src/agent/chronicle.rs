@@ -103,6 +103,9 @@ impl Chronicle {
                 Purpose::Release => "release",
             },
             Ask::LabelNode { .. } => "label",
+            Ask::WriteService(_) => "service",
+            Ask::WriteServiceStatus(_) => "service_status",
+            Ask::PostEvent(_) => "event",
         };
         *self.view.counters.questions.entry(kind.to_owned()).or_default() += 1;
     }
@@ -229,10 +232,10 @@ impl Chronicle {
         let Some(lease) = plan.elections.keys().next() else { return Vec::new() };
         let holder = members.elections.get(lease).and_then(|state| state.holder.clone());
         let of = |(subject, (verdict, since)): (&Subject, &(Verdict, Instant))| {
-            let Subject::ControlPlane(vip) = subject;
+            let Subject::ControlPlane(vip) = subject else { return None };
             let interface =
                 plan.places.get(subject).and_then(|link| Some(actual?.links.get(link)?.name.clone()));
-            VipView {
+            Some(VipView {
                 subject: subject.clone(),
                 vip: *vip,
                 interface,
@@ -240,9 +243,9 @@ impl Chronicle {
                 lease: lease.clone(),
                 holder: holder.clone(),
                 since: *since,
-            }
+            })
         };
-        self.verdicts.iter().map(of).collect()
+        self.verdicts.iter().filter_map(of).collect()
     }
 
     /// Logs and keeps a transition.
@@ -263,6 +266,7 @@ fn about(change: &Change) -> String {
     match change {
         Change::SetAddress(set) => set.net.addr().to_string(),
         Change::DelAddress { net, .. } => net.addr().to_string(),
+        Change::SetFilter { .. } => "packet filter".to_owned(),
     }
 }
 

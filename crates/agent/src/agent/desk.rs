@@ -28,7 +28,7 @@ pub(super) struct KernelDesk {
     in_flight: Option<Batch>,
     applied: Applied,
     /// What failed last time, and until when the same is not tried again.
-    failed: BTreeSet<(ScopedAddr, bool)>,
+    failed: BTreeSet<About>,
     failures: u32,
     retry_at: Option<Instant>,
     labels: Labels,
@@ -84,7 +84,7 @@ impl KernelDesk {
         changes.retain(|change| !is_too_late(change, now));
         if let Some(retry_at) = self.retry_at {
             if now < retry_at {
-                changes.retain(|change| !self.failed.contains(&key(change)));
+                changes.retain(|change| !self.failed.contains(&about(change)));
             } else {
                 self.retry_at = None;
             }
@@ -107,9 +107,9 @@ impl KernelDesk {
                 (Outcome::Done, Change::SetAddress(set)) => {
                     self.applied.insert(ScopedAddr { addr: set.net.addr(), link: set.link }, set.valid);
                 }
-                (Outcome::Done, Change::DelAddress { .. }) | (Outcome::TooLate, _) => {}
+                (Outcome::Done, Change::DelAddress { .. } | Change::SetFilter { .. }) | (Outcome::TooLate, _) => {}
                 (Outcome::Failed { .. }, _) => {
-                    self.failed.insert(key(change));
+                    self.failed.insert(about(change));
                 }
             }
         }
@@ -149,7 +149,7 @@ impl KernelDesk {
 
 fn is_too_late(change: &Change, now: Instant) -> bool {
     match change {
-        Change::DelAddress { .. } => false,
+        Change::DelAddress { .. } | Change::SetFilter { .. } => false,
         Change::SetAddress(set) => {
             let too_short = match set.valid {
                 Lifetime::Until(end) => end - now < SHORTEST_LIFETIME,
@@ -160,10 +160,18 @@ fn is_too_late(change: &Change, now: Instant) -> bool {
     }
 }
 
-/// What a change is about: the same change with other instants has the same key.
-fn key(change: &Change) -> (ScopedAddr, bool) {
+/// What a change is about: the same change with other instants is about the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum About {
+    Set(ScopedAddr),
+    Del(ScopedAddr),
+    Filter,
+}
+
+fn about(change: &Change) -> About {
     match change {
-        Change::SetAddress(set) => (ScopedAddr { addr: set.net.addr(), link: set.link }, true),
-        Change::DelAddress { link, net } => (ScopedAddr { addr: net.addr(), link: *link }, false),
+        Change::SetAddress(set) => About::Set(ScopedAddr { addr: set.net.addr(), link: set.link }),
+        Change::DelAddress { link, net } => About::Del(ScopedAddr { addr: net.addr(), link: *link }),
+        Change::SetFilter { .. } => About::Filter,
     }
 }

@@ -89,7 +89,7 @@ impl Agent {
     /// What is watched and listened to, as whole sets.
     fn want_sockets(&mut self, plan: &NodePlan) {
         let watches =
-            Watches { leases: plan.elections.keys().cloned().collect(), nodes: !plan.elections.is_empty() };
+            Watches { leases: plan.elections.keys().cloned().collect(), nodes: !plan.elections.is_empty(), ..Watches::default() };
         if self.watches != watches {
             self.watches = watches.clone();
             self.outputs.push_back(Output::Watch(watches));

@@ -38,7 +38,8 @@ fn config() -> Config {
             announce_interval: Duration::from_secs(3),
             skip_conflict_probe: false,
         }),
-        control_plane: Some(ControlPlane {
+        services: None,
+            control_plane: Some(ControlPlane {
             vips: vec![vip()],
             port: 6443,
             interface: InterfaceChoice::Named("eth0".to_owned()),
@@ -148,6 +149,7 @@ impl Desk {
                     });
                     self.log.push("set".to_owned());
                 }
+                Change::SetFilter { .. } => self.log.push("filter".to_owned()),
                 Change::DelAddress { net, .. } => {
                     self.kernel.addresses.retain(|address| address.net != *net);
                     self.log.push("del".to_owned());

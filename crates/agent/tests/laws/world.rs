@@ -46,7 +46,8 @@ pub(crate) fn first_config() -> Config {
         node: NodeName::new(ME),
         instance: InstanceName::new("control-plane"),
         advertise: Advertise::Arp(Layer2 { announce_interval: seconds(3), skip_conflict_probe: false }),
-        control_plane: Some(ControlPlane {
+        services: None,
+            control_plane: Some(ControlPlane {
             vips: vec![vip("10.0.0.100/32"), vip("fd00::100/128")],
             port: 6443,
             interface: InterfaceChoice::Named("eth0".to_owned()),

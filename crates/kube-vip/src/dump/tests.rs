@@ -38,6 +38,7 @@ pub(crate) fn effective() -> Effective {
                 announce_interval: Duration::from_secs(3),
                 skip_conflict_probe: false,
             }),
+            services: None,
             control_plane: Some(control_plane),
         },
         api: ApiSettings {

@@ -34,7 +34,7 @@ pub(super) fn build(values: &Values, machine: &Machine) -> Result<Effective, Ref
         log: parse::log_level(log_number(values)?),
         prometheus_server: prometheus_server(values, &mut warnings),
         health_check_port: health_check_port(values)?,
-        config: Config { node, instance, advertise, control_plane: Some(control_plane) },
+        config: Config { node, instance, advertise, control_plane: Some(control_plane), services: None },
         warnings,
     };
     Ok(effective)

@@ -91,6 +91,7 @@ impl Scene {
             node: NodeName::new("n1"),
             instance: InstanceName::new("control-plane"),
             advertise: Advertise::Arp(layer2),
+            services: None,
             control_plane: Some(control_plane),
         };
         let links = [link(LinkIndex(1), "lo"), link(ETH0, "eth0"), link(ETH1, "eth1")];

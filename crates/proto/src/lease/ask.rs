@@ -13,6 +13,11 @@ use super::{LeaseElection, LeaseQuestion, Phase, Released};
 const TIMEOUT_MIN: Duration = Duration::from_millis(500);
 const TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
+/// How long each better-placed contender is waited for, from the moment when the Lease is free and we stand.
+const RANK_STEP: Duration = Duration::from_millis(30);
+/// The longest wait is this many steps: nodes that run no agent count among the better-placed, too.
+const RANK_MAX: u32 = 3;
+
 /// What a question is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Intent {
@@ -68,7 +73,8 @@ impl LeaseElection {
             // Others need not wait for the expiry of what we can't serve.
             Standing::Leave if self.names_us() && self.is_clear() => return Some((last.at, Intent::Release)),
             Standing::Leave => return None,
-            Standing::Contend => last.free_at,
+            Standing::Contend if self.names_us() => last.free_at,
+            Standing::Contend => last.free_at.max(self.stood_at) + RANK_STEP * self.want.rank.min(RANK_MAX),
             Standing::Reluctant => last.free_at + timings.retry_period,
         };
         // A living holder writes every retry period. When nothing was seen for long, look whether the watch is dead,

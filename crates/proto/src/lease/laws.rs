@@ -31,6 +31,7 @@ pub fn election() -> LeaseElection {
         timings: TIMINGS[0],
         annotations: BTreeMap::new(),
         standing: Standing::Contend,
+        rank: 0,
         footprint: Footprint::Clear,
     };
     LeaseElection::new(FROM, NodeName::new(ME), lease(), want, Random::new(1))
@@ -182,6 +183,7 @@ impl Walk<'_> {
                 Standing::Reluctant,
                 Standing::Leave,
             ]),
+            rank: self.pick(&[0, 0, 1, 2]),
             footprint: self.pick(&[Footprint::Clear, Footprint::Present]),
         }
     }

@@ -34,7 +34,7 @@ fn want(standing: Standing, footprint: Footprint) -> ElectionWant {
         renew_deadline: Duration::from_secs(3),
         retry_period: Duration::from_secs(1),
     };
-    ElectionWant { timings, annotations: BTreeMap::new(), standing, footprint }
+    ElectionWant { timings, annotations: BTreeMap::new(), standing, rank: 0, footprint }
 }
 
 fn record(holder: Option<&str>, seconds: u64) -> LeaseRecord {
@@ -483,4 +483,17 @@ fn what_the_watch_shows_ends_a_pause() {
     bench.quiet_for(100);
     bench.see(None);
     bench.next_write(0, Purpose::Take);
+}
+
+#[test]
+fn a_worse_placed_contender_waits_thirty_milliseconds_for_each_better_one_but_not_for_ever() {
+    for (rank, wait) in [(0, 0), (1, 30), (3, 90), (40, 90)] {
+        let mut bench = Bench::new();
+        bench.election.want(bench.at(), ElectionWant { rank, ..want(Standing::Contend, Footprint::Clear) });
+        bench.read(None);
+        if wait > 0 {
+            bench.quiet_for(wait - 1);
+        }
+        bench.next_write(1, Purpose::Take);
+    }
 }
