@@ -87,6 +87,8 @@ pub(crate) enum Event {
     Start(ProcessId),
     /// The busy outsider acts on this node.
     Outsider(usize),
+    /// Watches of this API server have been silent for long: who waits on them looks whether it still lives.
+    Doubt(usize),
     /// The other client that took the Leases renews them, until then.
     Stranger(Moment),
     /// A removal that was reported too early (a mutation) is carried out.

@@ -190,6 +190,7 @@ impl World {
             }
             Event::Start(id) => self.start(id),
             Event::Outsider(node) => self.outsider_acts(node),
+            Event::Doubt(endpoint) => self.doubt_watches(endpoint),
             Event::Stranger(until) => self.stranger_renews(until),
             Event::LateRemoval(node) => self.late_removal(node),
             Event::Client => self.client_asks(),

@@ -19,6 +19,8 @@ use crate::store::{Reach, Watching, failure, timed_out, unreachable};
 const LEG: Duration = Duration::from_millis(2);
 /// How long a gateway waits before it opens a broken watch again.
 const REWATCH: Duration = Duration::from_millis(200);
+/// How long a gateway bears the silence of a watch.
+const SILENCE: Duration = Duration::from_secs(15);
 
 impl World {
     /// Whether the API server of a node can be reached.
@@ -257,6 +259,19 @@ impl World {
                 let delay = self.up_to(LEG);
                 self.later(id, delay, Own::Input(Box::new(Input::Snapshot(snapshot))));
             }
+        }
+    }
+
+    /// The watches of an API server have fallen silent; their gateways doubt them after a while.
+    pub(super) fn watches_fall_silent(&mut self, endpoint: usize) {
+        self.queue.push(self.now + SILENCE, Event::Doubt(endpoint));
+    }
+
+    pub(super) fn doubt_watches(&mut self, endpoint: usize) {
+        let silent = self.store.endpoints[endpoint].watches == Watching::Silent;
+        if silent || self.reach(endpoint) == Reach::Hang {
+            self.break_watches(endpoint);
+            self.watches_fall_silent(endpoint);
         }
     }
 
