@@ -39,7 +39,7 @@ bless: ## rewrite golden files from what the code does now; read the difference 
 fuzz: ## every fuzz target for SECONDS_PER_TARGET seconds
 	./fuzz/run.sh $(SECONDS_PER_TARGET)
 
-judges: ## build the real kube-apiserver and etcd from their Go modules (5 minutes, needs Go)
+judges: ## build the real kube-apiserver, etcd and an elector with client-go from their Go modules (5 minutes, needs Go)
 	./judges/build.sh
 
 build: ## the static release binary

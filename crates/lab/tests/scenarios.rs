@@ -121,6 +121,29 @@ fn a_rolling_restart_costs_at_most_100_ms_a_move() {
 }
 
 #[test]
+fn a_lab_that_stays_up_can_be_entered_cut_healed_and_taken_down() {
+    let _guard = QUIET.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some((up, said)) = lab(&["up"]) else { return };
+    assert!(up, "{said}");
+    let number = said.split_whitespace().skip_while(|word| *word != "lab").nth(1).expect("the lab's number");
+    let ask = |arguments: &[&str]| {
+        let (verb, rest) = arguments.split_first().expect("a verb");
+        let all: Vec<&str> = [*verb, "--lab", number].into_iter().chain(rest.iter().copied()).collect();
+        lab(&all).expect("a lab that is up is not refused")
+    };
+    let (_, status) = ask(&["status"]);
+    assert!(status.contains("n3") && status.contains("10.77.0.200 fd77::200"), "{status}");
+    assert_eq!(ask(&["enter", "n2", "--", "cat", "/etc/hostname"]), (true, "n2\n".to_owned()));
+    assert_eq!(ask(&["enter", "n2", "--", "false"]), (false, String::new()), "the exit code comes back");
+    assert!(ask(&["enter", "client", "--", "ip", "address"]).1.contains("10.77.0.100/24"));
+    assert!(ask(&["cut", "n1"]).0 && ask(&["heal", "n1"]).0);
+    assert!(!ask(&["cut", "n9"]).0, "a node that is not there");
+    assert!(ask(&["down"]).0);
+    let (found, gone) = ask(&["status"]);
+    assert!(!found && gone.contains("lab"), "{gone}");
+}
+
+#[test]
 fn every_scenario_of_the_suite_has_a_test_here() {
     let here = include_str!("scenarios.rs");
     for row in vip_lab::scenario::table::suite() {

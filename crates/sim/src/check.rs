@@ -61,7 +61,7 @@ impl Checkers {
         Self {
             all: vec![
                 Box::new(one_owner::OneOwner::new(setup)),
-                Box::new(untouched::Untouched),
+                Box::new(untouched::Untouched::new(setup)),
                 Box::new(unknown_deletes_nothing::UnknownDeletesNothing::new(setup)),
                 Box::new(release_after_removal::ReleaseAfterRemoval),
                 Box::new(bounded_turns::BoundedTurns::new(setup)),

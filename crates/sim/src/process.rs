@@ -8,7 +8,7 @@ use std::time::Duration;
 use vip_agent::Agent;
 use vip_model::config::{Config, OnLoss};
 use vip_model::kernel::{Batch, BatchId, Outcome};
-use vip_model::store::{Question, Watches};
+use vip_model::store::Watches;
 use vip_model::verdict::{Subject, Verdict};
 use vip_model::view::View;
 use vip_model::{Instant, LeaseName, LinkIndex, QuestionId};
@@ -83,10 +83,19 @@ pub(crate) enum Watched {
     Nodes,
 }
 
+/// A question that waits for its answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Open {
+    /// The Lease that it is about.
+    pub(crate) lease: Option<LeaseName>,
+    /// The end of its timeout on the node's clock.
+    pub(crate) due: Instant,
+}
+
 /// One watch.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream {
-    /// Counts connections; what belongs to an older one is dropped.
+    /// The number of its connection, unique in the process; what belongs to an older one is dropped.
     pub(crate) number: u32,
     /// The server, once connected.
     pub(crate) endpoint: Option<usize>,
@@ -121,13 +130,15 @@ pub struct Process {
     pub(crate) batches: VecDeque<Flight>,
     pub(crate) applied: BatchId,
     pub(crate) dumping: Dumping,
-    /// Open questions, each with the end of its timeout on the node's clock.
-    pub(crate) questions: BTreeMap<QuestionId, (Question, Instant)>,
+    /// Open questions.
+    pub(crate) questions: BTreeMap<QuestionId, Open>,
     /// When the last question left, and how long the last answered one took.
     pub(crate) asked: Moment,
     pub(crate) round_trip: Duration,
     pub(crate) watches: Watches,
     pub(crate) streams: BTreeMap<Watched, Stream>,
+    /// Counts connections of watches.
+    pub(crate) connections: u32,
     pub(crate) listening: BTreeSet<LinkIndex>,
     pub(crate) frozen: Vec<Event>,
     pub(crate) trap: Option<Trap>,
@@ -157,6 +168,7 @@ impl Process {
             round_trip: Duration::ZERO,
             watches: Watches::default(),
             streams: BTreeMap::new(),
+            connections: 0,
             listening: BTreeSet::new(),
             frozen: Vec::new(),
             trap: None,

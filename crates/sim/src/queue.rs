@@ -10,7 +10,7 @@ use vip_model::store::{Answer, Question};
 use vip_model::{LinkAddr, QuestionId};
 
 use crate::clock::Moment;
-use crate::process::{ProcessId, Watched};
+use crate::process::ProcessId;
 
 /// Something of one process: it waits while the process is stopped and is lost when it dies.
 #[derive(Debug)]
@@ -32,9 +32,9 @@ pub(crate) enum Own {
     /// The time of a question is up.
     Timeout(QuestionId),
     /// A watch is opened.
-    Connect(Watched, u32),
-    /// A watch tells event number `.2` of its Lease.
-    News(Watched, u32, usize),
+    Connect(u32),
+    /// A watch tells event number `.1` of its Lease.
+    News(u32, usize),
     /// A frame leaves.
     Frame(Box<FrameOut>),
 }
@@ -87,6 +87,8 @@ pub(crate) enum Event {
     Start(ProcessId),
     /// The busy outsider acts on this node.
     Outsider(usize),
+    /// Watches of this API server have been silent for long: who waits on them looks whether it still lives.
+    Doubt(usize),
     /// The other client that took the Leases renews them, until then.
     Stranger(Moment),
     /// A removal that was reported too early (a mutation) is carried out.

@@ -30,6 +30,7 @@ pub use fact::{Fact, Objection};
 pub use node::Node;
 
 pub(crate) use fact::Voice;
+pub(crate) use store_gate::lease_of;
 
 /// More outputs than this in one turn is no turn.
 const POLL_LIMIT: u32 = 1000;
@@ -190,6 +191,7 @@ impl World {
             }
             Event::Start(id) => self.start(id),
             Event::Outsider(node) => self.outsider_acts(node),
+            Event::Doubt(endpoint) => self.doubt_watches(endpoint),
             Event::Stranger(until) => self.stranger_renews(until),
             Event::LateRemoval(node) => self.late_removal(node),
             Event::Client => self.client_asks(),
@@ -219,8 +221,8 @@ impl World {
             Own::Send(question) => self.send_question(id, question),
             Own::Answer(question, answer) => self.answer_arrives(id, question, *answer),
             Own::Timeout(question) => self.question_times_out(id, question),
-            Own::Connect(watched, number) => self.watch_opens(id, watched, number),
-            Own::News(watched, number, event) => self.watch_tells(id, &watched, number, event),
+            Own::Connect(number) => self.watch_opens(id, number),
+            Own::News(number, event) => self.watch_tells(id, number, event),
             Own::Frame(frame) => self.frame_leaves(id, *frame),
         }
     }

@@ -114,6 +114,17 @@ impl Chronicle {
         self.view.counters.count_failure(class);
     }
 
+    /// Tells of addresses that go, also of those that were found at the start.
+    pub(super) fn removing(&mut self, now: Instant, batch: &Batch, actual: &Actual) {
+        for change in &batch.changes {
+            if let Change::DelAddress { link, net } = change {
+                let name = actual.links.get(link).map_or("a link that is gone", |link| link.name.as_str());
+                let change = format!("removing {net} from {name}");
+                self.write(now, &net.addr().to_string(), change);
+            }
+        }
+    }
+
     pub(super) fn foreign(&mut self, now: Instant, claim: &ForeignClaim) {
         *self.view.counters.foreign_claims.entry(claim.at.addr.to_string()).or_default() += 1;
         let change = format!("{} claims the address too; asserting ours", claim.from);

@@ -115,6 +115,7 @@ impl Agent {
             let tag = self.config.instance.address_tag();
             let changes = vip_plan::diff::addresses(&self.plan.addresses, actual, self.desk.lifetimes(), tag);
             if let Some(batch) = self.desk.submit(now, changes) {
+                self.chronicle.removing(now, &batch, actual);
                 self.outputs.push_back(Output::Kernel(batch));
             }
         }

@@ -19,7 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
-use nix::unistd::{getegid, geteuid, pipe2, setsid, write};
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, getegid, geteuid, pipe2, setsid, write};
 
 use super::{Error, Result, init, program};
 
@@ -204,9 +204,20 @@ pub fn detach(code: u8) -> Result<()> {
         Error::Timeout { what: "a launcher that listens".to_owned(), waited: std::time::Duration::ZERO };
     let pipe = detach_pipe().ok_or(gone)?;
     set_pdeathsig(None).map_err(Error::system("leaving the launcher"))?;
+    silence()?;
     let _ = setsid(); // refused only for a process that already leads a session, which is fine
     write(&pipe, &[code]).map_err(Error::system("telling the launcher"))?;
     Ok(())
+}
+
+/// Lets go of the terminal or pipe that standard input, output and error were: who reads it must not wait for a process
+/// that lives on.
+pub(super) fn silence() -> Result<()> {
+    let nothing = fs::OpenOptions::new().read(true).write(true).open("/dev/null");
+    let nothing = nothing.map_err(Error::system("opening /dev/null"))?;
+    dup2_stdin(&nothing).map_err(Error::system("leaving standard input"))?;
+    dup2_stdout(&nothing).map_err(Error::system("leaving standard output"))?;
+    dup2_stderr(&nothing).map_err(Error::system("leaving standard error"))
 }
 
 /// From the host: joins the lab whose process 1 is `top`, goes to `target` (a process id there, or the path of a network

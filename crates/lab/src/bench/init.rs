@@ -71,6 +71,7 @@ pub(super) fn live(args: &[OsString]) -> Result<u8> {
     std::thread::spawn(move || echo.serve());
     let mut out = std::io::stdout();
     writeln!(out, "ready").map_err(Error::system("saying ready"))?;
+    boot::silence()?;
     reap_for_ever(children)
 }
 

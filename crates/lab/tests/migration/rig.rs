@@ -246,7 +246,7 @@ impl Rig {
 
     /// Errors that electors logged. To lose a race is none: the API server then refuses the later of two writes.
     fn complaints(&self) -> Result<Vec<String>> {
-        let mut found = Vec::new();
+        let (mut found, mut races) = (Vec::new(), 0);
         for node in self.lab.nodes() {
             let file = self.lab.logs().join(format!("{}-elector.log", node.name()));
             let Ok(text) = std::fs::read_to_string(&file) else { continue };
@@ -255,16 +255,15 @@ impl Rig {
                 "{}: no elector's log",
                 file.display()
             );
-            let errors = text.lines().filter(|line| {
-                let mut signs = line.chars();
-                matches!(signs.next(), Some('E' | 'F'))
-                    && signs.next().is_some_and(|sign| sign.is_ascii_digit())
-            });
-            let raced = |line: &&str| {
-                line.contains("the object has been modified") || line.contains("already exists")
-            };
-            found.extend(errors.filter(|line| !raced(line)).map(|line| format!("{}: {line}", node.name())));
+            for line in text.lines().filter(|line| is_error(line)) {
+                if line.contains("the object has been modified") || line.contains("already exists") {
+                    races += 1;
+                } else {
+                    found.push(format!("{}: {line}", node.name()));
+                }
+            }
         }
+        println!("  electors complained {} times and lost {races} races", found.len());
         Ok(found)
     }
 
@@ -276,6 +275,12 @@ impl Rig {
     pub(crate) fn drop_logs(&self) -> Result<()> {
         Ok(std::fs::remove_dir_all(self.lab.logs())?)
     }
+}
+
+/// Is it an error as klog writes it (`E1121 05:37:07.766220 …`)?
+fn is_error(line: &str) -> bool {
+    let mut signs = line.chars();
+    matches!(signs.next(), Some('E' | 'F')) && signs.next().is_some_and(|sign| sign.is_ascii_digit())
 }
 
 /// The binary under test: `KUBE_VIP_BIN`, else the static release build, else what the lab would take.

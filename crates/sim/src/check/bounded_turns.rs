@@ -1,18 +1,15 @@
 //! `bounded_turns`: a turn ends, an agent does not spin, at most one question per Lease and one batch are in flight,
 //! ids are never used twice.
 
-use std::collections::BTreeMap;
-
 use vip_agent::Output;
+use vip_model::QuestionId;
 use vip_model::kernel::BatchId;
-use vip_model::store::{Ask, Question};
-use vip_model::{LeaseName, QuestionId};
 
 use super::{Check, Verdict};
 use crate::clock::Moment;
-use crate::process::ProcessId;
+use crate::process::{Open, ProcessId};
 use crate::setup::Setup;
-use crate::world::{Fact, World};
+use crate::world::{Fact, World, lease_of};
 
 /// Outputs of one turn. A burst for two VIPs, in two forms, with everything else, is far below.
 const POLLS: u32 = 100;
@@ -29,14 +26,6 @@ struct Seen {
     question: QuestionId,
     second: u64,
     turns: u32,
-}
-
-fn lease_of(question: &Question) -> Option<&LeaseName> {
-    match &question.ask {
-        Ask::ReadLease(lease) => Some(lease),
-        Ask::WriteLease(write) => Some(&write.lease),
-        Ask::LabelNode { .. } => None,
-    }
 }
 
 impl BoundedTurns {
@@ -67,10 +56,10 @@ impl BoundedTurns {
                 seen.question = question.id;
                 // After a suspension the agent may notice before its gateway that the time is up.
                 let now = world.local(id);
-                let still_open = process.questions.values().filter(|(_, due)| *due > now);
-                let open: BTreeMap<_, _> =
-                    still_open.filter_map(|(open, _)| Some((lease_of(open)?, open.id))).collect();
-                if let Some(other) = lease_of(question).and_then(|lease| open.get(lease)) {
+                let lease = lease_of(&question.ask);
+                let same = |open: &Open| open.due > now && open.lease.as_ref() == lease;
+                let other = process.questions.iter().find(|(_, open)| lease.is_some() && same(open));
+                if let Some((other, _)) = other {
                     return Err(format!("question {} leaves while {other} is open", question.id));
                 }
             }

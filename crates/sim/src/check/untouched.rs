@@ -1,25 +1,32 @@
 //! `untouched`: an agent changes and removes only what is its own: its VIPs and what carries its tag; never what
 //! another instance tagged.
 
+use vip_model::InstanceName;
 use vip_model::kernel::Change;
 
 use super::{Check, Verdict};
 use crate::kernel::Held;
 use crate::process::ProcessId;
+use crate::setup::{AgentSetup, Setup};
 use crate::world::{Fact, World};
 
-pub(super) struct Untouched;
+pub(super) struct Untouched {
+    /// The tag of each agent of a node.
+    tags: Vec<u8>,
+}
 
-fn judge(id: ProcessId, change: &Change, met: Option<&Held>, world: &World) -> Verdict {
+impl Untouched {
+    pub(super) fn new(setup: &Setup) -> Self {
+        let tag = |agent: &AgentSetup| InstanceName::new(agent.name.clone()).address_tag();
+        Self { tags: setup.agents.iter().map(tag).collect() }
+    }
+}
+
+fn judge(tags: &[u8], (id, change, met): (ProcessId, &Change, Option<&Held>), world: &World) -> Verdict {
     let process = &world.processes[id];
-    let own_tag = process.config.instance.address_tag();
+    let own_tag = tags[process.number];
     let own_vip = |addr| world.vips.iter().any(|(agent, vip)| *agent == process.number && vip.addr() == addr);
-    let others = |tag| {
-        let mut agents = world.setup.agents.iter().enumerate();
-        agents.any(|(number, agent)| {
-            number != process.number && vip_model::InstanceName::new(agent.name.clone()).address_tag() == tag
-        })
-    };
+    let others = |tag: u8| tag != own_tag && tags.contains(&tag);
     match (change, met) {
         (Change::SetAddress(set), _) if set.tag != own_tag => {
             Err(format!("{} is set with tag {} and not its own, {own_tag}", set.net, set.tag))
@@ -44,7 +51,7 @@ impl Check for Untouched {
 
     fn see(&mut self, fact: &Fact<'_>, world: &World) -> Verdict {
         match fact {
-            Fact::Step(id, change, (_, met)) => judge(*id, change, *met, world),
+            Fact::Step(id, change, (_, met)) => judge(&self.tags, (*id, change, *met), world),
             _ => Ok(()),
         }
     }

@@ -285,8 +285,12 @@ impl World {
             What::LateWrites => server.late = millis(fault.amount),
             _ => {}
         }
-        if matches!(fault.what, What::ApiRefuse | What::WatchDrop | What::ReadStatus) {
-            self.break_watches(node);
+        match fault.what {
+            What::ApiRefuse | What::WatchDrop | What::ReadStatus => self.break_watches(node),
+            What::ApiHang | What::WatchFreeze | What::PowerOff | What::Suspend => {
+                self.watches_fall_silent(node);
+            }
+            _ => {}
         }
     }
 

@@ -10,7 +10,7 @@ use vip_model::{LeaseName, QuestionId};
 use super::{Fact, World};
 use crate::clock::Moment;
 use crate::mutation::Mutation;
-use crate::process::{ProcessId, Stream, Watched};
+use crate::process::{Open, ProcessId, Stream, Watched};
 use crate::queue::{Event, Own};
 use crate::setup::Endpoints;
 use crate::store::{Reach, Watching, failure, timed_out, unreachable};
@@ -19,6 +19,8 @@ use crate::store::{Reach, Watching, failure, timed_out, unreachable};
 const LEG: Duration = Duration::from_millis(2);
 /// How long a gateway waits before it opens a broken watch again.
 const REWATCH: Duration = Duration::from_millis(200);
+/// How long a gateway bears the silence of a watch.
+const SILENCE: Duration = Duration::from_secs(15);
 
 impl World {
     /// Whether the API server of a node can be reached.
@@ -41,7 +43,8 @@ impl World {
         let up = clock.moment_of(due);
         self.later(id, up.since(self.now), Own::Timeout(question.id));
         self.processes[id].asked = self.now;
-        self.processes[id].questions.insert(question.id, (question.clone(), due));
+        let lease = lease_of(&question.ask).cloned();
+        self.processes[id].questions.insert(question.id, Open { lease, due });
         let delay = self.up_to(Duration::from_micros(500));
         self.later(id, delay, Own::Send(Box::new(question)));
     }
@@ -167,22 +170,24 @@ impl World {
     }
 
     fn open(&mut self, id: ProcessId, watched: Watched, delay: Duration) {
-        let fresh = Stream { number: 0, endpoint: None, last: Moment::START };
-        let stream = self.processes[id].streams.entry(watched.clone()).or_insert(fresh);
-        stream.number += 1;
-        stream.endpoint = None;
-        let number = stream.number;
+        let process = &mut self.processes[id];
+        process.connections += 1;
+        let number = process.connections;
+        process.streams.insert(watched, Stream { number, endpoint: None, last: Moment::START });
         let delay = delay + self.up_to(delay);
-        self.later(id, delay, Own::Connect(watched, number));
+        self.later(id, delay, Own::Connect(number));
     }
 
-    pub(super) fn watch_opens(&mut self, id: ProcessId, watched: Watched, number: u32) {
+    /// What the connection `number` is about, if it still is the newest one.
+    fn watched(&self, id: ProcessId, number: u32) -> Option<&Watched> {
+        let mut streams = self.processes[id].streams.iter();
+        streams.find(|(_, stream)| stream.number == number).map(|(watched, _)| watched)
+    }
+
+    pub(super) fn watch_opens(&mut self, id: ProcessId, number: u32) {
         let endpoint = self.server_for(id);
         let server = &self.store.endpoints[endpoint];
-        let fits = self.processes[id].streams.get(&watched).is_some_and(|stream| stream.number == number);
-        if !fits {
-            return;
-        }
+        let Some(watched) = self.watched(id, number).cloned() else { return };
         if self.reach(endpoint) != Reach::Up || server.read_status != 0 {
             self.open(id, watched, REWATCH);
             return;
@@ -219,27 +224,32 @@ impl World {
     }
 
     fn tell_later(&mut self, id: ProcessId, lease: &LeaseName, event: usize) {
-        let watched = Watched::Lease(lease.clone());
-        let Some(stream) = self.processes[id].streams.get(&watched) else { return };
-        let (Some(endpoint), number, last) = (stream.endpoint, stream.number, stream.last) else { return };
+        let delay = Duration::from_micros(100) + self.up_to(LEG);
         let born = self.store.history(lease)[event].at;
+        let about =
+            |(watched, _): &(&Watched, &mut Stream)| matches!(watched, Watched::Lease(of) if of == lease);
+        let Some((_, stream)) = self.processes[id].streams.iter_mut().find(about) else { return };
+        let Some(endpoint) = stream.endpoint else { return };
         let server = &self.store.endpoints[endpoint];
-        let base = (born + server.lag + server.slow).max(self.now).max(last);
-        let at = base + Duration::from_micros(100) + self.up_to(LEG);
-        if let Some(stream) = self.processes[id].streams.get_mut(&watched) {
-            stream.last = at;
-        }
-        self.later(id, at.since(self.now), Own::News(watched, number, event));
+        let at = (born + server.lag + server.slow).max(self.now).max(stream.last) + delay;
+        stream.last = at;
+        let number = stream.number;
+        self.later(id, at.since(self.now), Own::News(number, event));
     }
 
-    pub(super) fn watch_tells(&mut self, id: ProcessId, watched: &Watched, number: u32, event: usize) {
-        let Some(stream) = self.processes[id].streams.get(watched) else { return };
-        let (Some(endpoint), true) = (stream.endpoint, stream.number == number) else { return };
+    pub(super) fn watch_tells(&mut self, id: ProcessId, number: u32, event: usize) {
+        let Some(Watched::Lease(lease)) = self.watched(id, number) else { return };
+        let Some(endpoint) = self.processes[id]
+            .streams
+            .values()
+            .find_map(|stream| stream.endpoint.filter(|_| stream.number == number))
+        else {
+            return;
+        };
         let silent = self.store.endpoints[endpoint].watches == Watching::Silent;
         if silent || self.reach(endpoint) == Reach::Hang || self.mutation == Some(Mutation::DeafWatches) {
             return;
         }
-        let Watched::Lease(lease) = watched else { return };
         let sight = self.store.history(lease)[event].sight.clone();
         let seen = self.as_shown(LeaseSeen { lease: lease.clone(), sight });
         self.input(id, Input::Lease(seen));
@@ -257,6 +267,19 @@ impl World {
                 let delay = self.up_to(LEG);
                 self.later(id, delay, Own::Input(Box::new(Input::Snapshot(snapshot))));
             }
+        }
+    }
+
+    /// The watches of an API server have fallen silent; their gateways doubt them after a while.
+    pub(super) fn watches_fall_silent(&mut self, endpoint: usize) {
+        self.queue.push(self.now + SILENCE, Event::Doubt(endpoint));
+    }
+
+    pub(super) fn doubt_watches(&mut self, endpoint: usize) {
+        let silent = self.store.endpoints[endpoint].watches == Watching::Silent;
+        if silent || self.reach(endpoint) == Reach::Hang {
+            self.break_watches(endpoint);
+            self.watches_fall_silent(endpoint);
         }
     }
 
@@ -289,6 +312,15 @@ impl World {
         let delay = delay + self.up_to(Duration::from_millis(5));
         let answer = Input::Errand(ErrandAnswer { id: errand.id, result });
         self.later(id, delay, Own::Input(Box::new(answer)));
+    }
+}
+
+/// The Lease that a question is about.
+pub(crate) fn lease_of(ask: &Ask) -> Option<&LeaseName> {
+    match ask {
+        Ask::ReadLease(lease) => Some(lease),
+        Ask::WriteLease(write) => Some(&write.lease),
+        Ask::LabelNode { .. } => None,
     }
 }
 
