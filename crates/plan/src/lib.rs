@@ -6,7 +6,7 @@ pub mod diff;
 mod place;
 mod world;
 
-use vip_model::plan::NodePlan;
+use vip_model::plan::{Completeness, NodePlan};
 
 pub use control_plane::link_addresses;
 pub use world::{KernelWork, Life, World};
@@ -14,8 +14,10 @@ pub use world::{KernelWork, Life, World};
 /// The plan of this node, from everything that is known.
 pub fn plan(world: &World<'_>) -> NodePlan {
     let mut plan = NodePlan::default();
-    if let Some(control_plane) = &world.config.control_plane {
-        control_plane::plan(world, control_plane, &mut plan);
+    match &world.config.control_plane {
+        Some(control_plane) => control_plane::plan(world, control_plane, &mut plan),
+        // Nothing is wanted, and that is the whole truth.
+        None => plan.addresses.completeness = Completeness::Complete,
     }
     plan
 }

@@ -174,6 +174,11 @@ impl LeaseElection {
         self.last.as_ref().and_then(LastSight::holder) == Some(self.me.as_str())
     }
 
+    /// Wants to leave: the election is no longer planned.
+    pub fn leave(&mut self, now: Instant, footprint: Footprint) {
+        self.want(now, ElectionWant { standing: Standing::Leave, footprint, ..self.want.clone() });
+    }
+
     /// Whether nothing is left to do for a node that stops: the Lease does not name us, and no write that could make
     /// it name us is under way.
     pub fn is_finished(&self) -> bool {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use vip_model::config::Scope;
 use vip_model::kernel::{
-    Actual, Address, BatchId, Dad, DefaultRoute, Lifetime, Link, LinkKind, LinkState, Outcome, SetAddress,
+    Actual, Address, BatchId, Change, Dad, DefaultRoute, Lifetime, Link, LinkKind, LinkState, Outcome, SetAddress,
 };
 use vip_model::{Family, Instant, LinkAddr, LinkIndex};
 
@@ -205,6 +205,16 @@ impl FakeKernel {
             })
     }
 
+    /// Carries out one step as the gateway does: what grants something is looked at right before. `late` is by how much
+    /// the kernel will miss an expiry.
+    pub fn carry_out(&mut self, now: Moment, clock: &Clock, change: &Change, late: Duration) -> Outcome {
+        match change {
+            Change::SetAddress(set) if clock.read(now) > set.not_after => Outcome::TooLate,
+            Change::SetAddress(set) => self.set(now, clock, set, late),
+            Change::DelAddress { link, net } => self.remove(*link, *net),
+        }
+    }
+
     /// Carries out `SetAddress`; `late` is by how much the kernel will miss its expiry.
     pub fn set(&mut self, now: Moment, clock: &Clock, set: &SetAddress, late: Duration) -> Outcome {
         let local = clock.read(now);
@@ -218,10 +228,14 @@ impl FakeKernel {
         if !self.links.contains_key(&set.link) {
             return failed(ENODEV, "RTM_NEWADDR: no such device");
         }
+        // As the gateway: what a replacement would not change is removed first.
+        while let Some(at) = self.addresses.iter().position(|held| is_in_the_way(held, set)) {
+            self.remove_at(at);
+        }
         let purge = valid.map_or(Moment::NEVER, |end| clock.moment_of(end) + late);
         if let Some(at) = self.position(set.link, set.net.0) {
             let held = &mut self.addresses[at];
-            (held.valid, held.purge, held.tag, held.scope) = (valid, purge, set.tag, set.scope);
+            (held.valid, held.purge, held.tag) = (valid, purge, set.tag);
             return Outcome::Done;
         }
         let held = Held {
@@ -362,6 +376,16 @@ impl FakeKernel {
             addresses: self.addresses.iter().map(|held| shown(held, now, local)).collect(),
             default_routes: default(Family::V4, v4).into_iter().chain(default(Family::V6, v6)).collect(),
         }
+    }
+}
+
+/// Whether replacing an address would leave it as it is: the kernel knows an IPv6 address without its prefix length,
+/// does not end a failed duplicate address detection, and changes no scope.
+fn is_in_the_way(held: &Held, set: &SetAddress) -> bool {
+    let same = held.link == set.link && held.net.addr() == set.net.addr();
+    same && match Family::of(held.net.addr()) {
+        Family::V4 => held.net == set.net.0 && held.scope != set.scope,
+        Family::V6 => held.net != set.net.0 || held.tentative_until == Moment::NEVER,
     }
 }
 

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vip_model::kernel::Actual;
-use vip_model::plan::NodePlan;
+use vip_model::kernel::{Actual, Change};
+use vip_model::plan::{Footprint, NodePlan};
 use vip_model::store::{Ask, Question, Watches};
 use vip_model::{Instant, ScopedAddr};
 use vip_plan::{KernelWork, World};
@@ -82,8 +82,25 @@ impl Agent {
                 self.elections.insert(lease.clone(), election);
             }
         }
-        self.elections.retain(|lease, _| plan.elections.contains_key(lease));
-        self.members.elections.retain(|lease, _| plan.elections.contains_key(lease));
+        self.leave_elections(now, plan);
+    }
+
+    /// An election that is no longer planned is left in good order: what hangs on it goes first, then its Lease.
+    fn leave_elections(&mut self, now: Instant, plan: &NodePlan) {
+        let Some(actual) = self.actual.get() else { return };
+        let tag = self.config.instance.address_tag();
+        let changes = vip_plan::diff::addresses(&plan.addresses, actual, self.desk.lifetimes(), tag);
+        let is_removing = changes.iter().any(|change| matches!(change, Change::DelAddress { .. }));
+        let footprint =
+            if is_removing || !self.desk.is_idle() { Footprint::Present } else { Footprint::Clear };
+        self.elections.retain(|lease, election| {
+            if plan.elections.contains_key(lease) {
+                return true;
+            }
+            election.leave(now, footprint);
+            !election.is_finished()
+        });
+        self.members.elections.retain(|lease, _| self.elections.contains_key(lease));
     }
 
     /// What is watched and listened to, as whole sets.

@@ -59,7 +59,7 @@ struct Desk {
     now: Instant,
     kernel: Actual,
     errno: Option<i32>,
-    record: Option<LeaseRecord>,
+    records: BTreeMap<LeaseName, LeaseRecord>,
     version: u64,
     store_answers: bool,
     /// What the node did, in order.
@@ -83,7 +83,7 @@ impl Desk {
             now: Instant::ZERO,
             kernel,
             errno: None,
-            record: None,
+            records: BTreeMap::new(),
             version: 0,
             store_answers: true,
             log: Vec::new(),
@@ -168,23 +168,29 @@ impl Desk {
             self.agent.handle(self.now, Input::Answer(question.id, Answer::Failed(failure)));
             return;
         }
+        let name = match &question.ask {
+            Ask::ReadLease(name) => name.clone(),
+            Ask::WriteLease(write) => write.lease.clone(),
+            Ask::LabelNode { .. } => panic!("labels are off"),
+        };
         if let Ask::WriteLease(write) = question.ask {
             self.log.push(format!("{:?}", write.purpose).to_lowercase());
             self.version += 1;
-            self.record = Some(LeaseRecord {
+            let record = LeaseRecord {
                 holder: write.holder.map(|node| node.to_string()),
                 duration: Some(write.duration),
                 transitions: write.transitions,
                 acquired: None,
                 renewed: None,
                 annotations: BTreeMap::new(),
-            });
+            };
+            self.records.insert(name.clone(), record);
         }
-        let sight = self.record.clone().map_or(Sight::Absent(None), |record| Sight::Present {
+        let sight = self.records.get(&name).cloned().map_or(Sight::Absent(None), |record| Sight::Present {
             version: Version(self.version.to_string()),
             record,
         });
-        let seen = LeaseSeen { lease: lease(), sight };
+        let seen = LeaseSeen { lease: name, sight };
         self.agent.handle(self.now, Input::Answer(question.id, Answer::Lease(seen)));
     }
 
@@ -333,4 +339,32 @@ fn the_purpose_of_every_question_is_counted() {
     let questions = &desk.agent.view().counters.questions;
     assert_eq!((questions["take"], questions["renew"]), (1, 5));
     assert_eq!(format!("{:?}", Purpose::Take), "Take");
+}
+
+#[test]
+fn a_vip_that_is_no_longer_configured_goes_and_its_lease_is_released() {
+    let mut desk = Desk::new();
+    desk.run_for(500);
+    desk.log.clear();
+    let config = Config { control_plane: None, ..config() };
+    desk.agent.want(desk.now, config);
+    desk.drain();
+    desk.run_for(100);
+    assert_eq!(desk.log, ["del", "release"]);
+    assert!(desk.agent.view().elections.is_empty());
+}
+
+#[test]
+fn a_lease_with_another_name_is_taken_and_the_old_one_released() {
+    let mut desk = Desk::new();
+    desk.run_for(500);
+    let mut config = config();
+    config.control_plane.as_mut().unwrap().election.lease.name = "other".to_owned();
+    desk.log.clear();
+    desk.agent.want(desk.now, config);
+    desk.drain();
+    desk.run_for(2000);
+    assert!(desk.log.contains(&"release".to_owned()), "{:?}", desk.log);
+    let view = desk.agent.view();
+    assert_eq!(view.elections.keys().collect::<Vec<_>>(), ["kube-system/other"]);
 }

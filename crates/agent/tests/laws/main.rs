@@ -204,8 +204,10 @@ impl Walk {
         }
     }
 
+    /// Where we stand in the election that is configured now; a former one may still be on its way out.
     fn role(&mut self) -> Option<Role> {
-        self.agent.view().elections.values().next().map(|election| election.role)
+        let lease = self.config.control_plane.as_ref()?.election.lease.to_string();
+        self.agent.view().elections.get(&lease).map(|election| election.role)
     }
 
     fn check(&mut self, output: Output) {

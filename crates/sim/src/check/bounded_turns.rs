@@ -16,6 +16,10 @@ const POLLS: u32 = 100;
 /// Turns of one process within one second. Fault windows bring dumps every few milliseconds; a spin brings more.
 const TURNS_PER_SECOND: u32 = 3000;
 
+/// Batches of one process within one second: outsiders who meddle all the time bring some, a change without an effect
+/// that is tried again and again brings hundreds.
+const BATCHES_PER_SECOND: u32 = 100;
+
 pub(super) struct BoundedTurns {
     seen: Vec<Seen>,
 }
@@ -26,6 +30,7 @@ struct Seen {
     question: QuestionId,
     second: u64,
     turns: u32,
+    batches: u32,
 }
 
 impl BoundedTurns {
@@ -48,6 +53,7 @@ impl BoundedTurns {
                     return Err(format!("batch {} is empty", batch.id.0));
                 }
                 seen.batch = batch.id;
+                seen.batches += 1;
             }
             Output::Ask(question) => {
                 if question.id <= seen.question {
@@ -72,9 +78,12 @@ impl BoundedTurns {
         let seen = &mut self.seen[id];
         let second = now.as_millis() / 1000;
         if second != seen.second {
-            (seen.second, seen.turns) = (second, 0);
+            (seen.second, seen.turns, seen.batches) = (second, 0, 0);
         }
         seen.turns += 1;
+        if seen.batches > BATCHES_PER_SECOND {
+            return Err(format!("{} batches within one second", seen.batches));
+        }
         if polls > POLLS {
             return Err(format!("a turn gave {polls} outputs"));
         }

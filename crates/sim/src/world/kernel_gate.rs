@@ -131,7 +131,6 @@ impl World {
         let late = self.up_to(LATENESS);
         let now = self.now;
         let place = &mut self.nodes[node];
-        let local = place.clock.read(now);
         let late = place.clock.true_span(late);
         let Some(kernel) = &mut place.kernel else { return Outcome::Done };
         match (change, carrying) {
@@ -143,9 +142,7 @@ impl World {
                 }
                 kernel.set(now, &place.clock, &set, late)
             }
-            (Change::SetAddress(set), _) if local > set.not_after => Outcome::TooLate,
-            (Change::SetAddress(set), _) => kernel.set(now, &place.clock, set, late),
-            (Change::DelAddress { link, net }, _) => kernel.remove(*link, *net),
+            _ => kernel.carry_out(now, &place.clock, change, late),
         }
     }
 
