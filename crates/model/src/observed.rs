@@ -1,10 +1,13 @@
-//! What the machines learned by asking: health gates and address probes.
+//! What the machines learned by asking: health gates and address probes; and what this node has
+//! promised and not yet seen fulfilled.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::Promise;
+use crate::service::ServiceName;
 use crate::{LinkAddr, QuestionId, ScopedAddr};
 
 /// Everything that machines learned by asking.
@@ -14,6 +17,9 @@ pub struct Observed {
     pub control_plane_gate: Gate,
     /// Conflict probes, by address and link.
     pub probes: BTreeMap<ScopedAddr, ProbeState>,
+    /// What the last plan promised as the allocator (`NodePlan::promised`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub promised: BTreeMap<ServiceName, Promise>,
 }
 
 /// A health gate.

@@ -10,7 +10,7 @@ use crate::config::{HealthCheck, LeaseTimings, Scope};
 use crate::kernel::Lifetime;
 use crate::service::{Condition, Ingress, ServiceName, ServicePort};
 use crate::verdict::{Subject, Verdict};
-use crate::{Instant, LeaseName, LinkAddr, LinkIndex, ScopedAddr, VipNet};
+use crate::{Family, Instant, LeaseName, LinkAddr, LinkIndex, ScopedAddr, VipNet};
 
 /// What this node should be and do, as a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,13 @@ pub struct NodePlan {
     /// What is planned for each Service of ours.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<ServiceName, ServicePlan>,
+    /// Addresses that this node, as the allocator, gives to Services that do not show them yet. The next plan is told
+    /// of them (`Observed::promised`), so that a promise stands while its write is under way.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub promised: BTreeMap<ServiceName, Promise>,
+    /// The address pools, when this node is the allocator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pools: Option<Pools>,
     /// The packet filter for Services, as a whole; none when it is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<PacketFilter>,
@@ -61,6 +68,39 @@ pub struct ServicePlan {
     pub ingress: Option<Vec<Ingress>>,
     /// Conditions that it shall have, or not have.
     pub conditions: BTreeMap<String, Option<Condition>>,
+}
+
+/// Addresses that the allocator gives to a Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promise {
+    /// The Service's life.
+    pub uid: String,
+    /// The addresses, in the order of its families.
+    pub addrs: Vec<IpAddr>,
+}
+
+/// The address pools as their ConfigMap defines them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pools {
+    /// How full each pool is.
+    pub usage: Vec<PoolUsage>,
+    /// What is wrong in the ConfigMap: a sentence each, which begins with the key.
+    pub problems: Vec<String>,
+}
+
+/// How full one pool is, for one family.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolUsage {
+    /// Its key in the ConfigMap.
+    pub key: String,
+    /// The family.
+    pub family: Family,
+    /// How many addresses it can give; stops at `u64::MAX`.
+    pub size: u64,
+    /// How many of them are in use or reserved.
+    pub used: u64,
+    /// How many are left; stops at `u64::MAX`.
+    pub free: u64,
 }
 
 /// Whether this node serves a Service.
