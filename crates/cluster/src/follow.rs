@@ -41,6 +41,8 @@ const REFUSED: Duration = Duration::from_millis(200);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// After 403 on something that no election needs.
 const FORBIDDEN: Duration = Duration::from_secs(30);
+/// Objects in one answer of a list that may be long: 500, as client-go has it.
+pub(crate) const PAGE: u32 = 500;
 /// A watch that ended sooner than this counts as failed.
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -55,16 +57,24 @@ pub(crate) trait Collection: Send {
     fn object(&self) -> String;
     /// Path and query of a list, ending in `?` or `&`, so that `key=value` can be added.
     fn query(&self) -> String;
-    /// The whole collection was seen, as of `version`.
-    fn listed(&mut self, items: Vec<Self::Item>, version: &Version);
+    /// How many objects an answer of a list may hold.
+    fn page(&self) -> u32 {
+        100
+    }
+    /// A list starts, from the beginning.
+    fn starts(&mut self) {}
+    /// One more page of a list that began with [`Self::starts`].
+    fn found(&mut self, items: Vec<Self::Item>);
+    /// The list is over: the whole collection was seen, as of `version`.
+    fn listed(&mut self, version: &Version);
     /// An object was added or changed.
     fn changed(&mut self, item: Self::Item);
     /// An object was deleted.
     fn deleted(&mut self, item: Self::Item);
-    /// A list or a watch starts.
-    fn starts(&mut self) {}
     /// Returns when the collection must be listed again although its watch is alive.
-    fn overdue(&mut self) -> impl Future<Output = ()> + Send;
+    fn overdue(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
     /// What follows a watch that failed.
     fn recovery(&self) -> Recovery;
     /// How long to wait when a right is missing.
@@ -168,7 +178,6 @@ pub(crate) async fn follow<C: Collection>(gateway: &Gateway, mut collection: C, 
 }
 
 async fn list<C: Collection>(gateway: &Gateway, collection: &mut C) -> Result<Version, Failure> {
-    let mut items = Vec::new();
     let mut next = String::new();
     loop {
         let page = if next.is_empty() { String::new() } else { format!("&continue={next}") };
@@ -176,7 +185,7 @@ async fn list<C: Collection>(gateway: &Gateway, collection: &mut C) -> Result<Ve
             verb: "list",
             resource: collection.resource(),
             object: collection.object(),
-            path: format!("{}limit=100{page}", collection.query()),
+            path: format!("{}limit={}{page}", collection.query(), collection.page()),
             body: None,
         };
         let reply = gateway
@@ -185,11 +194,11 @@ async fn list<C: Collection>(gateway: &Gateway, collection: &mut C) -> Result<Ve
             .map_err(Problem::into_failure)?;
         let listing: Listing<C::Item> = serde_json::from_slice(reply.whole())
             .map_err(|error| classify::nonsense(&call, &reply.server, &error))?;
-        items.extend(listing.items);
+        collection.found(listing.items);
         next = listing.metadata.next;
         if next.is_empty() {
             let version = Version(listing.metadata.resource_version);
-            collection.listed(items, &version);
+            collection.listed(&version);
             return Ok(version);
         }
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use vip_model::store::{Failure, FailureClass};
 
@@ -19,6 +19,7 @@ use crate::event::{ClusterEvent, Sink};
 use crate::lane::{Lane, Patience};
 use crate::ledger::Ledger;
 use crate::settings::ApiSettings;
+use crate::snapshots::Snapshots;
 
 /// Leases, as RBAC names them.
 pub(crate) const LEASES: &str = "leases.coordination.k8s.io";
@@ -26,16 +27,36 @@ pub(crate) const LEASES: &str = "leases.coordination.k8s.io";
 /// How long a missing right counts as trouble without being asked for again.
 const LATELY: Duration = Duration::from_secs(30);
 
+/// How many questions other than those about Leases are in flight, at most.
+const WRITES: usize = 50;
+
+/// How many of them may be Events: nothing waits for those, and they must not keep a status from being written.
+const EVENTS: usize = 10;
+
+/// Who may send something that is no Lease. First come, first served.
+pub(crate) struct Slots {
+    /// For each such question.
+    pub(crate) all: Semaphore,
+    /// For each Event, beside one of the above.
+    pub(crate) events: Semaphore,
+}
+
 /// What the tasks share.
 pub(crate) struct Gateway {
     /// The way to the API.
     pub(crate) directory: Arc<Directory>,
-    /// For questions. Nothing else travels here, so that no list or watch can delay a renewal.
-    pub(crate) questions: Lane,
+    /// For questions about Leases. Nothing else travels here, so that nothing can delay a renewal.
+    pub(crate) leases: Lane,
+    /// For the other questions: what is written to Nodes, Services and Events.
+    pub(crate) writes: Lane,
+    /// Who may use it.
+    pub(crate) slots: Slots,
     /// For everything else.
     pub(crate) background: Lane,
     /// What is known of Leases.
     pub(crate) ledger: Ledger,
+    /// What is known of everything else.
+    pub(crate) snapshots: Snapshots,
     /// Wakes watches that wait to try again: the API answered somebody.
     pub(crate) back: Notify,
     sink: Sink,
@@ -95,10 +116,13 @@ impl Gateway {
     pub(crate) fn new(settings: ApiSettings, sink: Sink) -> Self {
         let directory = Arc::new(Directory::new(settings));
         Self {
-            questions: Lane::new(Arc::clone(&directory)),
+            leases: Lane::new(Arc::clone(&directory)),
+            writes: Lane::new(Arc::clone(&directory)),
+            slots: Slots { all: Semaphore::new(WRITES), events: Semaphore::new(EVENTS) },
             background: Lane::new(Arc::clone(&directory)),
             directory,
             ledger: Ledger::default(),
+            snapshots: Snapshots::default(),
             back: Notify::new(),
             sink,
             told: Mutex::default(),

@@ -29,7 +29,11 @@ mod lane;
 mod lease;
 mod ledger;
 mod roster;
+mod service;
 mod settings;
+mod shape;
+mod slice;
+mod snapshots;
 mod tls;
 mod watch;
 
@@ -62,6 +66,7 @@ impl Cluster {
         let (wanted, seen) = cell::channel(Watches::default());
         let tasks = vec![
             tokio::spawn(watch::keep(Arc::clone(&gateway), seen)).abort_handle(),
+            tokio::spawn(publish(Arc::clone(&gateway))).abort_handle(),
             tokio::spawn(roster::learn(Arc::clone(&gateway))).abort_handle(),
             tokio::spawn(detect::find_local(Arc::clone(&gateway))).abort_handle(),
         ];
@@ -82,6 +87,10 @@ impl Cluster {
             differs
         });
     }
+}
+
+async fn publish(gateway: Arc<Gateway>) {
+    gateway.snapshots.publish(|snapshot| gateway.tell(ClusterEvent::Snapshot(snapshot))).await;
 }
 
 impl Drop for Cluster {

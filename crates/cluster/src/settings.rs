@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use vip_model::NodeName;
+
 /// Where credentials lie and which API server is ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiSettings {
@@ -26,6 +28,8 @@ pub struct ApiSettings {
     pub local: LocalApi,
     /// Its TCP port (`port`).
     pub port: u16,
+    /// The name of this node: who reports an Event.
+    pub node: NodeName,
     /// The VIPs that this agent manages. No connection is ever made to one of them.
     pub vips: BTreeSet<IpAddr>,
 }

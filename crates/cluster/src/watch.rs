@@ -1,8 +1,11 @@
 //! The wanted watches against those that run: one task each for Leases (for one Lease, or for all of a namespace when
-//! many are wanted) and one for Nodes.
+//! many are wanted), one for Nodes, and one each for Services, what stands behind them, and the pools.
 
+mod endpoint;
 mod lease;
 mod node;
+mod pool;
+mod service;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -11,12 +14,17 @@ use std::sync::Arc;
 use tokio::sync::watch as cell;
 use tokio::task::AbortHandle;
 use vip_model::LeaseName;
+use vip_model::config::EndpointSource;
 use vip_model::store::Watches;
 
-use crate::follow;
+use crate::follow::{self, Collection};
 use crate::gateway::Gateway;
+use crate::slice::{EndpointsShape, SliceShape};
+use crate::watch::endpoint::EndpointWatch;
 use crate::watch::lease::LeaseWatch;
 use crate::watch::node::NodeWatch;
+use crate::watch::pool::PoolWatch;
+use crate::watch::service::ServiceWatch;
 
 /// Up to so many Leases of a namespace are watched one by one; more by one watch of the namespace.
 const ONE_BY_ONE: usize = 3;
@@ -30,6 +38,14 @@ enum Key {
     Namespace(String),
     /// All Nodes.
     Nodes,
+    /// The Services of a namespace, or all.
+    Services(Option<String>),
+    /// What stands behind them, as slices.
+    Slices(Option<String>),
+    /// What stands behind them, as Endpoints.
+    Endpoints(Option<String>),
+    /// The ConfigMap of the pools.
+    Pools(String, String),
 }
 
 /// A watch that runs.
@@ -93,28 +109,47 @@ fn plan(wanted: &Watches) -> BTreeMap<Key, BTreeSet<String>> {
     if wanted.nodes {
         plan.insert(Key::Nodes, BTreeSet::new());
     }
+    if let Some(services) = &wanted.services {
+        let namespace = services.namespace.clone();
+        plan.insert(Key::Services(namespace.clone()), BTreeSet::new());
+        let behind = match services.endpoints {
+            EndpointSource::Slices => Key::Slices(namespace),
+            EndpointSource::Endpoints => Key::Endpoints(namespace),
+        };
+        plan.insert(behind, BTreeSet::new());
+    }
+    if let Some((namespace, name)) = &wanted.pools {
+        plan.insert(Key::Pools(namespace.clone(), name.clone()), BTreeSet::new());
+    }
     plan
 }
 
 fn start(gateway: &Arc<Gateway>, key: &Key, names: BTreeSet<String>) -> Running {
     let (sender, receiver) = cell::channel(names);
+    let shared = Arc::clone(gateway);
+    let task = match key.clone() {
+        Key::Nodes => run(gateway, NodeWatch::new(shared)),
+        Key::Lease(LeaseName { namespace, name }) => {
+            run(gateway, LeaseWatch::new(shared, namespace, Some(name), receiver))
+        }
+        Key::Namespace(namespace) => run(gateway, LeaseWatch::new(shared, namespace, None, receiver)),
+        Key::Services(namespace) => run(gateway, ServiceWatch::new(shared, namespace)),
+        Key::Slices(namespace) => {
+            run(gateway, EndpointWatch::<SliceShape>::new(shared, EndpointSource::Slices, namespace))
+        }
+        Key::Endpoints(namespace) => {
+            run(gateway, EndpointWatch::<EndpointsShape>::new(shared, EndpointSource::Endpoints, namespace))
+        }
+        Key::Pools(namespace, name) => run(gateway, PoolWatch::new(shared, namespace, name)),
+    };
+    Running { names: sender, task }
+}
+
+fn run(gateway: &Arc<Gateway>, collection: impl Collection + 'static) -> AbortHandle {
     let gateway = Arc::clone(gateway);
     // Jitter must differ between the nodes of a cluster, nothing else hangs on it.
     let seed = RandomState::new().hash_one(0);
-    let task = match key.clone() {
-        Key::Nodes => tokio::spawn(async move {
-            follow::follow(&gateway, NodeWatch::new(Arc::clone(&gateway)), seed).await;
-        }),
-        Key::Lease(LeaseName { namespace, name }) => tokio::spawn(async move {
-            let watch = LeaseWatch::new(Arc::clone(&gateway), namespace, Some(name), receiver);
-            follow::follow(&gateway, watch, seed).await;
-        }),
-        Key::Namespace(namespace) => tokio::spawn(async move {
-            let watch = LeaseWatch::new(Arc::clone(&gateway), namespace, None, receiver);
-            follow::follow(&gateway, watch, seed).await;
-        }),
-    };
-    Running { names: sender, task: task.abort_handle() }
+    tokio::spawn(async move { follow::follow(&gateway, collection, seed).await }).abort_handle()
 }
 
 #[cfg(test)]
@@ -123,7 +158,7 @@ mod tests {
 
     fn wanted(leases: &[(&str, &str)]) -> Watches {
         let leases = leases.iter().map(|(namespace, name)| LeaseName::new(*namespace, *name)).collect();
-        Watches { leases, nodes: false }
+        Watches { leases, ..Watches::default() }
     }
 
     #[test]

@@ -1,18 +1,19 @@
 //! Names: of nodes, of agent instances, of Leases, of questions.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The name of a Kubernetes node, lower case: the identity in a Lease.
+/// The name of a Kubernetes node, lower case: the identity in a Lease. Cheap to clone: every endpoint carries one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct NodeName(String);
+pub struct NodeName(Arc<str>);
 
 impl NodeName {
     /// Lower-cases `name`, as upstream does.
     pub fn new(name: &str) -> Self {
-        Self(name.to_lowercase())
+        Self(name.to_lowercase().into())
     }
 
     /// The name.

@@ -18,6 +18,7 @@ fn settings(root: &TempDir) -> ApiSettings {
         server: None,
         local: LocalApi::HostAlias,
         port: 6443,
+        node: vip_model::NodeName::new("n1"),
         vips: BTreeSet::new(),
     }
 }

@@ -12,6 +12,7 @@ fn settings(local: LocalApi) -> ApiSettings {
         server: None,
         local,
         port: 6443,
+        node: vip_model::NodeName::new("n1"),
         vips: BTreeSet::new(),
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct LeaseWatch {
     wanted: cell::Receiver<BTreeSet<String>>,
     /// What was seen of the whole namespace, so that a Lease that is wanted later can be told at once.
     seen: BTreeMap<String, Value>,
+    /// What a list has brought so far.
+    coming: BTreeMap<String, Value>,
     listed: Option<Version>,
     told: BTreeSet<String>,
 }
@@ -36,8 +38,8 @@ impl LeaseWatch {
         only: Option<String>,
         wanted: cell::Receiver<BTreeSet<String>>,
     ) -> Self {
-        let (seen, told) = (BTreeMap::new(), BTreeSet::new());
-        Self { gateway, namespace, only, wanted, seen, listed: None, told }
+        let (seen, coming, told) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Self { gateway, namespace, only, wanted, seen, coming, listed: None, told }
     }
 
     /// Tells about one Lease, as it was last seen.
@@ -90,12 +92,18 @@ impl Collection for LeaseWatch {
         }
     }
 
-    fn listed(&mut self, items: Vec<Value>, version: &Version) {
-        self.seen = items
-            .into_iter()
-            .map(lease::slim)
-            .filter_map(|object| Some((lease::convert(&object)?.0, object)))
-            .collect();
+    fn starts(&mut self) {
+        self.coming.clear();
+        self.gateway.ledger.restart(&self.namespace, self.only.as_deref());
+    }
+
+    fn found(&mut self, items: Vec<Value>) {
+        let objects = items.into_iter().map(lease::slim);
+        self.coming.extend(objects.filter_map(|object| Some((lease::convert(&object)?.0, object))));
+    }
+
+    fn listed(&mut self, version: &Version) {
+        self.seen = std::mem::take(&mut self.coming);
         self.listed = Some(version.clone());
         self.told.clear();
         self.tell_new();
@@ -117,10 +125,6 @@ impl Collection for LeaseWatch {
         if self.is_wanted(&name) {
             self.tell(&name, Some(version));
         }
-    }
-
-    fn starts(&mut self) {
-        self.gateway.ledger.restart(&self.namespace, self.only.as_deref());
     }
 
     async fn overdue(&mut self) {

@@ -1,25 +1,33 @@
-//! Nodes in view: their addresses and our labels. Everything else of a Node is skipped while it is read, so that a
-//! large cluster costs little memory.
+//! Nodes in view: their addresses, our labels, and whether they take part in load balancing. Everything else of a Node
+//! is skipped while it is read, so that a large cluster costs little memory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::pending;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use vip_model::store::{NodeFacts, Snapshot, Version};
-use vip_model::{Known, NodeName};
+use vip_model::NodeName;
+use vip_model::store::{NodeFacts, Version};
 
-use crate::event::ClusterEvent;
 use crate::follow::{Collection, Recovery};
 use crate::gateway::Gateway;
+use crate::shape::{Keys, Texts, or_default};
+use crate::snapshots;
 
-/// Labels with this prefix are ours.
-const OUR_LABELS: &str = "kube-vip.io/";
+/// Labels with these prefixes are ours.
+const OUR_LABELS: [&str; 2] = ["kube-vip.io/", "service-provided.kube-vip.io/"];
+/// The label of a Node that no load balancer may use.
+const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+/// The annotation by which an operator takes a Node out.
+const DRAIN: &str = "kube-vip.io/drain";
+/// The taint of a Node that was declared dead.
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 /// A Node, as far as it is read.
 #[derive(Deserialize)]
 pub(crate) struct NodeShape {
     metadata: Meta,
+    #[serde(default)]
+    spec: Spec,
     #[serde(default)]
     status: Status,
 }
@@ -28,13 +36,46 @@ pub(crate) struct NodeShape {
 struct Meta {
     name: String,
     #[serde(default)]
-    labels: Option<BTreeMap<String, String>>,
+    labels: Texts<Labels>,
+    #[serde(default)]
+    annotations: Texts<Annotations>,
+}
+
+struct Labels;
+
+impl Keys for Labels {
+    fn keep(key: &str) -> bool {
+        key == EXCLUDE_LABEL || OUR_LABELS.iter().any(|prefix| key.starts_with(prefix))
+    }
+}
+
+struct Annotations;
+
+impl Keys for Annotations {
+    fn keep(key: &str) -> bool {
+        key == DRAIN
+    }
 }
 
 #[derive(Default, Deserialize)]
+#[serde(default)]
+struct Spec {
+    #[serde(deserialize_with = "or_default")]
+    taints: Vec<Taint>,
+}
+
+#[derive(Deserialize)]
+struct Taint {
+    key: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Status {
-    #[serde(default)]
-    addresses: Option<Vec<Address>>,
+    #[serde(deserialize_with = "or_default")]
+    addresses: Vec<Address>,
+    #[serde(deserialize_with = "or_default")]
+    conditions: Vec<Condition>,
 }
 
 #[derive(Deserialize)]
@@ -44,35 +85,43 @@ struct Address {
     address: String,
 }
 
+#[derive(Deserialize)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
 impl NodeShape {
     fn convert(self) -> (NodeName, NodeFacts) {
-        let addresses = self
-            .status
+        let Self { metadata, spec, status } = self;
+        let addresses = status
             .addresses
             .into_iter()
-            .flatten()
             .filter(|address| matches!(address.kind.as_str(), "InternalIP" | "ExternalIP"))
             .filter_map(|address| address.address.parse().ok())
             .collect::<BTreeSet<_>>();
-        let mut labels = self.metadata.labels.unwrap_or_default();
-        labels.retain(|key, _| key.starts_with(OUR_LABELS));
-        (NodeName::new(&self.metadata.name), NodeFacts { addresses, labels })
+        let ready = status.conditions.iter().any(|one| one.kind == "Ready" && one.status == "True");
+        let mut labels = metadata.labels.0;
+        let labelled = labels.remove(EXCLUDE_LABEL).map(|_| format!("label {EXCLUDE_LABEL}"));
+        let draining = metadata.annotations.0.get(DRAIN).is_some_and(|drain| drain == "true");
+        let tainted = spec.taints.iter().any(|taint| taint.key == OUT_OF_SERVICE);
+        let excluded = labelled
+            .or_else(|| draining.then(|| format!("annotation {DRAIN}")))
+            .or_else(|| tainted.then(|| format!("taint {OUT_OF_SERVICE}")));
+        (NodeName::new(&metadata.name), NodeFacts { addresses, labels, excluded, ready })
     }
 }
 
 /// All Nodes.
 pub(crate) struct NodeWatch {
     gateway: Arc<Gateway>,
-    nodes: BTreeMap<NodeName, NodeFacts>,
+    coming: BTreeMap<NodeName, NodeFacts>,
 }
 
 impl NodeWatch {
     pub(crate) fn new(gateway: Arc<Gateway>) -> Self {
-        Self { gateway, nodes: BTreeMap::new() }
-    }
-
-    fn tell(&self) {
-        self.gateway.tell(ClusterEvent::Snapshot(Snapshot { nodes: Known::Known(self.nodes.clone()) }));
+        Self { gateway, coming: BTreeMap::new() }
     }
 }
 
@@ -91,32 +140,32 @@ impl Collection for NodeWatch {
         "/api/v1/nodes?".to_owned()
     }
 
-    fn listed(&mut self, items: Vec<NodeShape>, _version: &Version) {
-        self.nodes = items.into_iter().map(NodeShape::convert).collect();
-        self.tell();
+    fn starts(&mut self) {
+        self.coming.clear();
+    }
+
+    fn found(&mut self, items: Vec<NodeShape>) {
+        self.coming.extend(items.into_iter().map(NodeShape::convert));
+    }
+
+    fn listed(&mut self, _version: &Version) {
+        let nodes = std::mem::take(&mut self.coming);
+        self.gateway.snapshots.replace(|snapshot| snapshots::put(&mut snapshot.nodes, nodes));
     }
 
     fn changed(&mut self, item: NodeShape) {
         let (name, facts) = item.convert();
         // A kubelet writes its Node every few minutes; almost never what we read.
-        if self.nodes.get(&name) != Some(&facts) {
-            self.nodes.insert(name, facts);
-            self.tell();
-        }
+        self.gateway.snapshots.change(|snapshot| snapshots::set(&mut snapshot.nodes, name, Some(facts)));
     }
 
     fn deleted(&mut self, item: NodeShape) {
-        if self.nodes.remove(&item.convert().0).is_some() {
-            self.tell();
-        }
+        let (name, _) = item.convert();
+        self.gateway.snapshots.change(|snapshot| snapshots::set(&mut snapshot.nodes, name, None));
     }
 
     fn recovery(&self) -> Recovery {
         Recovery::Resume
-    }
-
-    async fn overdue(&mut self) {
-        pending::<()>().await;
     }
 }
 
@@ -149,5 +198,46 @@ mod tests {
         let shape: NodeShape =
             serde_json::from_value(serde_json::json!({"metadata": {"name": "n"}})).unwrap();
         assert_eq!(shape.convert().1, NodeFacts::default());
+    }
+
+    #[test]
+    fn a_node_says_itself_that_it_takes_no_part() {
+        let facts = |value: serde_json::Value| {
+            let shape: NodeShape = serde_json::from_value(value).unwrap();
+            let (_, facts) = shape.convert();
+            (facts.excluded, facts.ready, facts.labels.len())
+        };
+        let rows = [
+            (serde_json::json!({"metadata": {"name": "n", "labels": {EXCLUDE_LABEL: ""}}}), Some("label ")),
+            (
+                serde_json::json!({"metadata": {"name": "n", "annotations": {DRAIN: "true"}}}),
+                Some("annotation "),
+            ),
+            (serde_json::json!({"metadata": {"name": "n", "annotations": {DRAIN: "false"}}}), None),
+            (
+                serde_json::json!({
+                    "metadata": {"name": "n"},
+                    "spec": {"taints": [{"key": OUT_OF_SERVICE, "effect": "NoExecute"}]},
+                }),
+                Some("taint "),
+            ),
+            (
+                serde_json::json!({
+                    "metadata": {"name": "n"}, "spec": {"unschedulable": true, "taints": [{"key": "other"}]},
+                }),
+                None,
+            ),
+        ];
+        for (node, excluded) in rows {
+            let (why, ready, labels) = facts(node.clone());
+            assert_eq!(why.is_some(), excluded.is_some(), "{node}");
+            assert!(why.unwrap_or_default().starts_with(excluded.unwrap_or_default()), "{node}");
+            assert!(!ready && labels == 0, "{node}");
+        }
+        let ready = serde_json::json!({
+            "metadata": {"name": "n", "labels": {"service-provided.kube-vip.io/web.default": "10.0.0.9"}},
+            "status": {"conditions": [{"type": "DiskPressure", "status": "True"}, {"type": "Ready", "status": "True"}]},
+        });
+        assert_eq!(facts(ready), (None, true, 1));
     }
 }

@@ -61,6 +61,7 @@ impl Rig {
             server: None,
             local: LocalApi::NotOurs,
             port,
+            node: NodeName::new("n1"),
             vips: BTreeSet::new(),
         };
         Self { server, port, files, settings }
@@ -197,7 +198,7 @@ impl Ear {
 
     pub(crate) fn watch(&self, leases: &[&LeaseName]) {
         let leases = leases.iter().map(|lease| (*lease).clone()).collect();
-        self.cluster.watch(Watches { leases, nodes: false });
+        self.cluster.watch(Watches { leases, ..Watches::default() });
     }
 
     /// The first event, old or new, that `pick` takes. It is taken out; the others stay.

@@ -225,7 +225,7 @@ async fn nodes_are_told_with_their_addresses_once_they_are_wanted() {
     ear.watch(&[&lock()]);
     assert!(ear.sight(&lock(), LONG).await.is_some());
     assert!(!ear.rest().iter().any(|event| matches!(event, ClusterEvent::Snapshot(_))));
-    ear.cluster.watch(Watches { leases: BTreeSet::new(), nodes: true });
+    ear.cluster.watch(Watches { nodes: true, ..Watches::default() });
     let snapshot = |event: &ClusterEvent| match event {
         ClusterEvent::Snapshot(snapshot) => Some(snapshot.clone()),
         _ => None,
@@ -259,7 +259,7 @@ async fn a_right_that_is_missing_is_told_once_and_the_rest_works() {
         )
         .unwrap();
     let mut ear = rig.start();
-    ear.cluster.watch(Watches { leases: BTreeSet::from([lock()]), nodes: true });
+    ear.cluster.watch(Watches { leases: BTreeSet::from([lock()]), nodes: true, ..Watches::default() });
     assert!(ear.sight(&lock(), LONG).await.is_some());
     present(ear.write(write(&lock(), Expect::Absent, Purpose::Take)).await);
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -115,6 +115,7 @@ fn api(effective: &Effective) -> vip_cluster::ApiSettings {
             (Some(_), LocalApi::Certificate) => vip_cluster::LocalApi::Certificate,
         },
         port: settings.port,
+        node: effective.config.node.clone(),
         vips: vips.map(|vip| vip.addr()).collect::<std::collections::BTreeSet<IpAddr>>(),
     }
 }
