@@ -7,6 +7,7 @@
 
 mod chronicle;
 mod desk;
+mod outbox;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use vip_model::kernel::{Actual, FrameIn, Lifetime, Report};
 use vip_model::members::Members;
 use vip_model::observed::{Errand, ErrandAnswer, Observed};
 use vip_model::plan::NodePlan;
+use vip_model::service::ServiceName;
 use vip_model::store::{Answer, Question, Snapshot, Watches};
 use vip_model::view::View;
 use vip_model::{Instant, Known, LeaseName, LinkIndex, QuestionId, Random};
@@ -31,6 +33,7 @@ use vip_proto::lease::{LeaseElection, LeaseInput};
 
 use crate::agent::chronicle::Chronicle;
 use crate::agent::desk::KernelDesk;
+use crate::agent::outbox::Outbox;
 use crate::{Input, Output};
 
 /// How long a stopping agent tries to leave in good order. Beyond it lifetimes and expiry do the rest: with a dead API
@@ -57,6 +60,7 @@ pub struct Agent {
     // what is under way
     plan: NodePlan,
     desk: KernelDesk,
+    outbox: Outbox,
     questions: BTreeMap<QuestionId, Asker>,
     last_id: u64,
     settle_due: Option<Instant>,
@@ -75,6 +79,9 @@ enum Asker {
     Election(LeaseName),
     NodeLabels,
     HealthGate,
+    Service(ServiceName),
+    /// Nobody: an Event is told once and forgotten.
+    Nobody,
 }
 
 /// How soon a change of facts must be planned.
@@ -100,6 +107,7 @@ impl Agent {
             announcer: Announcer::new(),
             plan: NodePlan::default(),
             desk: KernelDesk::default(),
+            outbox: Outbox::default(),
             questions: BTreeMap::new(),
             last_id: 0,
             settle_due: Some(now),
@@ -181,7 +189,11 @@ impl Agent {
                 self.desk.labels_answered(now, &answer);
                 self.mark(now, Urgency::Soon);
             }
-            Asker::HealthGate => {}
+            Asker::Service(name) => {
+                self.outbox.answered(now, &name, &answer);
+                self.mark(now, Urgency::Soon);
+            }
+            Asker::HealthGate | Asker::Nobody => {}
         }
     }
 
@@ -331,6 +343,7 @@ impl Machine for Agent {
             self.announcer.deadline(),
             self.settle_due,
             self.desk.deadline(),
+            self.outbox.deadline(),
             self.stopping_since.map(|since| since + STOP_LIMIT),
         ];
         machines.chain(others.into_iter().flatten()).min()

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use vip_model::kernel::{Actual, Batch, BatchId, Change, Lifetime, Outcome, Report};
+use vip_model::plan::PacketFilter;
 use vip_model::store::Answer;
 use vip_model::{Instant, ScopedAddr};
 use vip_plan::diff::Applied;
@@ -27,6 +28,7 @@ pub(super) struct KernelDesk {
     done: BatchId,
     in_flight: Option<Batch>,
     applied: Applied,
+    filter: Option<PacketFilter>,
     /// What failed last time, and until when the same is not tried again.
     failed: BTreeSet<About>,
     failures: u32,
@@ -54,6 +56,11 @@ impl KernelDesk {
 
     pub(super) const fn lifetimes(&self) -> &Applied {
         &self.applied
+    }
+
+    /// The packet filter that was last set.
+    pub(super) const fn filter(&self) -> Option<&PacketFilter> {
+        self.filter.as_ref()
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
@@ -107,7 +114,8 @@ impl KernelDesk {
                 (Outcome::Done, Change::SetAddress(set)) => {
                     self.applied.insert(ScopedAddr { addr: set.net.addr(), link: set.link }, set.valid);
                 }
-                (Outcome::Done, Change::DelAddress { .. } | Change::SetFilter { .. }) | (Outcome::TooLate, _) => {}
+                (Outcome::Done, Change::SetFilter { filter, .. }) => self.filter.clone_from(filter),
+                (Outcome::Done, Change::DelAddress { .. }) | (Outcome::TooLate, _) => {}
                 (Outcome::Failed { .. }, _) => {
                     self.failed.insert(about(change));
                 }

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use vip_model::kernel::{Actual, Change};
 use vip_model::plan::{Footprint, NodePlan};
-use vip_model::store::{Ask, Question, Watches};
+use vip_model::store::{Ask, Question, ServiceWatch, Watches};
 use vip_model::{Instant, ScopedAddr};
 use vip_plan::{KernelWork, World};
 use vip_proto::Machine;
 use vip_proto::announce::{AnnounceWant, ProbeTarget};
 use vip_proto::lease::LeaseElection;
 
-use super::{Agent, Asker};
+use super::{Agent, Asker, outbox};
 use crate::Output;
 
 /// How often plan and machines may answer each other within one turn. Two rounds settle everything known today (a want
@@ -68,6 +68,7 @@ impl Agent {
         self.announcer.want(now, announce_want(&plan, self.actual.get()));
         self.want_sockets(&plan);
         self.chronicle.planned(now, &plan, (&self.members, &self.observed), self.actual.get());
+        self.observed.promised.clone_from(&plan.promised);
         self.plan = plan;
     }
 
@@ -105,8 +106,18 @@ impl Agent {
 
     /// What is watched and listened to, as whole sets.
     fn want_sockets(&mut self, plan: &NodePlan) {
-        let watches =
-            Watches { leases: plan.elections.keys().cloned().collect(), nodes: !plan.elections.is_empty(), ..Watches::default() };
+        let services = self.config.services.as_ref();
+        let watches = Watches {
+            leases: plan.elections.keys().cloned().collect(),
+            nodes: !plan.elections.is_empty() || services.is_some(),
+            services: services.map(|services| ServiceWatch {
+                namespace: services.namespace.clone(),
+                endpoints: services.endpoints,
+            }),
+            pools: services
+                .and_then(|services| services.ipam.as_ref())
+                .map(|ipam| (ipam.namespace.clone(), ipam.config_map.clone())),
+        };
         if self.watches != watches {
             self.watches = watches.clone();
             self.outputs.push_back(Output::Watch(watches));
@@ -130,7 +141,10 @@ impl Agent {
             && self.desk.is_idle()
         {
             let tag = self.config.instance.address_tag();
-            let changes = vip_plan::diff::addresses(&self.plan.addresses, actual, self.desk.lifetimes(), tag);
+            let mut changes = vip_plan::diff::addresses(&self.plan.addresses, actual, self.desk.lifetimes(), tag);
+            let instance = &self.config.instance;
+            let filter = self.plan.filter.as_ref();
+            changes.extend(vip_plan::diff::filter(filter, actual.filter.get(), self.desk.filter(), instance));
             if let Some(batch) = self.desk.submit(now, changes) {
                 self.chronicle.removing(now, &batch, actual);
                 self.outputs.push_back(Output::Kernel(batch));
@@ -146,6 +160,34 @@ impl Agent {
             self.chronicle.asked(&ask);
             self.outputs.push_back(Output::Ask(Question { id, timeout: LABEL_TIMEOUT, ask }));
         }
+        self.submit_services(now);
+    }
+
+    /// Writes to Services what differs, oldest Service first, and tells people with Events.
+    fn submit_services(&mut self, now: Instant) {
+        self.outbox.saw(now, &self.snapshot);
+        if self.plan.services.is_empty() || self.outbox.room() == 0 {
+            return;
+        }
+        let mut writes = vip_plan::diff::services(&self.plan, &self.snapshot, &self.outbox.busy());
+        writes.truncate(self.outbox.room());
+        for ask in writes {
+            let Some(name) = self.outbox.sent(&ask) else { continue };
+            if let Ask::WriteServiceStatus(write) = &ask {
+                let uid = self.plan.services.get(&name).map_or("", |planned| planned.uid.as_str());
+                for event in outbox::events(write, uid) {
+                    self.ask(Asker::Nobody, Ask::PostEvent(event));
+                }
+            }
+            self.ask(Asker::Service(name), ask);
+        }
+    }
+
+    fn ask(&mut self, asker: Asker, ask: Ask) {
+        let id = self.next_id();
+        self.questions.insert(id, asker);
+        self.chronicle.asked(&ask);
+        self.outputs.push_back(Output::Ask(Question { id, timeout: outbox::WRITE_TIMEOUT, ask }));
     }
 }
 

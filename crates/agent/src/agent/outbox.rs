@@ -1,0 +1,116 @@
+//! Writes to Services that are under way: one for each object, not too many in all, and none again until the watch has
+//! shown the last one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use vip_model::Instant;
+use vip_model::service::ServiceName;
+use vip_model::store::{Answer, Ask, EventPost, EventWeight, ServiceStatusWrite, Snapshot, Version};
+
+/// How many writes may be under way. More would only wait in the API server's own queues.
+const LIMIT: usize = 50;
+/// How long a write may take.
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait for the watch to show a write that was answered, before looking again.
+const SHOWN_WITHIN: Duration = Duration::from_secs(2);
+/// The first pause after a failed write; doubles with each further one.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+/// The longest such pause.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// The writes under way.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    letters: BTreeMap<ServiceName, Letter>,
+}
+
+#[derive(Debug)]
+struct Letter {
+    /// The version that the write was made from.
+    from: Version,
+    stage: Stage,
+    failures: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Asked, not answered.
+    InFlight,
+    /// Answered or failed: nothing more until then, or until another version is seen.
+    Pausing(Instant),
+}
+
+impl Outbox {
+    /// Forgets what the snapshot shows as done, and pauses that are over.
+    pub(super) fn saw(&mut self, now: Instant, snapshot: &Snapshot) {
+        let Some(services) = snapshot.services.get() else { return };
+        self.letters.retain(|name, letter| match letter.stage {
+            Stage::InFlight => true,
+            Stage::Pausing(until) => {
+                let is_same = services.get(name).is_some_and(|service| service.version == letter.from);
+                is_same && now < until
+            }
+        });
+    }
+
+    /// The Services that must not be written to now.
+    pub(super) fn busy(&self) -> BTreeSet<ServiceName> {
+        self.letters.keys().cloned().collect()
+    }
+
+    /// How many more writes may start.
+    pub(super) fn room(&self) -> usize {
+        LIMIT.saturating_sub(self.letters.values().filter(|letter| letter.stage == Stage::InFlight).count())
+    }
+
+    /// Remembers that a write was asked. Gives back what it is about.
+    pub(super) fn sent(&mut self, ask: &Ask) -> Option<ServiceName> {
+        let (name, from) = match ask {
+            Ask::WriteService(write) => (&write.service, &write.expect),
+            Ask::WriteServiceStatus(write) => (&write.service, &write.expect),
+            Ask::ReadLease(_) | Ask::WriteLease(_) | Ask::LabelNode { .. } | Ask::PostEvent(_) => return None,
+        };
+        let failures = self.letters.get(name).map_or(0, |letter| letter.failures);
+        self.letters.insert(name.clone(), Letter { from: from.clone(), stage: Stage::InFlight, failures });
+        Some(name.clone())
+    }
+
+    /// A write was answered.
+    pub(super) fn answered(&mut self, now: Instant, name: &ServiceName, answer: &Answer) {
+        let Some(letter) = self.letters.get_mut(name) else { return };
+        let pause = match answer {
+            Answer::Done | Answer::Lease(_) => {
+                letter.failures = 0;
+                SHOWN_WITHIN
+            }
+            Answer::Conflict | Answer::Failed(_) => {
+                let pause = (RETRY_FIRST * 2u32.pow(letter.failures.min(8))).min(RETRY_MAX);
+                letter.failures = letter.failures.saturating_add(1);
+                pause
+            }
+        };
+        letter.stage = Stage::Pausing(now + pause);
+    }
+
+    /// When a pause ends.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let ends = self.letters.values().filter_map(|letter| match letter.stage {
+            Stage::InFlight => None,
+            Stage::Pausing(until) => Some(until),
+        });
+        ends.min()
+    }
+}
+
+/// What people are told of a status write: one Event for each condition that it sets.
+pub(super) fn events(write: &ServiceStatusWrite, uid: &str) -> Vec<EventPost> {
+    let told = write.conditions.values().flatten().map(|condition| EventPost {
+        service: write.service.clone(),
+        uid: uid.to_owned(),
+        weight: if condition.status == "True" { EventWeight::Normal } else { EventWeight::Warning },
+        reason: condition.reason.clone(),
+        message: condition.message.clone(),
+    });
+    told.collect()
+}
