@@ -1,4 +1,5 @@
-//! A batch of changes → netlink requests → one outcome for each change.
+//! A batch of changes → netlink requests → one outcome for each change. A change of the packet filter goes to
+//! [`Filter`], in its turn; the rest of this module is about addresses.
 //!
 //! The netlink thread calls [`apply`] with the last picture in hand, because two things that a VIP needs cannot be
 //! changed in place: the scope of an IPv4 address, and a failed duplicate address detection of an IPv6 one. Those
@@ -18,7 +19,8 @@ use vip_model::kernel::{Actual, Batch, Change, Dad, Lifetime, Outcome, Report, S
 use vip_model::{Family, Instant, LinkIndex};
 
 use crate::dump::FOREVER;
-use crate::route_socket::{Refusal, RouteSocket};
+use crate::filter::Filter;
+use crate::netlink_socket::{NetlinkSocket, Refusal};
 use crate::wire::Request;
 
 /// Changes per system call. Each answer takes about 1 KiB of a receive buffer that has 208 KiB by default, and a
@@ -48,16 +50,52 @@ pub(crate) struct Moment<'a> {
     pub(crate) clock: &'a dyn Fn() -> Instant,
 }
 
-/// Carries out a batch.
-pub(crate) fn apply(socket: &mut RouteSocket, batch: &Batch, moment: Moment<'_>) -> Report {
-    let shares = batch.changes.chunks(SHARE);
-    let outcomes = shares.flat_map(|changes| apply_share(socket, changes, moment)).collect();
+/// A change of an address.
+#[derive(Clone, Copy)]
+enum AddressChange<'a> {
+    Set(&'a SetAddress),
+    Del(LinkIndex, IpNet),
+}
+
+/// Carries out a batch, in its order.
+pub(crate) fn apply(
+    socket: &mut NetlinkSocket,
+    filter: &mut Filter,
+    batch: &Batch,
+    moment: Moment<'_>,
+) -> Report {
+    let mut outcomes = Vec::with_capacity(batch.changes.len());
+    let mut addresses = Vec::new();
+    for change in &batch.changes {
+        match change {
+            Change::SetAddress(set) => addresses.push(AddressChange::Set(set)),
+            Change::DelAddress { link, net } => addresses.push(AddressChange::Del(*link, *net)),
+            Change::SetFilter { instance, filter: wanted } => {
+                outcomes.extend(apply_addresses(socket, &addresses, moment));
+                addresses.clear();
+                outcomes.push(filter.set(instance, wanted.as_ref()));
+            }
+        }
+    }
+    outcomes.extend(apply_addresses(socket, &addresses, moment));
     Report { batch: batch.id, outcomes }
 }
 
-fn apply_share(socket: &mut RouteSocket, changes: &[Change], moment: Moment<'_>) -> Vec<Outcome> {
+fn apply_addresses(
+    socket: &mut NetlinkSocket,
+    changes: &[AddressChange<'_>],
+    moment: Moment<'_>,
+) -> Vec<Outcome> {
+    changes.chunks(SHARE).flat_map(|share| apply_share(socket, share, moment)).collect()
+}
+
+fn apply_share(
+    socket: &mut NetlinkSocket,
+    changes: &[AddressChange<'_>],
+    moment: Moment<'_>,
+) -> Vec<Outcome> {
     let began = (moment.clock)();
-    let steps: Vec<Step> = changes.iter().map(|change| step(change, began, moment.actual)).collect();
+    let steps: Vec<Step> = changes.iter().map(|change| step(*change, began, moment.actual)).collect();
     let mut outcomes = carry_out(socket, changes, steps, moment.actual);
     take_back(socket, changes, &mut outcomes, (began, moment.clock));
     outcomes
@@ -71,10 +109,10 @@ enum Step {
     Ask(Vec<Request>),
 }
 
-fn step(change: &Change, now: Instant, actual: &Actual) -> Step {
+fn step(change: AddressChange<'_>, now: Instant, actual: &Actual) -> Step {
     match change {
-        Change::DelAddress { link, net } => Step::Ask(vec![removal(*link, *net)]),
-        Change::SetAddress(set) => seconds_left(set, now).map_or(Step::TooLate, |seconds| {
+        AddressChange::Del(link, net) => Step::Ask(vec![removal(link, net)]),
+        AddressChange::Set(set) => seconds_left(set, now).map_or(Step::TooLate, |seconds| {
             let mut requests: Vec<Request> = in_the_way(set, actual);
             requests.push(setting(set, seconds));
             Step::Ask(requests)
@@ -83,8 +121,8 @@ fn step(change: &Change, now: Instant, actual: &Actual) -> Step {
 }
 
 fn carry_out(
-    socket: &mut RouteSocket,
-    changes: &[Change],
+    socket: &mut NetlinkSocket,
+    changes: &[AddressChange<'_>],
     steps: Vec<Step>,
     actual: &Actual,
 ) -> Vec<Outcome> {
@@ -103,14 +141,14 @@ fn carry_out(
     let outcomes = changes
         .iter()
         .zip(counts)
-        .map(|(change, answer)| answer.map_or(Outcome::TooLate, |at| outcome(change, &answers[at], actual)));
+        .map(|(change, answer)| answer.map_or(Outcome::TooLate, |at| outcome(*change, &answers[at], actual)));
     outcomes.collect()
 }
 
 /// After a stall: grants whose end has moved too far are shortened, or removed when nothing is left of them.
 fn take_back(
-    socket: &mut RouteSocket,
-    changes: &[Change],
+    socket: &mut NetlinkSocket,
+    changes: &[AddressChange<'_>],
     outcomes: &mut [Outcome],
     (mut began, clock): (Instant, &dyn Fn() -> Instant),
 ) {
@@ -121,7 +159,7 @@ fn take_back(
         }
         let mut requests = Vec::new();
         for (change, outcome) in changes.iter().zip(&mut *outcomes) {
-            let Change::SetAddress(set) = change else { continue };
+            let AddressChange::Set(set) = change else { continue };
             if *outcome != Outcome::Done || !outlives(set, began, ended) {
                 continue;
             }
@@ -218,14 +256,14 @@ fn with_address(kind: u16, flags: u16, (link, net, scope): (LinkIndex, IpNet, Sc
     Request::new(kind, flags, &fixed).with(IFA_LOCAL, &octets).with(IFA_ADDRESS, &octets)
 }
 
-fn outcome(change: &Change, answer: &Result<(), Refusal>, actual: &Actual) -> Outcome {
+fn outcome(change: AddressChange<'_>, answer: &Result<(), Refusal>, actual: &Actual) -> Outcome {
     let (verb, link, net) = match change {
-        Change::SetAddress(set) => ("set", set.link, set.net.0),
-        Change::DelAddress { link, net } => ("remove", *link, *net),
+        AddressChange::Set(set) => ("set", set.link, set.net.0),
+        AddressChange::Del(link, net) => ("remove", link, net),
     };
     let Err(refusal) = answer else { return Outcome::Done };
     let gone = matches!(refusal.errno, libc::EADDRNOTAVAIL | libc::ENODEV | libc::ESRCH);
-    if matches!(change, Change::DelAddress { .. }) && gone {
+    if matches!(change, AddressChange::Del(..)) && gone {
         return Outcome::Done;
     }
     let place = match actual.links.get(&link) {

@@ -12,7 +12,7 @@ use vip_model::config::Scope;
 use vip_model::kernel::{Actual, Address, BatchId, Dad, DefaultRoute, Lifetime, Link, LinkKind, LinkState};
 use vip_model::{Family, Instant, LinkAddr, LinkIndex};
 
-use crate::route_socket::{Listing, Query, RouteSocket};
+use crate::netlink_socket::{Listing, NetlinkSocket, Query};
 use crate::wire::{Attributes, read_u16, read_u32};
 use crate::{Error, boot_now};
 
@@ -52,7 +52,7 @@ const IFADDR: usize = 8;
 const RTMSG: usize = 12;
 
 /// Takes the picture. `after` is the last batch that was applied before.
-pub(crate) fn dump(socket: &mut RouteSocket, after: BatchId) -> Result<Actual, Error> {
+pub(crate) fn dump(socket: &mut NetlinkSocket, after: BatchId) -> Result<Actual, Error> {
     let now = boot_now();
     let mut actual = Actual { after, ..Actual::default() };
     let query = Query { what: "addresses", kind: libc::RTM_GETADDR, fixed: &[0; IFADDR], attribute: None };
@@ -77,7 +77,7 @@ pub(crate) fn dump(socket: &mut RouteSocket, after: BatchId) -> Result<Actual, E
 }
 
 fn list<T>(
-    socket: &mut RouteSocket,
+    socket: &mut NetlinkSocket,
     query: &Query<'_>,
     read: impl Fn(&[u8]) -> Option<T>,
 ) -> Result<Vec<T>, Error> {

@@ -3,11 +3,13 @@
 //! ```text
 //!   batch ──────► apply ──► Report ──► dump ──► Actual{after: batch}
 //!   notice ─► 5 ms ─────────────────► dump ──► Actual   (only when it differs)
+//!   somebody changed nftables ─► is our table as it was? ─► if not, a notice
 //! ```
 //!
 //! One thread does one thing at a time: at most one dump is under way, and what is heard meanwhile waits on the
 //! socket and means one more. While nothing happens it sleeps without a timer.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,9 +21,10 @@ use vip_model::kernel::{Actual, Batch, BatchId, Lifetime};
 
 use crate::apply::{self, apply};
 use crate::dump::dump;
+use crate::filter::Filter;
 use crate::frame;
 use crate::gateway::{KernelEvent, Sink};
-use crate::route_socket::RouteSocket;
+use crate::netlink_socket::NetlinkSocket;
 use crate::watch::{Heard, Watch};
 use crate::{Error, boot_now};
 
@@ -37,6 +40,7 @@ const SAME_EXPIRY: Duration = Duration::from_millis(1100);
 
 const WAKE: u64 = 0;
 const NOTICE: u64 = 1;
+const FILTER_NOTICE: u64 = 2;
 
 /// The callers' side.
 pub(crate) struct Netlink {
@@ -72,12 +76,13 @@ impl Netlink {
             overruns: AtomicU64::new(0),
         });
         let (batches, queue) = channel();
-        let watch = Watch::open()?;
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?;
+        let watch = Watch::open_route()?;
+        let epoll = Arc::new(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(failed)?);
         epoll.add(&shared.wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE)).map_err(failed)?;
         epoll.add(&watch, EpollEvent::new(EpollFlags::EPOLLIN, NOTICE)).map_err(failed)?;
         let worker = Worker {
-            route: RouteSocket::open()?,
+            route: NetlinkSocket::open_route()?,
+            filter: Filter::new(epoll.clone(), FILTER_NOTICE),
             watch,
             epoll,
             queue,
@@ -114,9 +119,10 @@ impl Netlink {
 }
 
 struct Worker {
-    route: RouteSocket,
+    route: NetlinkSocket,
+    filter: Filter,
     watch: Watch,
-    epoll: Epoll,
+    epoll: Arc<Epoll>,
     queue: Receiver<Batch>,
     sink: Sink,
     frames: Arc<frame::Shared>,
@@ -134,18 +140,19 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         self.take_picture();
-        let mut events = [EpollEvent::empty(); 2];
+        let mut events = [EpollEvent::empty(); 3];
         while !self.shared.stop.load(Ordering::Acquire) {
             let count = match self.epoll.wait(&mut events, self.timeout()) {
                 Ok(count) => count,
                 Err(nix::Error::EINTR) => continue,
                 Err(error) => unreachable!("epoll_wait on valid descriptors and a valid buffer: {error}"),
             };
-            if events[..count].iter().any(|event| event.data() == WAKE) {
+            let came = |token| events[..count].iter().any(|event| event.data() == token);
+            if came(WAKE) {
                 self.shared.wake.read().ok();
                 self.apply_queued();
             }
-            if events[..count].iter().any(|event| event.data() == NOTICE) && self.drain() {
+            if (came(NOTICE) && self.drain()) | (came(FILTER_NOTICE) && self.filter_differs()) {
                 let soon = (Moment::now() + COALESCE).max(self.rested);
                 self.due.get_or_insert(soon);
             }
@@ -166,7 +173,8 @@ impl Worker {
             let nothing = Actual::default();
             let report = {
                 let actual = self.last.as_ref().unwrap_or(&nothing);
-                apply(&mut self.route, &batch, apply::Moment { actual, clock: &boot_now })
+                let moment = apply::Moment { actual, clock: &boot_now };
+                apply(&mut self.route, &mut self.filter, &batch, moment)
             };
             self.after = batch.id;
             (self.sink)(KernelEvent::Report(report));
@@ -174,9 +182,20 @@ impl Worker {
         }
     }
 
-    /// Whether anything was heard.
+    /// Whether anything was heard about links, addresses and routes.
     fn drain(&self) -> bool {
-        match self.watch.drain() {
+        self.heard(self.watch.drain())
+    }
+
+    /// Whether the packet filter is not any more what the last picture shows. Others may change tables of their own
+    /// many times in a second, and that shall not cost a dump each time.
+    fn filter_differs(&mut self) -> bool {
+        let heard = self.filter.drain();
+        self.heard(heard) && self.last.as_ref().is_some_and(|last| last.filter != self.filter.look())
+    }
+
+    fn heard(&self, heard: io::Result<Heard>) -> bool {
+        match heard {
             Ok(Heard::Nothing) => false,
             Ok(Heard::Change) => true,
             Ok(Heard::Overrun) => {
@@ -194,7 +213,10 @@ impl Worker {
         // What was heard before the dump begins is answered by it.
         self.drain();
         let began = Moment::now();
-        let result = dump(&mut self.route, self.after);
+        let result = dump(&mut self.route, self.after).map(|mut actual| {
+            actual.filter = self.filter.look();
+            actual
+        });
         let ended = Moment::now();
         self.rested = ended + (ended - began) * REST;
         self.shared.dumps.fetch_add(1, Ordering::Relaxed);
@@ -223,6 +245,7 @@ fn same(one: &Actual, other: &Actual) -> bool {
     one.after == other.after
         && one.links == other.links
         && one.default_routes == other.default_routes
+        && one.filter == other.filter
         && one.addresses.len() == other.addresses.len()
         && one.addresses.iter().zip(&other.addresses).all(|(a, b)| {
             let expiry_is_same = match (a.valid, b.valid) {

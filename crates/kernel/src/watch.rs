@@ -1,26 +1,32 @@
-//! The socket that hears that something changed. It carries no facts: any message means "dump again".
+//! The sockets that hear that something changed. They carry no facts: any message means "look again".
 //!
+//! One is for links, addresses and routes, one for the packet filter, which is opened only when there is one.
 //! What cannot concern a node is dropped inside the kernel by a small filter, so that a routing daemon with a million
 //! routes or a busy bridge beside us costs nothing: routes other than default routes of the main table, and bridge
-//! port notices. A full buffer (`ENOBUFS`) is a message like any other.
+//! port notices. Of a change to nftables only its last message is heard ("there is a new generation"), because a
+//! kube-proxy beside us may change thousands of rules at once. A full buffer (`ENOBUFS`) is a message like any other.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use netlink_sys::Socket;
-use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::{SockFilter, SockRef};
 
 use crate::Error;
 
-const GROUPS: [u32; 5] = [
+const ROUTE_GROUPS: [u32; 5] = [
     libc::RTNLGRP_LINK,
     libc::RTNLGRP_IPV4_IFADDR,
     libc::RTNLGRP_IPV6_IFADDR,
     libc::RTNLGRP_IPV4_ROUTE,
     libc::RTNLGRP_IPV6_ROUTE,
 ];
+/// `NFNLGRP_NFTABLES` of `linux/netfilter/nfnetlink.h`.
+const FILTER_GROUPS: [u32; 1] = [7];
+/// `NFT_MSG_NEWGEN` of `linux/netfilter/nf_tables.h`, under `NFNL_SUBSYS_NFTABLES`.
+const NEW_GENERATION: u16 = 10 << 8 | 15;
 /// Reads before other work gets its turn; what is left wakes the thread again.
 const READS: u32 = 4096;
 
@@ -45,13 +51,18 @@ pub(crate) enum Heard {
 pub(crate) struct Watch(Socket);
 
 impl Watch {
-    /// Opens it in the network namespace of the calling thread, subscribed and filtered.
-    pub(crate) fn open() -> Result<Self, Error> {
-        subscribe().map(Self).map_err(|source| Error::Open {
+    /// Opens the one for links, addresses and routes in the network namespace of the calling thread.
+    pub(crate) fn open_route() -> Result<Self, Error> {
+        subscribe(NETLINK_ROUTE, &ROUTE_GROUPS, &route_filter()).map(Self).map_err(|source| Error::Open {
             what: "the netlink socket for notifications",
             needs: "a kernel with rtnetlink (NETLINK_ROUTE)",
             source,
         })
+    }
+
+    /// Opens the one for the packet filter in the network namespace of the calling thread.
+    pub(crate) fn open_netfilter() -> io::Result<Self> {
+        subscribe(NETLINK_NETFILTER, &FILTER_GROUPS, &generation_filter()).map(Self)
     }
 
     /// Reads all that is there, without looking at it.
@@ -77,20 +88,20 @@ impl AsFd for Watch {
     }
 }
 
-fn subscribe() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
+fn subscribe(protocol: isize, groups: &[u32], filter: &[SockFilter]) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
     // The filter comes first, so that nothing unfiltered is ever queued.
-    SockRef::from(&socket).attach_filter(&filter())?;
+    SockRef::from(&socket).attach_filter(filter)?;
     socket.bind_auto()?;
-    for group in GROUPS {
-        socket.add_membership(group)?;
+    for group in groups {
+        socket.add_membership(*group)?;
     }
     Ok(socket)
 }
 
 /// Over `struct nlmsghdr` (type at 4) and what follows at 16: `ifinfomsg` (family at 0) or `rtmsg` (destination
 /// length at 1, table at 4).
-fn filter() -> [SockFilter; 13] {
+fn route_filter() -> [SockFilter; 13] {
     let kind = |kind: u16| u32::from(kind.to_be());
     let op = SockFilter::new;
     [
@@ -105,6 +116,17 @@ fn filter() -> [SockFilter; 13] {
         op(EQUAL, 2, 3, u32::from(libc::RT_TABLE_MAIN)),
         op(LOAD_BYTE, 0, 0, 16), // a link
         op(EQUAL, 1, 0, libc::AF_BRIDGE as u32),
+        op(RETURN, 0, 0, u32::MAX),
+        op(RETURN, 0, 0, 0),
+    ]
+}
+
+/// Over `struct nlmsghdr` (type at 4). The kernel sends this message by itself, at the end of every transaction.
+fn generation_filter() -> [SockFilter; 4] {
+    let op = SockFilter::new;
+    [
+        op(LOAD_HALF, 0, 0, 4),
+        op(EQUAL, 0, 1, u32::from(NEW_GENERATION.to_be())),
         op(RETURN, 0, 0, u32::MAX),
         op(RETURN, 0, 0, 0),
     ]

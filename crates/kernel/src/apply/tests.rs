@@ -1,5 +1,7 @@
 use std::io::Write;
+use std::sync::Arc;
 
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use vip_model::VipNet;
 use vip_model::kernel::{Address, BatchId};
 
@@ -111,13 +113,14 @@ fn requests_have_the_form_that_the_kernel_documents() {
 #[test]
 fn a_removal_of_what_is_not_there_is_done_and_a_refusal_says_what_where_and_why() {
     let actual = Actual { after: BatchId(1), ..Actual::default() };
-    let del = Change::DelAddress { link: LinkIndex(3), net: "10.0.0.9/32".parse().unwrap() };
-    let set = Change::SetAddress(set("10.0.0.9/32", Lifetime::Forever));
+    let del = AddressChange::Del(LinkIndex(3), "10.0.0.9/32".parse().unwrap());
+    let set = set("10.0.0.9/32", Lifetime::Forever);
+    let set = AddressChange::Set(&set);
     let refused = |errno| Err(Refusal { errno, words: None });
     for errno in [libc::EADDRNOTAVAIL, libc::ENODEV, libc::ESRCH] {
-        assert_eq!(outcome(&del, &refused(errno), &actual), Outcome::Done);
+        assert_eq!(outcome(del, &refused(errno), &actual), Outcome::Done);
     }
-    let Outcome::Failed { errno, text } = outcome(&set, &refused(libc::ENODEV), &actual) else { panic!() };
+    let Outcome::Failed { errno, text } = outcome(set, &refused(libc::ENODEV), &actual) else { panic!() };
     assert_eq!(errno, libc::ENODEV);
     for part in ["set 10.0.0.9/32", "link 3", "No such device", "no such link"] {
         assert!(text.contains(part), "{part:?} in {text:?}");
@@ -134,7 +137,8 @@ fn what_a_stalled_process_granted_is_taken_back_at_once() {
             std::io::stderr().write_all(line.as_bytes()).unwrap();
             return;
         }
-        let mut socket = RouteSocket::open().unwrap();
+        let mut socket = NetlinkSocket::open_route().unwrap();
+        let mut filter = Filter::new(Arc::new(Epoll::new(EpollCreateFlags::empty()).unwrap()), 0);
         let nothing = Actual::default();
         // Stalled for so long, with a lifetime of 60.5 s: outcome, and the seconds that the kernel then shows.
         let cases = [
@@ -151,7 +155,8 @@ fn what_a_stalled_process_granted_is_taken_back_at_once() {
                     let stalled = calls.replace(calls.get() + 1) > 0;
                     START + Duration::from_millis(if stalled { stall } else { 0 })
                 };
-                let report = apply(&mut socket, &batch, Moment { actual: &nothing, clock: &clock });
+                let report =
+                    apply(&mut socket, &mut filter, &batch, Moment { actual: &nothing, clock: &clock });
                 assert_eq!(report.outcomes, [outcome], "{net} after {stall} ms");
                 let picture = crate::dump::dump(&mut socket, BatchId(1)).unwrap();
                 let found = picture.addresses.iter().find(|address| address.net == set.net.0);

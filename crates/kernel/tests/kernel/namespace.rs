@@ -40,6 +40,30 @@ pub(crate) fn in_namespace(test: fn()) {
     }
 }
 
+/// The same for tests whose judge is `nft`.
+pub(crate) fn in_namespace_with_nft(test: fn()) {
+    let probe = Command::new("nft").args(["list", "tables"]).output();
+    let missing = match &probe {
+        Ok(output) if output.status.success() => return in_namespace(test),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().replace('\n', " "),
+        Err(error) => error.to_string(),
+    };
+    let name = std::thread::current().name().unwrap_or("?").to_owned();
+    let advice = "it needs the package nftables, a kernel with nf_tables, and root";
+    stderr().write_all(format!("SKIPPED {name}: nft list tables: {missing}; {advice}\n").as_bytes()).unwrap();
+}
+
+/// Runs `nft` with these words, in the namespace of this thread.
+pub(crate) fn nft(words: &str) -> String {
+    let output = try_nft(words);
+    assert!(output.status.success(), "nft {words}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+pub(crate) fn try_nft(words: &str) -> Output {
+    Command::new("nft").args(words.split_whitespace()).output().expect("the command nft (package nftables)")
+}
+
 /// Runs `ip` with these words, in the namespace of this thread.
 pub(crate) fn ip(words: &str) -> String {
     let output = try_ip(words);

@@ -1,4 +1,5 @@
-//! A netlink socket that asks and is answered: dumps and changes, fed by `dump` and `apply`.
+//! A netlink socket that asks and is answered: dumps and changes, fed by `dump` and `apply` (routing) and by `filter`
+//! (netfilter).
 //!
 //! The kernel works on a request inside `send(2)` and queues the answers before that call returns, so asking
 //! without a runtime costs no waiting. What a change became is told by the acknowledgement with its number.
@@ -9,8 +10,8 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use netlink_sys::Socket;
-use netlink_sys::protocols::NETLINK_ROUTE;
-use nix::sys::socket::{MsgFlags, recv, send};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
 use socket2::SockRef;
 
 use crate::Error;
@@ -62,30 +63,44 @@ pub(crate) enum Listing {
 }
 
 /// The socket.
-pub(crate) struct RouteSocket {
+pub(crate) struct NetlinkSocket {
     socket: Socket,
     seq: u32,
     buffer: Vec<u8>,
 }
 
-impl RouteSocket {
-    /// Opens it in the network namespace of the calling thread.
-    pub(crate) fn open() -> Result<Self, Error> {
-        let socket = open_socket().map_err(|source| Error::Open {
+impl NetlinkSocket {
+    /// Opens one for links, addresses and routes in the network namespace of the calling thread.
+    pub(crate) fn open_route() -> Result<Self, Error> {
+        Self::open(NETLINK_ROUTE).map_err(|source| Error::Open {
             what: "the netlink socket for changes",
             needs: "a kernel with rtnetlink (NETLINK_ROUTE)",
             source,
-        })?;
-        Ok(Self { socket, seq: 0, buffer: vec![0; DATAGRAM] })
+        })
+    }
+
+    /// Opens one for the packet filter in the network namespace of the calling thread.
+    pub(crate) fn open_netfilter() -> io::Result<Self> {
+        Self::open(NETLINK_NETFILTER)
+    }
+
+    fn open(protocol: isize) -> io::Result<Self> {
+        Ok(Self { socket: open_socket(protocol)?, seq: 0, buffer: vec![0; DATAGRAM] })
     }
 
     /// Lists everything that the query asks for, calling `each` with every body.
-    pub(crate) fn list(&mut self, query: &Query<'_>, mut each: impl FnMut(&[u8])) -> io::Result<Listing> {
-        let seq = self.next_seq();
+    pub(crate) fn list(&mut self, query: &Query<'_>, each: impl FnMut(&[u8])) -> io::Result<Listing> {
         let mut request = Request::new(query.kind, DUMP_FLAGS, query.fixed);
         if let Some((kind, value)) = query.attribute {
             request = request.with(kind, value);
         }
+        self.ask(request, each)
+    }
+
+    /// Sends a question (a dump, or a request that wants to be acknowledged) and calls `each` with the body of every
+    /// answer.
+    pub(crate) fn ask(&mut self, request: Request, mut each: impl FnMut(&[u8])) -> io::Result<Listing> {
+        let seq = self.next_seq();
         self.send(&request.finish(seq))?;
         let mut listing = Listing::Whole;
         loop {
@@ -118,6 +133,50 @@ impl RouteSocket {
             words: Some("the kernel did not say what became of it".to_owned()),
         };
         (0..count).map(|at| answers.remove(&at).unwrap_or_else(|| Err(unanswered.clone()))).collect()
+    }
+
+    /// Sends a whole nfnetlink batch, of which one message asks for an acknowledgement. The kernel carries out all of
+    /// it or nothing, and does so inside the system call: everything that it has to say is there afterwards.
+    ///
+    /// An acknowledgement alone means nothing, because the kernel also sends it for a batch that it rolls back
+    /// (`nfnetlink_rcv_batch` in `net/netfilter/nfnetlink.c`). So all answers are read, and the first refusal counts.
+    pub(crate) fn transact(&mut self, batch: &[u8]) -> Result<(), Refusal> {
+        let failed = |error: io::Error| Refusal {
+            errno: error.raw_os_error().unwrap_or(libc::EIO),
+            words: Some("the batch could not be handed to the kernel".to_owned()),
+        };
+        self.answers().map_err(failed)?; // what an earlier batch may have left
+        self.make_room(batch.len());
+        self.send(batch).map_err(failed)?;
+        let mut answers = self.answers().map_err(failed)?.into_iter();
+        let Some(first) = answers.next() else {
+            return Err(failed(io::Error::from_raw_os_error(libc::EIO)));
+        };
+        answers.fold(first, Result::and)
+    }
+
+    /// All acknowledgements and refusals that wait on the socket.
+    fn answers(&mut self) -> io::Result<Vec<Result<(), Refusal>>> {
+        let mut answers = Vec::new();
+        loop {
+            match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => {
+                    let messages = Messages(&self.buffer[..length]);
+                    answers.extend(messages.filter(|message| message.kind == NLMSG_ERROR).map(acknowledged));
+                }
+                Err(nix::Error::EINTR) => {}
+                Err(nix::Error::EAGAIN) => return Ok(answers),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Makes the send buffer hold a datagram of this many bytes; 208 KiB is what the kernel gives by default.
+    fn make_room(&self, bytes: usize) {
+        // The kernel doubles the value and keeps a little for itself. If neither call helps, `send` will say so.
+        if setsockopt(&self.socket, sockopt::SndBufForce, &bytes).is_err() {
+            setsockopt(&self.socket, sockopt::SndBuf, &bytes).ok();
+        }
     }
 
     fn collect(
@@ -159,8 +218,8 @@ impl RouteSocket {
     }
 }
 
-fn open_socket() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
+fn open_socket(protocol: isize) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
     socket.bind_auto()?;
     SockRef::from(&socket).set_read_timeout(Some(ANSWER_TIMEOUT))?;
     // Niceties that older kernels lack (4.3, 4.12, 4.20): shorter acknowledgements, words, filters in dumps. The
