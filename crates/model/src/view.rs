@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::members::ElectionState;
 use crate::observed::Gate;
+use crate::service::ServiceName;
 use crate::store::FailureClass;
 use crate::verdict::{Subject, Verdict};
 use crate::{Instant, LeaseName};
@@ -24,6 +26,9 @@ pub struct View {
     pub elections: BTreeMap<String, ElectionState>,
     /// What was decided about each thing that was asked for.
     pub verdicts: Vec<VipView>,
+    /// Services of type LoadBalancer, by name.
+    #[serde(default, skip_serializing_if = "<[ServiceView]>::is_empty")]
+    pub services: Arc<[ServiceView]>,
     /// The control plane's health gate.
     pub gate: Gate,
     /// Whether everything that was asked for is known: kernel read, Leases seen.
@@ -62,6 +67,23 @@ pub struct VipView {
     pub verdict: Verdict,
     /// The election that decides.
     pub lease: LeaseName,
+    /// Who holds it, when known.
+    pub holder: Option<String>,
+    /// Since when this verdict stands.
+    pub since: Instant,
+}
+
+/// One Service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// The Service.
+    pub service: ServiceName,
+    /// Its addresses, as far as they are known and usable.
+    pub addrs: Vec<IpAddr>,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// The election that decides, when one does.
+    pub lease: Option<LeaseName>,
     /// Who holds it, when known.
     pub holder: Option<String>,
     /// Since when this verdict stands.

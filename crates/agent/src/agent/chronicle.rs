@@ -9,8 +9,8 @@ use vip_model::members::{ElectionState, Members, Role};
 use vip_model::observed::{Gate, Observed};
 use vip_model::plan::NodePlan;
 use vip_model::store::{Ask, FailureClass, Purpose};
-use vip_model::verdict::{Subject, Verdict};
-use vip_model::view::{Readiness, Transition, View, VipView};
+use vip_model::verdict::{Reason, Subject, Verdict};
+use vip_model::view::{Readiness, ServiceView, Transition, View, VipView};
 use vip_model::{Instant, LeaseName};
 use vip_proto::announce::ForeignClaim;
 use vip_proto::lease::LeaseElection;
@@ -171,8 +171,15 @@ impl Chronicle {
         actual: Option<&Actual>,
     ) {
         self.view.counters.plans += 1;
+        let holder = |state: &ElectionState| state.holder.clone();
+        let has_moved = members.elections.len() != self.elections.len()
+            || members.elections.iter().any(|(lease, state)| {
+                self.elections.get(lease).map(holder) != Some(holder(state))
+            });
         for (lease, state) in &members.elections {
-            self.election(now, lease, state);
+            if self.elections.get(lease) != Some(state) {
+                self.election(now, lease, state);
+            }
         }
         self.elections.clone_from(&members.elections);
         if self.gate != observed.control_plane_gate {
@@ -180,17 +187,25 @@ impl Chronicle {
             self.view.gate.clone_from(&self.gate);
             self.write(now, "health gate", gate_text(&self.gate));
         }
+        let mut is_news = false;
         for (subject, verdict) in &plan.verdicts {
             if self.verdicts.get(subject).is_none_or(|(former, _)| former != verdict) {
                 let text = match verdict {
                     Verdict::Announce => "announced by this node".to_owned(),
                     Verdict::Skip(reason) => reason.to_string(),
                 };
-                self.write(now, &subject.to_string(), text);
+                if *verdict != Verdict::Skip(Reason::NotALoadBalancer) {
+                    self.write(now, &subject.to_string(), text);
+                }
                 self.verdicts.insert(subject.clone(), (verdict.clone(), now));
+                is_news = true;
             }
         }
+        let known = self.verdicts.len();
         self.verdicts.retain(|subject, _| plan.verdicts.contains_key(subject));
+        if is_news || has_moved || known != self.verdicts.len() {
+            self.view.services = self.services(plan, members);
+        }
         self.view.verdicts = self.vips(plan, members, actual);
         self.view.readiness = readiness(members, actual);
         if plan.verdicts.values().all(|verdict| *verdict == Verdict::Announce) {
@@ -237,6 +252,28 @@ impl Chronicle {
                 self.view.counters.takeover_seconds.push((now - since).as_secs_f64());
             }
         }
+    }
+
+    fn services(&self, plan: &NodePlan, members: &Members) -> Arc<[ServiceView]> {
+        let of = |(subject, (verdict, since)): (&Subject, &(Verdict, Instant))| {
+            let Subject::Service(service) = subject else { return None };
+            if *verdict == Verdict::Skip(Reason::NotALoadBalancer) {
+                return None;
+            }
+            let planned = plan.services.get(service);
+            let lease = planned.and_then(|planned| planned.lease.clone());
+            let holder =
+                lease.as_ref().and_then(|lease| members.elections.get(lease)).and_then(|state| state.holder.clone());
+            Some(ServiceView {
+                service: service.clone(),
+                addrs: planned.map(|planned| planned.addrs.clone()).unwrap_or_default(),
+                verdict: verdict.clone(),
+                lease,
+                holder,
+                since: *since,
+            })
+        };
+        self.verdicts.iter().filter_map(of).collect()
     }
 
     fn vips(&self, plan: &NodePlan, members: &Members, actual: Option<&Actual>) -> Vec<VipView> {
