@@ -1,7 +1,7 @@
 //! A fake Linux kernel, as far as VIPs care: links, addresses with lifetimes, what it answers for. It models what
-//! hurts: expiry up to a second late, whole seconds, secondary addresses that go with their primary, IPv6 addresses
-//! that keep their prefix length, links that come back with another index. The contract test of `vip-kernel` holds the
-//! real one against the same rules.
+//! hurts: expiry up to a second late, whole seconds, secondary addresses that go with their primary, what a replacement
+//! does not change, links that come back with another index. `kernel_contract` in `vip-lab` holds it against the real
+//! one.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,12 +10,15 @@ use std::time::Duration;
 use ipnet::IpNet;
 use vip_model::config::Scope;
 use vip_model::kernel::{
-    Actual, Address, BatchId, Change, Dad, DefaultRoute, Lifetime, Link, LinkKind, LinkState, Outcome, SetAddress,
+    Actual, Address, BatchId, Change, Dad, DefaultRoute, Lifetime, Link, LinkKind, LinkState, Outcome,
+    SetAddress,
 };
 use vip_model::{Family, Instant, LinkAddr, LinkIndex};
 
 use crate::clock::{Clock, Moment};
 use crate::setup::{Secondaries, VIP_LINK, own_addresses};
+
+mod list;
 
 /// Who put an address where it is: checkers excuse what outsiders do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +71,8 @@ pub struct FakeKernel {
 const DAD_TIME: Duration = Duration::from_secs(1);
 /// `ENODEV`.
 const ENODEV: i32 = 19;
+/// `EINVAL`.
+const EINVAL: i32 = 22;
 /// The index of `lo`.
 const LOOPBACK: LinkIndex = LinkIndex(1);
 
@@ -195,16 +200,6 @@ impl FakeKernel {
         self.addresses.iter().position(same)
     }
 
-    fn secondary(&self, link: LinkIndex, net: IpNet) -> bool {
-        Family::of(net.addr()) == Family::V4
-            && self.addresses.iter().any(|held| {
-                held.link == link
-                    && !held.secondary
-                    && held.net.prefix_len() == net.prefix_len()
-                    && held.net.network() == net.network()
-            })
-    }
-
     /// Carries out one step as the gateway does: what grants something is looked at right before. `late` is by how much
     /// the kernel will miss an expiry.
     pub fn carry_out(&mut self, now: Moment, clock: &Clock, change: &Change, late: Duration) -> Outcome {
@@ -241,16 +236,18 @@ impl FakeKernel {
         let held = Held {
             link: set.link,
             net: set.net.0,
-            scope: set.scope,
+            scope: scope_of(set.net.0, set.scope),
             tag: set.tag,
             valid,
             purge,
             tentative_until: Moment::START,
-            secondary: self.secondary(set.link, set.net.0),
+            secondary: false,
             origin: Origin::Agent,
         };
-        self.addresses.push(held);
-        Outcome::Done
+        match list::insert(&mut self.addresses, held) {
+            Ok(()) => Outcome::Done,
+            Err(list::WrongScope) => failed(EINVAL, "RTM_NEWADDR: invalid scope value"),
+        }
     }
 
     /// Says who is responsible for an address.
@@ -270,24 +267,7 @@ impl FakeKernel {
     }
 
     fn remove_at(&mut self, at: usize) {
-        let gone = self.addresses.remove(at);
-        if gone.secondary || Family::of(gone.net.addr()) == Family::V6 {
-            return;
-        }
-        let follows = |held: &Held| {
-            held.link == gone.link
-                && held.secondary
-                && held.net.prefix_len() == gone.net.prefix_len()
-                && held.net.network() == gone.net.network()
-        };
-        match self.secondaries {
-            Secondaries::Go => self.addresses.retain(|held| !follows(held)),
-            Secondaries::Promoted => {
-                if let Some(next) = self.addresses.iter_mut().find(|held| follows(held)) {
-                    next.secondary = false;
-                }
-            }
-        }
+        list::remove(&mut self.addresses, at, self.secondaries);
     }
 
     /// Removes the addresses whose time has come; whether there were any.
@@ -339,18 +319,19 @@ impl FakeKernel {
             held.origin = Origin::Outsider;
             return;
         }
-        let secondary = self.secondary(link, address.net);
-        self.addresses.push(Held {
+        let held = Held {
             link,
             net: address.net,
-            scope: if link == LOOPBACK { Scope::Host } else { Scope::Global },
+            scope: scope_of(address.net, if link == LOOPBACK { Scope::Host } else { Scope::Global }),
             tag: address.tag,
             valid: None,
             purge: Moment::NEVER,
             tentative_until,
-            secondary,
+            secondary: false,
             origin: Origin::Outsider,
-        });
+        };
+        // What the kernel refuses to an outsider is his affair.
+        list::insert(&mut self.addresses, held).ok();
     }
 
     /// An outsider removes every form of an address from the VIP link.
@@ -376,6 +357,16 @@ impl FakeKernel {
             addresses: self.addresses.iter().map(|held| shown(held, now, local)).collect(),
             default_routes: default(Family::V4, v4).into_iter().chain(default(Family::V6, v6)).collect(),
         }
+    }
+}
+
+/// The scope that the kernel gives: to IPv6 one that follows from the address, whatever was asked for.
+fn scope_of(net: IpNet, asked: Scope) -> Scope {
+    match net.addr() {
+        IpAddr::V4(_) => asked,
+        IpAddr::V6(addr) if addr.is_loopback() => Scope::Host,
+        IpAddr::V6(addr) if addr.is_unicast_link_local() => Scope::Link,
+        IpAddr::V6(_) => Scope::Global,
     }
 }
 
