@@ -52,11 +52,9 @@ pub(super) fn remove(list: &mut Vec<Held>, at: usize, secondaries: Secondaries) 
             let Some(next) = list.iter().position(follows) else { return };
             let mut promoted = list.remove(next);
             promoted.secondary = false;
-            let (start, _) = range(list, &gone);
-            // Behind the last primary that is not wider, or behind the first address.
+            // Behind the last primary behind it that is not wider, else in its place.
             let last = |held: &Held| !held.secondary && narrow(held.scope) >= narrow(gone.scope);
-            let behind = list[at..next].iter().rposition(last).map(|last| at + last + 1);
-            let at = if next == at { at } else { behind.unwrap_or(next.min(start + 1)) };
+            let at = list[at..next].iter().rposition(last).map_or(at, |last| at + last + 1);
             list.insert(at, promoted);
         }
     }
