@@ -385,6 +385,7 @@ fn rows(actual: &Actual) -> Vec<Row> {
     rows
 }
 
-fn lines(rows: &[Row]) -> String {
+/// One line for each.
+pub(crate) fn lines<T: std::fmt::Debug>(rows: &[T]) -> String {
     rows.iter().map(|row| format!("  {row:?}")).collect::<Vec<_>>().join("\n")
 }

@@ -9,14 +9,14 @@ use vip_model::Random;
 use vip_model::config::Scope;
 use vip_sim::Secondaries;
 
-use crate::pair::{Life, Pair, Place, Row, Step, in_namespace, net_of};
+use crate::pair::{Life, Pair, Place, Row, Step, in_namespace, lines, net_of};
 
 /// Worlds of random batches.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 120;
 /// Batches in each.
 const BATCHES: usize = 12;
-/// Every so many seeds, the world is watched until all that ends has ended.
-const WATCHED: u64 = 6;
+/// Of so many seeds the first two, one of each kind of secondaries, are watched until all that ends has ended.
+const WATCHED: u64 = 20;
 /// A world whose batches take longer than this may meet an expiry in one of the kernels alone. The shortest life is
 /// 2.5 s.
 const TOO_SLOW: Duration = Duration::from_secs(2);
@@ -120,7 +120,10 @@ fn run_world(seed: u64, counts: &Counts) {
             println!("seed {seed}: given up after {:?}, the machine is too slow", began.elapsed());
             return;
         }
-        let context = || format!("seed {seed}, batch {number}, {secondaries:?}\n{batch:#?}\nbefore: {before:#?}");
+        let context = || {
+            let (batch, before) = (lines(&batch), lines(&before));
+            format!("seed {seed}, batch {number}, {secondaries:?}\n{batch}\nbefore:\n{before}")
+        };
         assert_eq!(real, fake, "outcomes, the real kernel's first; {}", context());
         if !pair.differences().is_empty() {
             pair.assert_same(&context());
@@ -183,6 +186,6 @@ fn random_batches_have_the_same_outcomes_and_leave_the_same_addresses() {
     );
     if worlds + slow > 0 {
         assert!(worlds * 10 >= SEEDS * 9, "{slow} of {SEEDS} worlds were given up");
-        assert!(count(&counts.secondaries) > SEEDS / 2 && count(&counts.ended) > SEEDS / 2);
+        assert!(count(&counts.secondaries) > SEEDS / 2 && count(&counts.ended) > SEEDS / 4);
     }
 }
