@@ -49,8 +49,10 @@ pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {
 
 /// Runs `ip` with these words, in the namespace of this thread.
 pub(crate) fn ip(words: &str) {
-    let Output { status, stderr, .. } =
-        Command::new("ip").args(words.split_whitespace()).output().expect("the command ip (package iproute2)");
+    let Output { status, stderr, .. } = Command::new("ip")
+        .args(words.split_whitespace())
+        .output()
+        .expect("the command ip (package iproute2)");
     assert!(status.success(), "ip {words}: {}", String::from_utf8_lossy(&stderr));
 }
 
@@ -361,7 +363,14 @@ fn change(step: &Step, now: Instant, link: impl Fn(Place) -> LinkIndex) -> Chang
                 Life::Short => (Lifetime::Until(now + Duration::from_millis(900)), in_a_minute),
                 Life::Passed => (Lifetime::Until(in_a_minute), now.before(Duration::from_millis(1))),
             };
-            Change::SetAddress(SetAddress { link: link(place), net: VipNet(net), scope, tag, valid, not_after })
+            Change::SetAddress(SetAddress {
+                link: link(place),
+                net: VipNet(net),
+                scope,
+                tag,
+                valid,
+                not_after,
+            })
         }
     }
 }
