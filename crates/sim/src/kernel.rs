@@ -3,7 +3,7 @@
 //! does not change, links that come back with another index. `kernel_contract` in `vip-lab` holds it against the real
 //! one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -61,6 +61,8 @@ pub struct FakeKernel {
     links: BTreeMap<LinkIndex, Link>,
     /// Addresses in the kernel's order.
     addresses: Vec<Held>,
+    /// Default routes over the VIP link.
+    default_routes: Vec<DefaultRoute>,
     /// Index that the next link gets.
     next_index: u32,
     /// What becomes of secondary addresses.
@@ -109,6 +111,7 @@ impl FakeKernel {
             node,
             links: BTreeMap::from([(LOOPBACK, loopback)]),
             addresses: Vec::new(),
+            default_routes: Vec::new(),
             next_index: 2,
             secondaries,
         };
@@ -141,6 +144,18 @@ impl FakeKernel {
         self.links.insert(index, link);
         for net in own_addresses(self.node) {
             self.insert(index, Outside { net, tag: 0 }, Moment::START);
+            self.route_over(index, net);
+        }
+    }
+
+    /// Whoever gives the node its own address gives it the default route of that family too.
+    fn route_over(&mut self, link: LinkIndex, own: IpNet) {
+        let family = Family::of(own.addr());
+        if own_addresses(self.node).contains(&own)
+            && self.default_routes.iter().all(|route| route.family != family)
+        {
+            self.default_routes.push(DefaultRoute { family, link, metric: 100 });
+            self.default_routes.sort_by_key(|route| route.family);
         }
     }
 
@@ -154,6 +169,7 @@ impl FakeKernel {
         if let Some(index) = self.vip_link().map(|link| link.index) {
             self.links.remove(&index);
             self.addresses.retain(|held| held.link != index);
+            self.default_routes.clear();
         }
     }
 
@@ -164,10 +180,11 @@ impl FakeKernel {
         }
     }
 
-    /// What `ip link set down` does besides: IPv6 addresses go.
+    /// What `ip link set down` does besides: IPv6 addresses and routes go. A lost carrier takes neither.
     pub fn flush_v6(&mut self) {
         let Some(index) = self.vip_link().map(|link| link.index) else { return };
         self.addresses.retain(|held| held.link != index || Family::of(held.net.addr()) == Family::V4);
+        self.default_routes.clear();
     }
 
     /// All addresses.
@@ -268,6 +285,11 @@ impl FakeKernel {
 
     fn remove_at(&mut self, at: usize) {
         list::remove(&mut self.addresses, at, self.secondaries);
+        // With its last IPv4 address a link loses its IPv4 routes (`fib_disable_ip`).
+        let v4 = |held: &Held| Family::of(held.net.addr()) == Family::V4;
+        let left: BTreeSet<LinkIndex> =
+            self.addresses.iter().filter(|held| v4(held)).map(|held| held.link).collect();
+        self.default_routes.retain(|route| route.family == Family::V6 || left.contains(&route.link));
     }
 
     /// Removes the addresses whose time has come; whether there were any.
@@ -310,6 +332,7 @@ impl FakeKernel {
             (Family::V6, Duplicate::Yes) => Moment::NEVER,
         };
         self.insert(index, address, tentative);
+        self.route_over(index, address.net);
     }
 
     fn insert(&mut self, link: LinkIndex, address: Outside, tentative_until: Moment) {
@@ -345,17 +368,11 @@ impl FakeKernel {
 
     /// What a dump shows, on a clock that shows `local`.
     pub fn dump(&self, now: Moment, local: Instant, after: BatchId) -> Actual {
-        let default = |family, net: IpNet| {
-            let own = self.addresses.iter().find(|held| held.net == net)?;
-            let up = self.links.get(&own.link)?.state == LinkState::Up;
-            up.then_some(DefaultRoute { family, link: own.link, metric: 100 })
-        };
-        let [v4, v6] = own_addresses(self.node);
         Actual {
             after,
             links: self.links.clone(),
             addresses: self.addresses.iter().map(|held| shown(held, now, local)).collect(),
-            default_routes: default(Family::V4, v4).into_iter().chain(default(Family::V6, v6)).collect(),
+            default_routes: self.default_routes.clone(),
         }
     }
 }
