@@ -13,7 +13,7 @@ use nix::sched::{CloneFlags, unshare};
 use vip_kernel::{Accepted, Gateway, KernelEvent, boot_now};
 use vip_model::config::Scope;
 use vip_model::kernel::{
-    Actual, Address, Batch, BatchId, Change, Dad, Lifetime, LinkState, Outcome, SetAddress,
+    Actual, Address, Batch, BatchId, Change, Dad, DefaultRoute, Lifetime, LinkState, Outcome, SetAddress,
 };
 use vip_model::{Family, Instant, LinkIndex, VipNet};
 use vip_sim::kernel::{Duplicate, FakeKernel, Outside};
@@ -60,6 +60,12 @@ pub(crate) fn ip(words: &str) {
 pub(crate) fn sysctl(name: &str, value: &str) {
     let path = format!("/proc/sys/net/{name}");
     fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}"));
+}
+
+/// Default routes over the wire, as the simulator's nodes have them.
+pub(crate) fn default_routes() {
+    ip("route replace default via 10.0.0.254 dev eth0 metric 100");
+    ip("-6 route replace default via fd00::fe dev eth0 metric 100");
 }
 
 /// A link by its role, as each kernel has a number of its own for it.
@@ -166,6 +172,7 @@ impl Pair {
             let nodad = if own.addr().is_ipv6() { "nodad" } else { "" };
             ip(&format!("address add {own} dev {WIRE} {nodad}"));
         }
+        default_routes();
         // The simulated world began a minute ago: what was there at its start is long settled.
         let clock = Clock::new(Moment::START, boot_now().before(Duration::from_mins(1)), Drift(0));
         let (sender, events) = channel();
@@ -306,7 +313,7 @@ impl Pair {
         self.fake.dump(self.clock.moment_of(local), local, BatchId(self.batch))
     }
 
-    /// Where the two pictures differ: states of links, and the addresses of each link and family in their order.
+    /// Where the two pictures differ: states of links, default routes, and the addresses of each link and family in their order.
     pub(crate) fn differences(&self) -> Vec<String> {
         let fake = self.fake_picture();
         let mut found = Vec::new();
@@ -315,6 +322,10 @@ impl Pair {
             if state(&self.actual) != state(&fake) {
                 found.push(format!("{name}: real {:?}, simulated {:?}", state(&self.actual), state(&fake)));
             }
+        }
+        let (real, simulated) = (routes(&self.actual), routes(&fake));
+        if real != simulated {
+            found.push(format!("default routes: real {real:?}, simulated {simulated:?}"));
         }
         let (real, fake) = (rows(&self.actual), rows(&fake));
         let same = real.len() == fake.len() && real.iter().zip(&fake).all(|(one, two)| one.agrees(two));
@@ -373,6 +384,15 @@ fn change(step: &Step, now: Instant, link: impl Fn(Place) -> LinkIndex) -> Chang
             })
         }
     }
+}
+
+/// Default routes as (link, family, metric).
+fn routes(actual: &Actual) -> Vec<(String, Family, u32)> {
+    let route = |route: &DefaultRoute| {
+        let link = actual.links.get(&route.link)?;
+        Some((link.name.clone(), route.family, route.metric))
+    };
+    actual.default_routes.iter().filter_map(route).collect()
 }
 
 fn rows(actual: &Actual) -> Vec<Row> {

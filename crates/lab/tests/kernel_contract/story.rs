@@ -8,7 +8,7 @@ use vip_sim::kernel::{Duplicate, FakeKernel, Outside};
 use vip_sim::{Moment, Secondaries};
 
 use crate::pair::{
-    Kind, Life, Pair, Place, Row, Step, TAG, WIRE, del, in_namespace, ip, net_of, set, sysctl,
+    Kind, Life, Pair, Place, Row, Step, TAG, WIRE, default_routes, del, in_namespace, ip, net_of, set, sysctl,
 };
 
 /// How late an address may go: `LATENESS` of the simulator, and a tenth for the way of the notification.
@@ -151,6 +151,28 @@ fn a_link_without_carrier_keeps_all_its_addresses() {
             pair.apply_done(&vips.map(|net| set(net, Life::Seconds(50))));
             pair.assert_same(words);
         }
+    });
+}
+
+#[test]
+fn a_default_route_outlives_the_nodes_own_address_and_goes_with_the_last_ipv4_address() {
+    in_namespace(|| {
+        let mut pair = Pair::boot(Secondaries::Go);
+        pair.apply_done(&[set("10.0.0.200/32", Life::Seconds(60))]);
+        pair.outsider_removes("10.0.0.1/24");
+        assert_eq!(pair.actual.default_routes.len(), 2, "the VIP holds it");
+        pair.apply_done(&[del("10.0.0.200/32")]);
+        pair.settle();
+        assert_eq!(pair.actual.default_routes.len(), 1, "only IPv6 is left");
+        pair.apply_done(&[set("10.0.0.200/32", Life::Seconds(60))]);
+        pair.assert_same("a VIP brings no route back");
+        let now = pair.now();
+        let own = Outside { net: net_of("10.0.0.1/24"), tag: 0 };
+        pair.fake.outsider_adds(now, own, Duplicate::No);
+        ip("address add 10.0.0.1/24 dev eth0");
+        default_routes();
+        pair.settle();
+        assert_eq!(pair.actual.default_routes.len(), 2);
     });
 }
 
