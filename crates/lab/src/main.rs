@@ -143,18 +143,25 @@ fn act(verb: Verb) -> Result<u8> {
 
 /// Leaves the lab up: the launcher ends with `code`, this process goes on until `lab down`.
 fn stay(mut stage: Stage, code: u8) -> Result<u8> {
-    let number = boot::launcher();
+    let (number, lab) = (boot::launcher(), typed_name());
     stage.screen().say(&format!(
         "\nThe lab {number} stays up. Look around:\n\
-         \x20 lab status      who holds the VIP\n\
-         \x20 lab enter n1    a shell in node n1 (also client, watch, router); `lab enter n1 -- ip address`\n\
-         \x20 lab cut n1      cut n1 off; `lab heal n1` ends it\n\
-         \x20 lab down        take everything down"
+         \x20 {lab} status      who holds the VIP\n\
+         \x20 {lab} enter n1    a shell in node n1 (also client, watch, router); `enter n1 -- ip address` runs a command\n\
+         \x20 {lab} cut n1      cut n1 off; `heal n1` ends it\n\
+         \x20 {lab} down        take everything down"
     ));
     let door = console::open()?;
     boot::detach(code)?;
     console::serve(&mut stage, &door)?;
     Ok(0)
+}
+
+/// How to type the name of this program where the user stands.
+fn typed_name() -> String {
+    let exe = boot::exe();
+    let here = std::env::current_dir().unwrap_or_default();
+    exe.strip_prefix(&here).unwrap_or(&exe).display().to_string()
 }
 
 fn say(text: &str) -> Result<u8> {

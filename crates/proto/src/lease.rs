@@ -238,7 +238,7 @@ impl LeaseElection {
             None => return,
         }
         let Some(last) = &self.last else { return };
-        if last.names_other(&self.me) || (self.history == History::Unknown && last.was_held()) {
+        if last.names_other(&self.me) || (self.history == History::Unknown && last.was_held(&self.me)) {
             self.history = History::Held;
         } else if self.history == History::Unknown {
             self.history = History::New;

@@ -1,21 +1,24 @@
 //! A fake Linux kernel, as far as VIPs care: links, addresses with lifetimes, what it answers for. It models what
-//! hurts: expiry up to a second late, whole seconds, secondary addresses that go with their primary, IPv6 addresses
-//! that keep their prefix length, links that come back with another index. The contract test of `vip-kernel` holds the
-//! real one against the same rules.
+//! hurts: expiry up to a second late, whole seconds, secondary addresses that go with their primary, what a replacement
+//! does not change, links that come back with another index. `kernel_contract` in `vip-lab` holds it against the real
+//! one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use vip_model::config::Scope;
 use vip_model::kernel::{
-    Actual, Address, BatchId, Change, Dad, DefaultRoute, Lifetime, Link, LinkKind, LinkState, Outcome, SetAddress,
+    Actual, Address, BatchId, Change, Dad, DefaultRoute, Lifetime, Link, LinkKind, LinkState, Outcome,
+    SetAddress,
 };
 use vip_model::{Family, Instant, LinkAddr, LinkIndex};
 
 use crate::clock::{Clock, Moment};
 use crate::setup::{Secondaries, VIP_LINK, own_addresses};
+
+mod list;
 
 /// Who put an address where it is: checkers excuse what outsiders do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,8 @@ pub struct FakeKernel {
     links: BTreeMap<LinkIndex, Link>,
     /// Addresses in the kernel's order.
     addresses: Vec<Held>,
+    /// Default routes over the VIP link.
+    default_routes: Vec<DefaultRoute>,
     /// Index that the next link gets.
     next_index: u32,
     /// What becomes of secondary addresses.
@@ -68,6 +73,8 @@ pub struct FakeKernel {
 const DAD_TIME: Duration = Duration::from_secs(1);
 /// `ENODEV`.
 const ENODEV: i32 = 19;
+/// `EINVAL`.
+const EINVAL: i32 = 22;
 /// The index of `lo`.
 const LOOPBACK: LinkIndex = LinkIndex(1);
 
@@ -104,6 +111,7 @@ impl FakeKernel {
             node,
             links: BTreeMap::from([(LOOPBACK, loopback)]),
             addresses: Vec::new(),
+            default_routes: Vec::new(),
             next_index: 2,
             secondaries,
         };
@@ -136,6 +144,18 @@ impl FakeKernel {
         self.links.insert(index, link);
         for net in own_addresses(self.node) {
             self.insert(index, Outside { net, tag: 0 }, Moment::START);
+            self.route_over(index, net);
+        }
+    }
+
+    /// Whoever gives the node its own address gives it the default route of that family too.
+    fn route_over(&mut self, link: LinkIndex, own: IpNet) {
+        let family = Family::of(own.addr());
+        if own_addresses(self.node).contains(&own)
+            && self.default_routes.iter().all(|route| route.family != family)
+        {
+            self.default_routes.push(DefaultRoute { family, link, metric: 100 });
+            self.default_routes.sort_by_key(|route| route.family);
         }
     }
 
@@ -149,6 +169,7 @@ impl FakeKernel {
         if let Some(index) = self.vip_link().map(|link| link.index) {
             self.links.remove(&index);
             self.addresses.retain(|held| held.link != index);
+            self.default_routes.clear();
         }
     }
 
@@ -159,10 +180,11 @@ impl FakeKernel {
         }
     }
 
-    /// What `ip link set down` does besides: IPv6 addresses go.
+    /// What `ip link set down` does besides: IPv6 addresses and routes go. A lost carrier takes neither.
     pub fn flush_v6(&mut self) {
         let Some(index) = self.vip_link().map(|link| link.index) else { return };
         self.addresses.retain(|held| held.link != index || Family::of(held.net.addr()) == Family::V4);
+        self.default_routes.clear();
     }
 
     /// All addresses.
@@ -193,16 +215,6 @@ impl FakeKernel {
                 && (Family::of(net.addr()) == Family::V6 || held.net == net)
         };
         self.addresses.iter().position(same)
-    }
-
-    fn secondary(&self, link: LinkIndex, net: IpNet) -> bool {
-        Family::of(net.addr()) == Family::V4
-            && self.addresses.iter().any(|held| {
-                held.link == link
-                    && !held.secondary
-                    && held.net.prefix_len() == net.prefix_len()
-                    && held.net.network() == net.network()
-            })
     }
 
     /// Carries out one step as the gateway does: what grants something is looked at right before. `late` is by how much
@@ -241,16 +253,18 @@ impl FakeKernel {
         let held = Held {
             link: set.link,
             net: set.net.0,
-            scope: set.scope,
+            scope: scope_of(set.net.0, set.scope),
             tag: set.tag,
             valid,
             purge,
             tentative_until: Moment::START,
-            secondary: self.secondary(set.link, set.net.0),
+            secondary: false,
             origin: Origin::Agent,
         };
-        self.addresses.push(held);
-        Outcome::Done
+        match list::insert(&mut self.addresses, held) {
+            Ok(()) => Outcome::Done,
+            Err(list::WrongScope) => failed(EINVAL, "RTM_NEWADDR: invalid scope value"),
+        }
     }
 
     /// Says who is responsible for an address.
@@ -270,24 +284,12 @@ impl FakeKernel {
     }
 
     fn remove_at(&mut self, at: usize) {
-        let gone = self.addresses.remove(at);
-        if gone.secondary || Family::of(gone.net.addr()) == Family::V6 {
-            return;
-        }
-        let follows = |held: &Held| {
-            held.link == gone.link
-                && held.secondary
-                && held.net.prefix_len() == gone.net.prefix_len()
-                && held.net.network() == gone.net.network()
-        };
-        match self.secondaries {
-            Secondaries::Go => self.addresses.retain(|held| !follows(held)),
-            Secondaries::Promoted => {
-                if let Some(next) = self.addresses.iter_mut().find(|held| follows(held)) {
-                    next.secondary = false;
-                }
-            }
-        }
+        list::remove(&mut self.addresses, at, self.secondaries);
+        // With its last IPv4 address a link loses its IPv4 routes (`fib_disable_ip`).
+        let v4 = |held: &Held| Family::of(held.net.addr()) == Family::V4;
+        let left: BTreeSet<LinkIndex> =
+            self.addresses.iter().filter(|held| v4(held)).map(|held| held.link).collect();
+        self.default_routes.retain(|route| route.family == Family::V6 || left.contains(&route.link));
     }
 
     /// Removes the addresses whose time has come; whether there were any.
@@ -330,6 +332,7 @@ impl FakeKernel {
             (Family::V6, Duplicate::Yes) => Moment::NEVER,
         };
         self.insert(index, address, tentative);
+        self.route_over(index, address.net);
     }
 
     fn insert(&mut self, link: LinkIndex, address: Outside, tentative_until: Moment) {
@@ -339,18 +342,19 @@ impl FakeKernel {
             held.origin = Origin::Outsider;
             return;
         }
-        let secondary = self.secondary(link, address.net);
-        self.addresses.push(Held {
+        let held = Held {
             link,
             net: address.net,
-            scope: if link == LOOPBACK { Scope::Host } else { Scope::Global },
+            scope: scope_of(address.net, if link == LOOPBACK { Scope::Host } else { Scope::Global }),
             tag: address.tag,
             valid: None,
             purge: Moment::NEVER,
             tentative_until,
-            secondary,
+            secondary: false,
             origin: Origin::Outsider,
-        });
+        };
+        // What the kernel refuses to an outsider is his affair.
+        list::insert(&mut self.addresses, held).ok();
     }
 
     /// An outsider removes every form of an address from the VIP link.
@@ -364,18 +368,22 @@ impl FakeKernel {
 
     /// What a dump shows, on a clock that shows `local`.
     pub fn dump(&self, now: Moment, local: Instant, after: BatchId) -> Actual {
-        let default = |family, net: IpNet| {
-            let own = self.addresses.iter().find(|held| held.net == net)?;
-            let up = self.links.get(&own.link)?.state == LinkState::Up;
-            up.then_some(DefaultRoute { family, link: own.link, metric: 100 })
-        };
-        let [v4, v6] = own_addresses(self.node);
         Actual {
             after,
             links: self.links.clone(),
             addresses: self.addresses.iter().map(|held| shown(held, now, local)).collect(),
-            default_routes: default(Family::V4, v4).into_iter().chain(default(Family::V6, v6)).collect(),
+            default_routes: self.default_routes.clone(),
         }
+    }
+}
+
+/// The scope that the kernel gives: to IPv6 one that follows from the address, whatever was asked for.
+fn scope_of(net: IpNet, asked: Scope) -> Scope {
+    match net.addr() {
+        IpAddr::V4(_) => asked,
+        IpAddr::V6(addr) if addr.is_loopback() => Scope::Host,
+        IpAddr::V6(addr) if addr.is_unicast_link_local() => Scope::Link,
+        IpAddr::V6(_) => Scope::Global,
     }
 }
 

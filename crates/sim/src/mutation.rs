@@ -4,22 +4,25 @@
 use std::time::Duration;
 
 use vip_agent::Input;
-use vip_model::config::Config;
-use vip_model::kernel::{Batch, Change, Lifetime};
+use vip_model::config::{Config, Scope};
+use vip_model::kernel::{Actual, Address, Batch, Change, Dad, Lifetime};
 use vip_model::store::{LeaseSeen, Sight};
 use vip_model::{Instant, NodeName};
 
 use crate::process::ProcessId;
-use crate::setup::own_addresses;
+use crate::setup::{VIP_LINK, own_addresses};
 use crate::store::Store;
 use crate::world::World;
+
+/// How much too late a late fence is.
+const LATE: Duration = Duration::from_secs(3);
 
 /// A rule that is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mutation {
-    /// Addresses live 3 s longer than the fence allows.
+    /// Addresses live 3 s longer than the fence allows, and dumps hide it, as for an agent that reckons wrongly.
     LateFence,
-    /// Addresses live for ever.
+    /// Addresses live for ever, and dumps hide it.
     NoFence,
     /// `not_after` is not looked at, and a lifetime counts from the system call instead of the decision.
     IgnoresNotAfter,
@@ -45,7 +48,7 @@ pub enum Mutation {
     SweepsForeign,
     /// A starting agent removes its VIPs before it has heard of the Lease.
     DeletesBeforeKnowing,
-    /// Refreshes of a lifetime are reported as done, and are not carried out.
+    /// Refreshes of a lifetime are reported as done and are not carried out, and dumps hide it.
     SkipsRefreshes,
     /// Leases are renewed four times as often as configured.
     ChattyRenewals,
@@ -53,6 +56,8 @@ pub enum Mutation {
     DeafWatches,
     /// Batches are reported as done, and nothing of them is carried out.
     SwallowsBatches,
+    /// Now and then a dump shows a VIP that is not there.
+    ShowsGhosts,
     /// Dumps do not show addresses without a tag.
     HidesUntagged,
     /// Agents are told another holder than the Lease names.
@@ -76,7 +81,7 @@ pub enum Carrying {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::LateFence,
         Self::NoFence,
         Self::IgnoresNotAfter,
@@ -95,6 +100,7 @@ impl Mutation {
         Self::ChattyRenewals,
         Self::DeafWatches,
         Self::SwallowsBatches,
+        Self::ShowsGhosts,
         Self::HidesUntagged,
         Self::LiesAboutHolder,
         Self::Unseeded,
@@ -151,7 +157,7 @@ impl Mutation {
     /// What a batch becomes on its way.
     pub(crate) fn batch(self, batch: &mut Batch, world: &World, id: ProcessId) {
         let shift = match self {
-            Self::LateFence => Duration::from_secs(3),
+            Self::LateFence => LATE,
             Self::CreditsFromAnswer => world.processes[id].round_trip,
             _ => Duration::ZERO,
         };
@@ -170,6 +176,40 @@ impl Mutation {
         let link = world.nodes[node].kernel.as_ref().and_then(|kernel| kernel.vip_link());
         if let (Self::SweepsForeign, Some(link)) = (self, link) {
             batch.changes.push(Change::DelAddress { link: link.index, net: own_addresses(node)[0] });
+        }
+    }
+
+    /// What a dump shows.
+    pub(crate) fn picture(self, actual: &mut Actual, world: &World, id: ProcessId) {
+        let process = &world.processes[id];
+        let local = world.local(id);
+        let tag = process.config.instance.address_tag();
+        for address in actual.addresses.iter_mut().filter(|address| address.tag == tag) {
+            address.valid = match (self, address.valid) {
+                (Self::LateFence, Lifetime::Until(end)) => Lifetime::Until(end.before(LATE)),
+                (Self::NoFence | Self::SkipsRefreshes, _) => {
+                    Lifetime::Until(local + world.setup.timings.duration)
+                }
+                (_, valid) => valid,
+            };
+        }
+        if self == Self::HidesUntagged {
+            actual.addresses.retain(|address| address.tag != 0 || address.net.prefix_len() < 28);
+        }
+        let vip = world.vips.iter().find(|(agent, _)| *agent == process.number);
+        let link = actual.link_named(VIP_LINK).map(|link| link.index);
+        if let (Self::ShowsGhosts, Some((_, vip)), Some(link), 0) = (self, vip, link, world.inputs % 16) {
+            let there = actual.addresses.iter().any(|address| address.net == vip.0);
+            let ghost = Address {
+                link,
+                net: vip.0,
+                scope: Scope::Global,
+                tag,
+                valid: Lifetime::Until(local + Duration::from_secs(3)),
+                dad: Dad::Ready,
+                secondary: false,
+            };
+            actual.addresses.extend((!there).then_some(ghost));
         }
     }
 

@@ -115,8 +115,6 @@ pub struct Process {
     pub life: Life,
     /// When it was started.
     pub born: Moment,
-    /// When it was started the time before.
-    pub born_before: Moment,
     /// Counts starts.
     pub(crate) generation: u32,
     pub(crate) agent: Option<Box<Agent>>,
@@ -153,7 +151,6 @@ impl Process {
             config,
             life: Life::Dead,
             born: Moment::START,
-            born_before: Moment::START,
             generation: 0,
             agent: None,
             view: Arc::new(View::default()),
@@ -179,7 +176,7 @@ impl Process {
     pub(crate) fn end(&mut self) {
         let fresh = Self::new(self.node, self.number, self.config.clone());
         let generation = self.generation + 1;
-        *self = Self { generation, born: self.born, born_before: self.born_before, ..fresh };
+        *self = Self { generation, born: self.born, ..fresh };
     }
 
     /// Whether an address goes when its election is lost.

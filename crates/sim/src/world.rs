@@ -411,7 +411,6 @@ impl World {
         let seed = self.mutation.map_or(seed, |mutation| mutation.seed(seed));
         process.agent = Some(Box::new(Agent::new(now, seed, config)));
         process.life = Life::Running;
-        process.born_before = process.born;
         process.born = self.now;
         process.dumping = Dumping::Idle;
         self.trace.note(self.now, Some(id), || "starts".to_owned());

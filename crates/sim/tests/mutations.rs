@@ -26,6 +26,8 @@ const LATE_ANSWERS: &str = "nodes 3\nno-label\n10s +60s api-slow n1 1500\n20s +3
 const LAGGING: &str = "nodes 3\nno-label\n10s +40s api-lag n1 6000\n10s +40s api-lag n2 7000\n20s +3s pause n3\n30s +8s pause n2\n40s +8s pause n1";
 const TWO_SIDES: &str = "nodes 3\nno-label\n10s +8s api-hang n1\n30s +8s api-hang n2\n50s +8s api-hang n3\n70s +4s pause n1\n80s +4s pause n2";
 const REFUSED: &str = "nodes 3\nno-label\n10s +6s api-refuse all";
+/// Something must make followers look into their kernels.
+const GHOSTS: &str = "nodes 3\nno-label\nsecond-agent\nvips v4";
 const STRAY: &str = "nodes 3\nno-label\n20s +1s outsider-adds all";
 
 const ROWS: &[Row] = &[
@@ -61,7 +63,8 @@ const ROWS: &[Row] = &[
     Row { mutation: Mutation::SkipsRefreshes, checker: "liveness", scenario: CALM, seeds: 1 },
     Row { mutation: Mutation::ChattyRenewals, checker: "api_budget", scenario: CALM, seeds: 1 },
     Row { mutation: Mutation::DeafWatches, checker: "api_budget", scenario: CALM, seeds: 1 },
-    Row { mutation: Mutation::SwallowsBatches, checker: "quiet", scenario: CALM, seeds: 1 },
+    Row { mutation: Mutation::SwallowsBatches, checker: "bounded_turns", scenario: CALM, seeds: 1 },
+    Row { mutation: Mutation::ShowsGhosts, checker: "quiet", scenario: GHOSTS, seeds: 10 },
     Row { mutation: Mutation::HidesUntagged, checker: "converged", scenario: STRAY, seeds: 3 },
     Row { mutation: Mutation::LiesAboutHolder, checker: "reasons", scenario: CALM, seeds: 1 },
     Row { mutation: Mutation::Unseeded, checker: "deterministic", scenario: REFUSED, seeds: 1 },

@@ -14,6 +14,12 @@ use vip_plan::diff::Applied;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 /// The longest such pause.
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// The same changes again within this time count as a repetition: renewals are further apart.
+const REPEAT_WINDOW: Duration = Duration::from_millis(300);
+/// So many repetitions cost no pause: somebody may well delete an address twice.
+const REPEATS_AT_ONCE: u32 = 4;
+/// The longest pause after repetitions.
+const REPEAT_PAUSE_MAX: Duration = Duration::from_millis(200);
 /// Pause after a failed label write: nothing depends on it.
 const LABEL_RETRY: Duration = Duration::from_secs(10);
 /// An address is not worth setting for less than this: the kernel counts whole seconds.
@@ -33,6 +39,8 @@ pub(super) struct KernelDesk {
     failed: BTreeSet<About>,
     failures: u32,
     retry_at: Option<Instant>,
+    /// The last batch by what it was about, when, and how often the same came again at once.
+    repeated: (BTreeSet<(ScopedAddr, bool)>, Instant, u32),
     labels: Labels,
 }
 
@@ -100,10 +108,26 @@ impl KernelDesk {
             return None;
         }
         changes.truncate(BATCH_LIMIT);
+        self.note_repetition(now, &changes);
         self.last = BatchId(self.last.0 + 1);
         let batch = Batch { id: self.last, changes };
         self.in_flight = Some(batch.clone());
         Some(batch)
+    }
+
+    /// A batch that comes again as soon as the last one was seen had no effect, or somebody undoes it: after a few
+    /// times the next waits a little, so that neither costs a core.
+    fn note_repetition(&mut self, now: Instant, changes: &[Change]) {
+        let about: BTreeSet<_> = changes.iter().map(key).collect();
+        let (former, at, count) = &mut self.repeated;
+        *count = if *former == about && now - *at < REPEAT_WINDOW { *count + 1 } else { 0 };
+        (*former, *at) = (about, now);
+    }
+
+    /// The pause after a repetition, if it has come to that.
+    fn repetition_pause(&self) -> Option<Duration> {
+        let over = self.repeated.2.checked_sub(REPEATS_AT_ONCE)?;
+        Some((RETRY_FIRST * 2u32.pow(over.min(4))).min(REPEAT_PAUSE_MAX))
     }
 
     pub(super) fn applied(&mut self, now: Instant, report: &Report) {
@@ -123,7 +147,10 @@ impl KernelDesk {
         }
         if self.failed.is_empty() {
             self.failures = 0;
-            self.retry_at = None;
+            self.retry_at = self.repetition_pause().map(|pause| now + pause);
+            if self.retry_at.is_some() {
+                self.failed.clone_from(&self.repeated.0);
+            }
         } else {
             let pause = (RETRY_FIRST * 2u32.pow(self.failures.min(6))).min(RETRY_MAX);
             self.failures = self.failures.saturating_add(1);

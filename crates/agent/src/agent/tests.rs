@@ -306,6 +306,20 @@ fn what_the_kernel_refuses_is_tried_again_with_growing_pauses() {
 }
 
 #[test]
+fn a_change_without_effect_is_not_repeated_in_a_tight_loop() {
+    let mut desk = Desk::new();
+    desk.run_for(500);
+    desk.log.clear();
+    for _ in 0..1000 {
+        desk.run_for(1);
+        desk.kernel.addresses.clear(); // somebody undoes it each time
+        desk.feed(Input::Actual(desk.kernel.clone()));
+    }
+    let sets = desk.log.iter().filter(|entry| *entry == "set").count();
+    assert!((5..20).contains(&sets), "{sets} in a second");
+}
+
+#[test]
 fn a_quiet_holder_only_renews_and_repeats() {
     let mut desk = Desk::new();
     desk.run_for(2000);

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
-use super::outcome::Outcome;
 use super::stage::{NODES, Stage};
+use super::suite::{self, Played};
+use super::table;
 use super::table::{Action, Gate, Row};
-use super::{figures, suite, table};
 use crate::bench::net::{self, Mac};
 use crate::bench::watcher::AddressWatch;
 use crate::bench::{Detector, Stamp};
@@ -34,14 +34,14 @@ pub fn measure(runs: u32, logs: &Path) -> Result<bool> {
     stage.screen().say(&format!("Idle agents are watched for {} s.", IDLE.as_secs()));
     idle(&stage, &mut table)?;
     first_announcement(&mut stage, runs, &mut table)?;
-    let mut outcomes: Vec<Outcome> = Vec::new();
+    let mut played = Played::default();
     for row in table::suite() {
         let runs = if length(row) > SHORT { runs.div_ceil(4) } else { runs };
-        outcomes.extend(suite::play_all(&mut stage, &[row], runs)?);
+        suite::play_all(&mut stage, &[row], runs, &mut played);
     }
-    stage.screen().say(&format!("\n{}\n\n{}", table.render(), figures::render(&outcomes)));
-    stage.screen().say(&format!("({})", figures::SOURCE));
-    Ok(outcomes.iter().all(Outcome::kept))
+    stage.screen().say(&format!("\n{}", table.render()));
+    played.conclude(&stage);
+    Ok(played.kept())
 }
 
 /// How long a row takes at least.

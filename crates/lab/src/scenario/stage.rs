@@ -216,6 +216,8 @@ impl Stage {
         for prober in probers {
             let prober = prober?;
             if !steady(&prober) {
+                // A dead agent is the better explanation.
+                self.check_agents()?;
                 let vip = prober.vip();
                 bail!(
                     "{vip} does not answer {REPAIR_LIMIT:?} after everything was repaired; see the logs in {}",

@@ -43,35 +43,63 @@ pub fn run(rows: &[&'static Row], runs: u32, manifest: Manifest, logs: &Path) ->
     for skipped in stage.lab().skipped() {
         stage.screen().say(skipped);
     }
-    let outcomes = play_all(&mut stage, rows, runs)?;
-    let kept = outcomes.iter().all(Outcome::kept);
-    stage.screen().say(&format!("\n{}\n({})", figures::render(&outcomes), figures::SOURCE));
-    if !kept {
-        stage.screen().say(&format!("A bound is broken; the logs are in {}", logs.display()));
-    }
-    Ok(kept)
+    let mut played = Played::default();
+    play_all(&mut stage, rows, runs, &mut played);
+    played.conclude(&stage);
+    Ok(played.kept())
 }
 
-/// Plays rows on a stage; the outcomes in the order of playing.
-pub fn play_all(stage: &mut Stage, rows: &[&'static Row], runs: u32) -> Result<Vec<Outcome>> {
-    let mut outcomes = Vec::new();
+/// What was played so far.
+#[derive(Debug, Default)]
+pub struct Played {
+    outcomes: Vec<Outcome>,
+    /// Runs that could not be played to their end.
+    failed: Vec<String>,
+}
+
+impl Played {
+    /// Was everything played to its end, within its bounds?
+    pub fn kept(&self) -> bool {
+        self.failed.is_empty() && self.outcomes.iter().all(Outcome::kept)
+    }
+
+    /// Shows the table and what went wrong.
+    pub fn conclude(&self, stage: &Stage) {
+        let screen = stage.screen();
+        screen.say(&format!("\n{}\n({})", figures::render(&self.outcomes), figures::SOURCE));
+        for failed in &self.failed {
+            screen.say(&format!("FAILED {failed}"));
+        }
+        if !self.kept() {
+            screen.say(&format!(
+                "A bound is broken or a run failed; the logs are in {}",
+                stage.lab().logs().display()
+            ));
+        }
+    }
+}
+
+/// Plays rows on a stage, `runs` times each. A run that fails is told and does not keep the others from being played.
+pub fn play_all(stage: &mut Stage, rows: &[&'static Row], runs: u32, played: &mut Played) {
     for row in rows {
         for run in 1..=runs {
             stage.screen().say(&format!("\n{} ({}), run {run} of {runs}", row.title, row.name));
             match play(stage, row) {
                 Ok(outcome) => {
                     stage.screen().say(&format!("  {}", figures::line(&outcome)));
-                    outcomes.push(outcome);
+                    played.outcomes.push(outcome);
                 }
                 // Without one program the other scenarios still say something.
                 Err(error) if is_missing(&error) => {
                     stage.screen().say(&format!("SKIPPED {}: {error:#}", row.name));
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    stage.screen().say(&format!("  FAILED: {error:#}"));
+                    played.failed.push(format!("{}, run {run}: {error:#}", row.name));
+                }
             }
         }
     }
-    Ok(outcomes)
 }
 
 /// All scenarios with what they do and their first bound.

@@ -83,9 +83,10 @@ impl LastSight {
         self.holder().is_some_and(|holder| holder != me.as_str())
     }
 
-    /// Whether the Lease ever named a holder.
-    pub(super) fn was_held(&self) -> bool {
-        self.record().is_some_and(|record| record.holder.is_some() || record.transitions > 0)
+    /// Whether the Lease ever named a holder other than us. One that names us and counts no transition was made by a
+    /// former life of this agent, which may never have been heard of on the network.
+    pub(super) fn was_held(&self, me: &NodeName) -> bool {
+        self.names_other(me) || self.record().is_some_and(|record| record.transitions > 0)
     }
 }
 

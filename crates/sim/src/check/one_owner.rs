@@ -47,15 +47,12 @@ fn lease_just_deleted(world: &World) -> bool {
         ) && fault.at <= world.now
             && fault.end().is_none_or(|end| end >= world.deleted)
     };
-    // An agent that looked, found a stranger, died and came back finds a Lease that names it, and looks no more.
-    let forgot = world.processes.iter().any(|process| process.born_before >= world.deleted);
     // An address that is there already, because an outsider put it there, is not looked for on the wire.
     let planted = |fault: &Fault| {
         matches!(fault.what, What::OutsiderAdds | What::OutsiderAddsWide) && fault.at <= world.now
     };
-    let forgot = forgot || world.schedule.iter().any(planted);
     let no_look = world.setup.probing == Probing::Skipped || !world.setup.announces();
-    no_look || forgot || world.schedule.iter().any(blinds)
+    no_look || world.schedule.iter().any(planted) || world.schedule.iter().any(blinds)
 }
 
 impl Check for OneOwner {

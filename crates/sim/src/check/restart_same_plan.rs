@@ -7,7 +7,7 @@ use vip_agent::{Agent, Input, Output};
 use vip_model::Instant;
 use vip_model::kernel::{BatchId, Change, Outcome, Report};
 use vip_model::store::{Answer, Ask};
-use vip_model::verdict::Verdict as Decision;
+use vip_model::verdict::{Reason, Verdict as Decision};
 use vip_model::view::View;
 use vip_proto::Machine;
 
@@ -117,7 +117,15 @@ fn decisions(view: &View) -> Vec<(std::net::IpAddr, &Decision, Option<&str>)> {
     view.verdicts.iter().map(|vip| (vip.vip, &vip.verdict, vip.holder.as_deref())).collect()
 }
 
+/// Whether somebody else answers for a VIP of a new Lease. That the Lease was new is remembered by the process alone.
+fn is_in_conflict(process: &Process) -> bool {
+    process.view.verdicts.iter().any(|vip| matches!(vip.verdict, Decision::Skip(Reason::Conflict(_))))
+}
+
 fn judge(process: &Process, world: &World) -> Verdict {
+    if is_in_conflict(process) {
+        return Ok(());
+    }
     let Some(mut shadow) = Shadow::new(world, process) else { return Ok(()) };
     let name = &process.config.node;
     shadow.run().map_err(|why| format!("a new agent on {name}: {why}"))?;

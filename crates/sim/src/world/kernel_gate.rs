@@ -207,8 +207,8 @@ impl World {
             Some(kernel) => kernel.dump(self.now, node.clock.read(self.now), after),
             None => Actual { after, ..Actual::default() },
         };
-        if self.mutation == Some(Mutation::HidesUntagged) {
-            actual.addresses.retain(|address| address.tag != 0 || address.net.prefix_len() < 28);
+        if let Some(mutation) = self.mutation {
+            mutation.picture(&mut actual, self, id);
         }
         if self.mutation == Some(Mutation::ReportsRemovalsEarly) {
             let hidden = &node.trouble.hidden;
