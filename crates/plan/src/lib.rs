@@ -3,6 +3,7 @@
 
 mod control_plane;
 pub mod diff;
+pub mod ipam;
 mod place;
 mod world;
 
@@ -18,6 +19,9 @@ pub fn plan(world: &World<'_>) -> NodePlan {
         Some(control_plane) => control_plane::plan(world, control_plane, &mut plan),
         // Nothing is wanted, and that is the whole truth.
         None => plan.addresses.completeness = Completeness::Complete,
+    }
+    if let Some(services) = &world.config.services {
+        ipam::plan(world, services, &mut plan);
     }
     plan
 }

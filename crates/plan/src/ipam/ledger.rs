@@ -1,0 +1,111 @@
+//! Which addresses are in use, by whom and with which ports. The allocator fills it with what Services already have,
+//! then with what it gives; it answers whether an address is free or can be shared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use vip_model::Family;
+use vip_model::service::ServicePort;
+
+use super::space::number;
+
+/// Who uses an address, as far as sharing cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner<'a> {
+    /// A Service of ours, in this namespace.
+    Namespace(&'a str),
+    /// Several namespaces have Services on it.
+    Several,
+    /// It is reserved, or a Service that is not ours has it: nobody shares it.
+    Outsider,
+}
+
+/// What is known of one address in use.
+#[derive(Debug)]
+pub(super) struct Use<'a> {
+    owner: Owner<'a>,
+    /// None when some Service on it names no port and so takes it as a whole.
+    ports: Option<BTreeSet<ServicePort>>,
+}
+
+impl<'a> Use<'a> {
+    /// Whether one more Service with these ports fits on it. `within`: only beside Services of this namespace.
+    pub(super) fn admits(&self, ports: &[ServicePort], within: Option<&str>) -> bool {
+        let is_allowed = match (self.owner, within) {
+            (Owner::Outsider, _) | (Owner::Several, Some(_)) => false,
+            (Owner::Several, None) => true,
+            (Owner::Namespace(owner), within) => within.is_none_or(|namespace| namespace == owner),
+        };
+        is_allowed && !self.clashes(ports)
+    }
+
+    /// Whether a Service with these ports and those that are here get in each other's way.
+    fn clashes(&self, ports: &[ServicePort]) -> bool {
+        match &self.ports {
+            Some(used) => ports.is_empty() || ports.iter().any(|port| used.contains(port)),
+            None => true,
+        }
+    }
+
+    fn join(&mut self, owner: Owner<'a>, ports: &[ServicePort]) {
+        self.owner = match (self.owner, owner) {
+            (Owner::Outsider, _) | (_, Owner::Outsider) => Owner::Outsider,
+            (one, other) if one == other => one,
+            _ => Owner::Several,
+        };
+        match &mut self.ports {
+            Some(used) if !ports.is_empty() => used.extend(ports),
+            _ => self.ports = None,
+        }
+    }
+}
+
+/// All addresses in use, by family and number.
+#[derive(Debug, Default)]
+pub(super) struct Ledger<'a> {
+    v4: BTreeMap<u128, Use<'a>>,
+    v6: BTreeMap<u128, Use<'a>>,
+    /// Addresses in the order in which they came into use.
+    log: Vec<(Family, u128)>,
+}
+
+impl<'a> Ledger<'a> {
+    /// The addresses of a family that are in use.
+    pub(super) fn of(&self, family: Family) -> &BTreeMap<u128, Use<'a>> {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+
+    pub(super) fn get(&self, addr: IpAddr) -> Option<&Use<'a>> {
+        let (family, number) = number(addr);
+        self.of(family).get(&number)
+    }
+
+    /// Notes that an address is in use.
+    pub(super) fn enter(&mut self, addr: IpAddr, owner: Owner<'a>, ports: &[ServicePort]) {
+        let (family, number) = number(addr);
+        let uses = match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        };
+        if let Some(found) = uses.get_mut(&number) {
+            found.join(owner, ports);
+        } else {
+            let ports = (!ports.is_empty()).then(|| ports.iter().copied().collect());
+            uses.insert(number, Use { owner, ports });
+            self.log.push((family, number));
+        }
+    }
+
+    /// Whether an address is in use by a Service whose ports get in the way of these.
+    pub(super) fn clashes(&self, addr: IpAddr, ports: &[ServicePort]) -> bool {
+        self.get(addr).is_some_and(|found| found.clashes(ports))
+    }
+
+    /// Addresses in the order in which they came into use.
+    pub(super) fn log(&self) -> &[(Family, u128)] {
+        &self.log
+    }
+}
