@@ -13,7 +13,7 @@ use vip_model::kernel::{
     Actual, Address, BatchId, Change, Dad, DefaultRoute, Lifetime, Link, LinkKind, LinkState, Outcome,
     SetAddress,
 };
-use vip_model::{Family, Instant, LinkAddr, LinkIndex};
+use vip_model::{Family, Instant, Known, LinkAddr, LinkIndex};
 
 use crate::clock::{Clock, Moment};
 use crate::setup::{Secondaries, VIP_LINK, own_addresses};
@@ -224,6 +224,7 @@ impl FakeKernel {
             Change::SetAddress(set) if clock.read(now) > set.not_after => Outcome::TooLate,
             Change::SetAddress(set) => self.set(now, clock, set, late),
             Change::DelAddress { link, net } => self.remove(*link, *net),
+            Change::SetFilter { .. } => Outcome::Done,
         }
     }
 
@@ -373,6 +374,7 @@ impl FakeKernel {
             links: self.links.clone(),
             addresses: self.addresses.iter().map(|held| shown(held, now, local)).collect(),
             default_routes: self.default_routes.clone(),
+            filter: Known::Unknown,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! compare and swap; reads and watches show what the server of that node has seen so far.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vip_model::store::{
@@ -95,7 +96,7 @@ impl Store {
     pub fn new(nodes: usize) -> Self {
         let facts = |node| {
             let addresses = own_addresses(node).iter().map(ipnet::IpNet::addr).collect();
-            (node_name(node), NodeFacts { addresses, labels: BTreeMap::new() })
+            (node_name(node), NodeFacts { addresses, ready: true, ..NodeFacts::default() })
         };
         Self {
             version: 100,
@@ -243,7 +244,7 @@ impl Store {
 
     /// The snapshot that a node gets.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot { nodes: Known::Known(self.nodes.clone()) }
+        Snapshot { nodes: Known::Known(Arc::new(self.nodes.clone())), ..Snapshot::default() }
     }
 }
 

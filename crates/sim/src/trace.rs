@@ -175,6 +175,7 @@ fn change_text(change: &Change) -> String {
             }
         },
         Change::DelAddress { link, net } => format!("del {net} on {}", link.0),
+        Change::SetFilter { filter, .. } => format!("packet filter {filter:?}"),
     }
 }
 
@@ -222,6 +223,9 @@ fn output_text(output: &Output) -> String {
                 Ask::ReadLease(lease) => format!("read {}", lease.name),
                 Ask::WriteLease(write) => write_text(write),
                 Ask::LabelNode { node, labels } => format!("label {node} {labels:?}"),
+                Ask::WriteService(write) => format!("write {}", write.service),
+                Ask::WriteServiceStatus(write) => format!("status of {}", write.service),
+                Ask::PostEvent(event) => format!("event {} of {}", event.reason, event.service),
             };
             format!("ask {} (timeout {:?}): {text}", question.id, question.timeout)
         }

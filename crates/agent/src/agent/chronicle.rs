@@ -173,9 +173,10 @@ impl Chronicle {
         self.view.counters.plans += 1;
         let holder = |state: &ElectionState| state.holder.clone();
         let has_moved = members.elections.len() != self.elections.len()
-            || members.elections.iter().any(|(lease, state)| {
-                self.elections.get(lease).map(holder) != Some(holder(state))
-            });
+            || members
+                .elections
+                .iter()
+                .any(|(lease, state)| self.elections.get(lease).map(holder) != Some(holder(state)));
         for (lease, state) in &members.elections {
             if self.elections.get(lease) != Some(state) {
                 self.election(now, lease, state);
@@ -262,8 +263,10 @@ impl Chronicle {
             }
             let planned = plan.services.get(service);
             let lease = planned.and_then(|planned| planned.lease.clone());
-            let holder =
-                lease.as_ref().and_then(|lease| members.elections.get(lease)).and_then(|state| state.holder.clone());
+            let holder = lease
+                .as_ref()
+                .and_then(|lease| members.elections.get(lease))
+                .and_then(|state| state.holder.clone());
             Some(ServiceView {
                 service: service.clone(),
                 addrs: planned.map(|planned| planned.addrs.clone()).unwrap_or_default(),

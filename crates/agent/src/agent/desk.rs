@@ -40,7 +40,7 @@ pub(super) struct KernelDesk {
     failures: u32,
     retry_at: Option<Instant>,
     /// The last batch by what it was about, when, and how often the same came again at once.
-    repeated: (BTreeSet<(ScopedAddr, bool)>, Instant, u32),
+    repeated: (BTreeSet<About>, Instant, u32),
     labels: Labels,
 }
 
@@ -118,7 +118,7 @@ impl KernelDesk {
     /// A batch that comes again as soon as the last one was seen had no effect, or somebody undoes it: after a few
     /// times the next waits a little, so that neither costs a core.
     fn note_repetition(&mut self, now: Instant, changes: &[Change]) {
-        let about: BTreeSet<_> = changes.iter().map(key).collect();
+        let about: BTreeSet<_> = changes.iter().map(about).collect();
         let (former, at, count) = &mut self.repeated;
         *count = if *former == about && now - *at < REPEAT_WINDOW { *count + 1 } else { 0 };
         (*former, *at) = (about, now);

@@ -69,7 +69,9 @@ impl Outbox {
         let (name, from) = match ask {
             Ask::WriteService(write) => (&write.service, &write.expect),
             Ask::WriteServiceStatus(write) => (&write.service, &write.expect),
-            Ask::ReadLease(_) | Ask::WriteLease(_) | Ask::LabelNode { .. } | Ask::PostEvent(_) => return None,
+            Ask::ReadLease(_) | Ask::WriteLease(_) | Ask::LabelNode { .. } | Ask::PostEvent(_) => {
+                return None;
+            }
         };
         let failures = self.letters.get(name).map_or(0, |letter| letter.failures);
         self.letters.insert(name.clone(), Letter { from: from.clone(), stage: Stage::InFlight, failures });

@@ -141,7 +141,8 @@ impl Agent {
             && self.desk.is_idle()
         {
             let tag = self.config.instance.address_tag();
-            let mut changes = vip_plan::diff::addresses(&self.plan.addresses, actual, self.desk.lifetimes(), tag);
+            let mut changes =
+                vip_plan::diff::addresses(&self.plan.addresses, actual, self.desk.lifetimes(), tag);
             let instance = &self.config.instance;
             let filter = self.plan.filter.as_ref();
             changes.extend(vip_plan::diff::filter(filter, actual.filter.get(), self.desk.filter(), instance));

@@ -39,7 +39,7 @@ fn config() -> Config {
             skip_conflict_probe: false,
         }),
         services: None,
-            control_plane: Some(ControlPlane {
+        control_plane: Some(ControlPlane {
             vips: vec![vip()],
             port: 6443,
             interface: InterfaceChoice::Named("eth0".to_owned()),
@@ -171,7 +171,9 @@ impl Desk {
         let name = match &question.ask {
             Ask::ReadLease(name) => name.clone(),
             Ask::WriteLease(write) => write.lease.clone(),
-            Ask::LabelNode { .. } => panic!("labels are off"),
+            Ask::LabelNode { .. } | Ask::WriteService(_) | Ask::WriteServiceStatus(_) | Ask::PostEvent(_) => {
+                panic!("nothing of the kind is wanted")
+            }
         };
         if let Ask::WriteLease(write) = question.ask {
             self.log.push(format!("{:?}", write.purpose).to_lowercase());

@@ -286,7 +286,7 @@ fn lease_of(ask: &Ask) -> Option<&vip_model::LeaseName> {
     match ask {
         Ask::ReadLease(lease) => Some(lease),
         Ask::WriteLease(write) => Some(&write.lease),
-        Ask::LabelNode { .. } => None,
+        Ask::LabelNode { .. } | Ask::WriteService(_) | Ask::WriteServiceStatus(_) | Ask::PostEvent(_) => None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! A world of dice around one node: a kernel, a store, a wire and a user that mostly behave, and sometimes don't.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vip_model::config::{
@@ -47,7 +48,7 @@ pub(crate) fn first_config() -> Config {
         instance: InstanceName::new("control-plane"),
         advertise: Advertise::Arp(Layer2 { announce_interval: seconds(3), skip_conflict_probe: false }),
         services: None,
-            control_plane: Some(ControlPlane {
+        control_plane: Some(ControlPlane {
             vips: vec![vip("10.0.0.100/32"), vip("fd00::100/128")],
             port: 6443,
             interface: InterfaceChoice::Named("eth0".to_owned()),
@@ -174,6 +175,7 @@ pub(crate) fn apply(kernel: &mut Actual, now: Instant, batch: &Batch, random: &m
                     secondary: false,
                 });
             }
+            Change::SetFilter { .. } => {}
             Change::DelAddress { link, net } => {
                 kernel.addresses.retain(|other| (other.link, other.net) != (*link, *net));
             }
@@ -225,7 +227,9 @@ impl Store {
         match ask {
             Ask::ReadLease(lease) => Answer::Lease(self.seen(lease.clone())),
             Ask::WriteLease(write) => self.write(write),
-            Ask::LabelNode { .. } => Answer::Done,
+            Ask::LabelNode { .. } | Ask::WriteService(_) | Ask::WriteServiceStatus(_) | Ask::PostEvent(_) => {
+                Answer::Done
+            }
         }
     }
 
@@ -267,7 +271,10 @@ pub(crate) fn any_snapshot(random: &mut Random) -> Snapshot {
     if random.chance(0.5) {
         facts.labels.insert("kube-vip.io/has-ip".to_owned(), "10.0.0.100".to_owned());
     }
-    Snapshot { nodes: Known::Known(BTreeMap::from([(NodeName::new(ME), facts)])) }
+    Snapshot {
+        nodes: Known::Known(Arc::new(BTreeMap::from([(NodeName::new(ME), facts)]))),
+        ..Snapshot::default()
+    }
 }
 
 /// Somebody claims a VIP, or sends anything.

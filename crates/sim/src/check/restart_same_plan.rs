@@ -66,6 +66,7 @@ impl<'a> Shadow<'a> {
         for change in changes {
             match change {
                 Change::DelAddress { net, .. } => return Err(format!("it removes {net}")),
+                Change::SetFilter { .. } => {}
                 Change::SetAddress(set) => {
                     self.kernel.set(moment, &clock, set, Duration::ZERO);
                 }
@@ -83,6 +84,7 @@ impl<'a> Shadow<'a> {
             Ask::ReadLease(lease) => Answer::Lease(self.store.read(self.process.node, lease, self.world.now)),
             Ask::WriteLease(write) => self.store.write(write, self.world.now, self.now),
             Ask::LabelNode { node, labels } => self.store.label(node, labels),
+            Ask::WriteService(_) | Ask::WriteServiceStatus(_) | Ask::PostEvent(_) => Answer::Done,
         }
     }
 

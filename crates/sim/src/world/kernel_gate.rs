@@ -119,6 +119,7 @@ impl World {
         match change {
             Change::SetAddress(set) => kernel.find(set.link, set.net.0).cloned(),
             Change::DelAddress { link, net } => kernel.find(*link, *net).cloned(),
+            Change::SetFilter { .. } => None,
         }
     }
 

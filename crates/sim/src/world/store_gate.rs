@@ -117,6 +117,7 @@ impl World {
                 self.node_news();
                 answer
             }
+            Ask::WriteService(_) | Ask::WriteServiceStatus(_) | Ask::PostEvent(_) => Answer::Done,
         }
     }
 
@@ -320,7 +321,7 @@ pub(crate) fn lease_of(ask: &Ask) -> Option<&LeaseName> {
     match ask {
         Ask::ReadLease(lease) => Some(lease),
         Ask::WriteLease(write) => Some(&write.lease),
-        Ask::LabelNode { .. } => None,
+        Ask::LabelNode { .. } | Ask::WriteService(_) | Ask::WriteServiceStatus(_) | Ask::PostEvent(_) => None,
     }
 }
 
