@@ -303,10 +303,10 @@ pub struct Watches {
     /// Whether Nodes are of interest (their addresses and our labels).
     pub nodes: bool,
     /// Services and their endpoints, when they are of interest.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services: Option<ServiceWatch>,
     /// Namespace and name of the pools' ConfigMap, when it is of interest.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pools: Option<(String, String)>,
 }
 
