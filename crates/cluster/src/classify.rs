@@ -93,6 +93,8 @@ fn class_of(code: u16, reason: &str, message: &str) -> FailureClass {
         || message.contains("etcdserver: leader changed")
         || message.contains("context deadline exceeded");
     match code {
+        // Nobody may create anything in it: no right is missing, the namespace is.
+        403 if message.contains("because it is being terminated") => FailureClass::NotFound,
         401 => FailureClass::Unauthorized,
         403 => FailureClass::Forbidden,
         404 => FailureClass::NotFound,
@@ -166,6 +168,12 @@ mod tests {
             (400, "BadRequest", "", FailureClass::Invalid),
             (401, "Unauthorized", "", FailureClass::Unauthorized),
             (403, "Forbidden", "", FailureClass::Forbidden),
+            (
+                403,
+                "Forbidden",
+                "events is forbidden: unable to create new content in namespace x because it is being terminated",
+                FailureClass::NotFound,
+            ),
             (404, "NotFound", "", FailureClass::NotFound),
             (408, "", "", FailureClass::Timeout),
             (410, "Expired", "too old resource version", FailureClass::Gone),

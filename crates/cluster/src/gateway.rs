@@ -7,14 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::StatusCode;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use vip_model::store::{Failure, FailureClass};
 
 use crate::call::{Call, Reply, Take};
 use crate::classify::{self, Refusal};
-use crate::directory::Directory;
+use crate::directory::{Access, Directory};
 use crate::event::{ClusterEvent, Sink};
 use crate::lane::{Lane, Patience};
 use crate::ledger::Ledger;
@@ -142,28 +141,42 @@ impl Gateway {
         take: Take,
         patience: Patience,
     ) -> Result<Reply, Problem> {
-        let mut result = self.once(lane, call, take, patience).await;
-        if self.has_another_way(call, &result) {
-            result = self.once(lane, call, take, patience).await;
+        let (mut result, access) = self.once(lane, call, take, patience).await;
+        if let (Err(Problem::Refused(refusal)), Some(access)) = (&result, access)
+            && self.has_another_way(call, refusal.failure.class, &access)
+        {
+            (result, _) = self.once(lane, call, take, patience).await;
         }
-        let result = result.and_then(|reply| match classify::refusal(call, &reply) {
-            None => Ok(reply),
-            Some(refusal) => Err(Problem::Refused(refusal)),
-        });
         self.note(call, result.as_ref().err());
         result
     }
 
-    async fn once(&self, lane: &Lane, call: &Call, take: Take, patience: Patience) -> Result<Reply, Problem> {
-        lane.send(call, take, patience).await.map_err(Problem::Way)
+    /// Sends `call` once. Tells also which way was used, when a server answered.
+    async fn once(
+        &self,
+        lane: &Lane,
+        call: &Call,
+        take: Take,
+        patience: Patience,
+    ) -> (Result<Reply, Problem>, Option<Arc<Access>>) {
+        match lane.send(call, take, patience).await {
+            Err(failure) => (Err(Problem::Way(failure)), None),
+            Ok(reply) => {
+                let access = Arc::clone(&reply.access);
+                let result = match classify::refusal(call, &reply) {
+                    None => Ok(reply),
+                    Some(refusal) => Err(Problem::Refused(refusal)),
+                };
+                (result, Some(access))
+            }
+        }
     }
 
-    fn has_another_way(&self, call: &Call, result: &Result<Reply, Problem>) -> bool {
-        let Ok(reply) = result else { return false };
-        match reply.status {
-            StatusCode::UNAUTHORIZED => self.directory.look_again(&reply.access),
-            StatusCode::FORBIDDEN if call.resource == LEASES => self.directory.note_forbidden(&reply.access),
-            StatusCode::FORBIDDEN => self.directory.look_again(&reply.access),
+    fn has_another_way(&self, call: &Call, class: FailureClass, access: &Access) -> bool {
+        match class {
+            FailureClass::Unauthorized => self.directory.look_again(access),
+            FailureClass::Forbidden if call.resource == LEASES => self.directory.note_forbidden(access),
+            FailureClass::Forbidden => self.directory.look_again(access),
             _ => false,
         }
     }

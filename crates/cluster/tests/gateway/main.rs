@@ -4,4 +4,5 @@ mod credential;
 mod failover;
 mod question;
 mod rig;
+mod service;
 mod view;
