@@ -20,8 +20,11 @@ pub(crate) mod parse;
 pub(crate) mod table;
 
 mod control_plane;
+mod election;
 mod file;
+mod link;
 mod refusal;
+mod services;
 mod source;
 mod subnet;
 mod suggest;

@@ -263,8 +263,10 @@ fn prefix_lengths_follow_the_families() {
 fn the_instance_is_named_after_what_the_agent_is_asked_to_do() {
     assert_eq!(shown(&effective(&[], &[]), "/config/instance"), "control-plane");
     assert_eq!(shown(&effective(&[], &[("INSTANCE_NAME", "blue")]), "/config/instance"), "blue");
-    let both = validate(&[], &[("svc_enable", "true")]);
-    assert!(both.stdout.contains("\n  instance: all\n"), "{}", both.stdout);
+    assert_eq!(shown(&effective(&[], &[("svc_enable", "true")]), "/config/instance"), "all");
+    let services = effective(&[], &[("svc_enable", "true"), ("cp_enable", "false")]);
+    assert_eq!(shown(&services, "/config/instance"), "services");
+    assert_eq!(services.pointer("/config/control_plane"), Some(&Value::Null));
 }
 
 #[test]
@@ -297,7 +299,7 @@ fn strict_config_refuses_what_is_worth_a_warning() {
     let loud = environment(&[("strict_config", "true"), ("enable_upnp", "true")]);
     let run = run(&["plan", "--cluster", "/dev/null"], &loud);
     assert_eq!(run.code, 1);
-    assert!(run.stderr.contains("enable_upnp: set but not supported yet: Services"), "{}", run.stderr);
+    assert!(run.stderr.contains("enable_upnp: set but not supported yet: UPnP"), "{}", run.stderr);
 }
 
 #[test]

@@ -1,27 +1,18 @@
-//! The control-plane VIP: its addresses and prefix lengths, its link, its Lease, its health gate.
+//! The control-plane VIP: its addresses and prefix lengths, its health gate. Its link and its Lease come from `link`
+//! and `election`.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use ipnet::IpNet;
-use vip_model::config::{
-    ControlPlane, Election, HealthCheck, InterfaceChoice, LeaseTimings, LinkDown, NodeLabel, OnLoss, Scope,
-};
-use vip_model::{Family, LeaseName, VipNet};
+use vip_model::config::{ControlPlane, HealthCheck, NodeLabel, OnLoss, Scope};
+use vip_model::{Family, VipNet};
 
 use super::refusal::Refusal;
 use super::source::Values;
-use super::{Machine, Warning, Weight, key, parse, subnet, warning};
+use super::{Machine, Warning, Weight, election, key, link, parse, subnet, warning};
 
 /// More addresses than this are not built yet.
 const MOST_ADDRESSES: usize = 2;
-
-/// The kernel's limit for the name of a link, without the closing zero (`IFNAMSIZ`).
-const LONGEST_LINK_NAME: usize = 15;
-
-/// What an address in the kernel must keep between the last renewal and the moment others may take over.
-const SHORTEST_FENCE: Duration = Duration::from_secs(1);
 
 /// Builds the control plane's part of the configuration.
 pub(super) fn build(
@@ -33,10 +24,10 @@ pub(super) fn build(
     Ok(ControlPlane {
         vips: vips(values, warnings)?,
         port: values.port(key::PORT)?,
-        interface: interface(values)?,
-        link_down: if values.boolean(key::INTERFACE_NOT_UP)? { LinkDown::Ignore } else { LinkDown::Yield },
+        interface: link::choice(values, key::INTERFACE)?,
+        link_down: link::down(values)?,
         loopback_scope: either(key::LOOPBACK_GLOBAL, Scope::Global, Scope::Host)?,
-        election: election(values, machine)?,
+        election: election::control_plane(values, machine)?,
         on_loss: if values.boolean(key::PRESERVE)? { OnLoss::Preserve } else { OnLoss::Remove },
         health: health(values, warnings)?,
         node_label: if values.boolean(key::NODE_LABEL)? { NodeLabel::HasIp } else { NodeLabel::Off },
@@ -128,109 +119,7 @@ fn net(
             128
         }
     };
-    IpNet::new(address, length).map(VipNet).map_err(|_| {
-        let (family, most) = if family == Family::V4 { ("IPv4", 32) } else { ("IPv6", 128) };
-        values.refuse(
-            key::SUBNET,
-            format!(
-                "provided CIDR mask '{length}' is greater than the highest mask value for the {family} family ({most})"
-            ),
-        )
-    })
-}
-
-fn interface(values: &Values) -> Result<InterfaceChoice, Refusal> {
-    match values.text(key::INTERFACE) {
-        "" | "auto" => Ok(InterfaceChoice::Auto),
-        name if name.len() > LONGEST_LINK_NAME || name.contains(|c: char| c == '/' || c.is_whitespace()) => {
-            Err(values.refuse(
-                key::INTERFACE,
-                "no link can have this name; give 1 to 15 bytes without slash and space, or leave it empty",
-            ))
-        }
-        name => Ok(InterfaceChoice::Named(name.to_owned())),
-    }
-}
-
-fn election(values: &Values, machine: &Machine) -> Result<Election, Refusal> {
-    require_lease_mode(values)?;
-    let text = values.text(key::LEASE_NAME);
-    let (namespace, name) = match text.split_once('/') {
-        Some((namespace, name)) => (namespace, name),
-        None => (
-            machine.service_account_namespace.as_deref().unwrap_or_else(|| values.text(key::NAMESPACE)),
-            text,
-        ),
-    };
-    if !parse::is_object_name(namespace) || !parse::is_object_name(name) {
-        return Err(values.refuse(
-            key::LEASE_NAME,
-            "give name or namespace/name, each of lower-case letters, digits, '-' and '.' (and cp_namespace alike)",
-        ));
-    }
-    Ok(Election {
-        lease: LeaseName::new(namespace, name),
-        annotations: lease_annotations(values)?,
-        timings: lease_timings(values)?,
-    })
-}
-
-fn require_lease_mode(values: &Values) -> Result<(), Refusal> {
-    let not_built = |key: &str| Refusal::NotBuilt {
-        asked: format!("{}={}", values.spelled(key), values.text(key)),
-        instead: "elections are held by Lease (election_mode=lease, leaderElectionType kubernetes)".into(),
-    };
-    match values.text(key::ELECTION_MODE) {
-        "lease" => {}
-        "session" | "etcd" => return Err(not_built(key::ELECTION_MODE)),
-        _ => return Err(values.refuse(key::ELECTION_MODE, "give lease")),
-    }
-    match values.text(key::ELECTION_BACKEND) {
-        "kubernetes" => Ok(()),
-        "etcd" => Err(not_built(key::ELECTION_BACKEND)),
-        other => Err(values.refuse(
-            key::ELECTION_BACKEND,
-            format!("invalid LeaderElectionMode {other} not supported; give kubernetes"),
-        )),
-    }
-}
-
-fn lease_annotations(values: &Values) -> Result<BTreeMap<String, String>, Refusal> {
-    match values.set(key::LEASE_ANNOTATIONS) {
-        None => Ok(BTreeMap::new()),
-        Some(text) => serde_json::from_str(text).map_err(|_| {
-            values.refuse(key::LEASE_ANNOTATIONS, "give a JSON object of texts, such as {\"team\":\"edge\"}")
-        }),
-    }
-}
-
-/// client-go's rules (`leaderelection.NewLeaderElector`), and room for the fence.
-fn lease_timings(values: &Values) -> Result<LeaseTimings, Refusal> {
-    let timings = LeaseTimings {
-        duration: values.seconds(key::LEASE_DURATION, 1)?,
-        renew_deadline: values.seconds(key::RENEW_DEADLINE, 1)?,
-        retry_period: values.seconds(key::RETRY_PERIOD, 1)?,
-    };
-    let written = |key: &str| format!("{}={}", values.spelled(key), values.text(key));
-    let (duration, deadline) = (written(key::LEASE_DURATION), written(key::RENEW_DEADLINE));
-    if timings.fence() < SHORTEST_FENCE {
-        return Err(Refusal::Combination(format!(
-            "{duration} is too short: less than 1 s is left for an address between a renewal and the moment when the \
-             kernel must have removed it (0.98 times the duration less 1 s); give at least 3 seconds"
-        )));
-    }
-    if timings.duration <= timings.renew_deadline {
-        return Err(Refusal::Combination(format!(
-            "{duration} must be greater than {deadline}: a holder has to give up before others may take over"
-        )));
-    }
-    if timings.renew_deadline <= timings.retry_period.mul_f64(1.2) {
-        return Err(Refusal::Combination(format!(
-            "{deadline} must be greater than 1.2 times {}: one renewal has to fit in before the deadline",
-            written(key::RETRY_PERIOD)
-        )));
-    }
-    Ok(timings)
+    IpNet::new(address, length).map(VipNet).map_err(|_| subnet::too_long(values, length, family))
 }
 
 fn health(values: &Values, warnings: &mut Vec<Warning>) -> Result<Option<HealthCheck>, Refusal> {

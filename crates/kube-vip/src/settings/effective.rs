@@ -1,5 +1,5 @@
 //! From text to the effective configuration: which mode, which features, which instance, and everything around the
-//! control plane, which has its own module. Values of features that are not built yet are warned about here.
+//! control plane and the Services, which have their own modules. Values of features that are not built yet are warned about here.
 
 use vip_model::config::{Advertise, Config, Layer2};
 use vip_model::{InstanceName, NodeName};
@@ -8,7 +8,7 @@ use super::refusal::Refusal;
 use super::source::Values;
 use super::table::{self, Kind, Setting, Status};
 use super::{ApiSettings, Effective, Listen, LocalApi, Machine, Warning, Weight};
-use super::{control_plane, key, parse, warning};
+use super::{control_plane, key, parse, services, warning};
 
 /// Bytes that an instance name may have: 255 of nftables less `kube_vip_` and `_v4`.
 const LONGEST_INSTANCE: usize = 243;
@@ -21,11 +21,18 @@ pub(super) fn build(values: &Values, machine: &Machine) -> Result<Effective, Ref
     let mut warnings = values.warnings.clone();
     require_arp(values)?;
     let features = Features::read(values)?;
-    features.require_something_built(values)?;
+    features.require_any()?;
     let node = node_name(values, machine)?;
     let instance = instance_name(values, features)?;
     let announce_interval = announce_interval(values, &mut warnings)?;
-    let control_plane = control_plane::build(values, machine, &mut warnings)?;
+    let mut control_plane = None;
+    if features.control_plane() {
+        control_plane = Some(control_plane::build(values, machine, &mut warnings)?);
+    }
+    let mut services = None;
+    if features.services() {
+        services = Some(services::build(values, machine, &mut warnings)?);
+    }
     let advertise =
         Advertise::Arp(Layer2 { announce_interval, skip_conflict_probe: values.boolean(key::SKIP_DAD)? });
     warnings.extend(unbuilt(values));
@@ -34,7 +41,7 @@ pub(super) fn build(values: &Values, machine: &Machine) -> Result<Effective, Ref
         log: parse::log_level(log_number(values)?),
         prometheus_server: prometheus_server(values, &mut warnings),
         health_check_port: health_check_port(values)?,
-        config: Config { node, instance, advertise, control_plane: Some(control_plane), services: None },
+        config: Config { node, instance, advertise, control_plane, services },
         warnings,
     };
     Ok(effective)
@@ -103,18 +110,23 @@ impl Features {
         })
     }
 
-    fn require_something_built(self, values: &Values) -> Result<(), Refusal> {
+    fn require_any(self) -> Result<(), Refusal> {
         match self {
-            Self::ControlPlane | Self::Both => Ok(()),
+            Self::ControlPlane | Self::Services | Self::Both => Ok(()),
             Self::Nothing => Err(Refusal::Combination(
-                "no features are enabled: set cp_enable=true to hold the control plane's address".into(),
-            )),
-            Self::Services => Err(not_built(
-                values,
-                key::SERVICES,
-                "the feature that works is the control plane's address (cp_enable=true)",
+                "no features are enabled: set cp_enable=true to hold the control plane's address, svc_enable=true to \
+                 hold those of Services"
+                    .into(),
             )),
         }
+    }
+
+    const fn control_plane(self) -> bool {
+        matches!(self, Self::ControlPlane | Self::Both)
+    }
+
+    const fn services(self) -> bool {
+        matches!(self, Self::Services | Self::Both)
     }
 
     /// The name of an agent without `instance_name`: what it does. It counts what is asked for, not what is built,

@@ -62,14 +62,22 @@ keys! {
     LOG_LEVEL = "vip_loglevel";
     PROMETHEUS = "prometheus_server";
     HEALTH_PORT = "health_check_port";
-    // read only to write manifests
+    // Services
     SERVICES_INTERFACE = "vip_servicesinterface";
     SERVICES_ELECTION = "svc_election";
     SERVICES_LEASE = "svc_leasename";
+    ON_DEMAND = "per_service_election_on_demand";
     SERVICES_NAMESPACE = "svc_namespace";
     CLASS_ONLY = "lb_class_only";
     CLASS_NAME = "lb_class_name";
+    CLASS_LEGACY = "lb_class_legacy_handling";
     SERVICE_SECURITY = "enable_service_security";
+    NO_SERVICE_UPDATES = "disable_service_updates";
+    ENDPOINTS = "enable_endpoints";
+    IPAM = "svc_ipam";
+    IPAM_NAMESPACE = "KUBEVIP_NAMESPACE";
+    IPAM_CONFIG_MAP = "KUBEVIP_CONFIG_MAP";
+    // read only to write manifests
     DNS_MODE = "dns_mode";
     DHCP_MODE = "dhcp_mode";
     DHCP_ATTEMPTS = "dhcp_backoff_attempts";
@@ -86,8 +94,6 @@ keys! {
     BALANCE = "lb_enable";
     BALANCE_PORT = "lb_port";
     BALANCE_METHOD = "lb_fwdmethod";
-    ENDPOINTS = "enable_endpoints";
-    NO_SERVICE_UPDATES = "disable_service_updates";
     MIRROR = "mirror_dest_interface";
     DEBOUNCE = "--debounceTime";
 }

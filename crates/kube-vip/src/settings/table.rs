@@ -6,6 +6,7 @@ use super::key;
 
 mod agent;
 mod later;
+mod services;
 
 /// One setting.
 #[derive(Debug)]
@@ -94,7 +95,8 @@ pub(crate) static GROUPS: &[Group] = &[
     Group { title: "Health gate of the control plane", settings: agent::HEALTH },
     Group { title: "Kubernetes API", settings: agent::API },
     Group { title: "Logs, metrics, health pages", settings: agent::SEEING },
-    Group { title: "Services", settings: later::SERVICES },
+    Group { title: "Services", settings: services::SERVICES },
+    Group { title: "More about Services", settings: later::MORE_SERVICES },
     Group { title: "Names and DHCP", settings: later::NAMES },
     Group { title: "Load balancing of the control plane (IPVS)", settings: later::BALANCE },
     Group { title: "BGP", settings: later::BGP },

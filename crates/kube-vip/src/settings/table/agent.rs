@@ -10,7 +10,7 @@ rows! {
     AGENT {
         "controlplane", key::CONTROL_PLANE, "enableControlPlane"; Bool "false"; Built;
             "Hold a virtual IP for the control plane (feature)."
-        "services", key::SERVICES, "enableServices"; Bool "false"; NotYet("Services");
+        "services", key::SERVICES, "enableServices"; Bool "false"; Built;
             "Hold virtual IPs for Services of type LoadBalancer (feature)."
         "arp", key::ARP, "enableARP"; Bool "false"; Built;
             "Announce addresses by ARP and NDP (mode)."
@@ -37,7 +37,7 @@ rows! {
         "vip", key::VIP, "vip"; Text ""; Built;
             "Older name of the address; needs vip_subnet. The address setting wins."
         "vipSubnet", key::SUBNET, "vipSubnet"; Text ""; Built;
-            "Prefix length: one number, or two with a comma (IPv4,IPv6); default is 32 and 128."
+            "Prefix length: one number, or two with a comma (IPv4,IPv6); default is 32 and 128. For Services alone also auto: that of the link's network."
         "port", key::PORT, "port"; Port "6443"; Built;
             "Port of the API server."
         "interface", key::INTERFACE, "interface"; Text ""; Built;
@@ -49,7 +49,7 @@ rows! {
         "preserveVipOnLeadershipLoss", key::PRESERVE, "preserveVipOnLeadershipLoss"; Bool "false"; Built;
             "Keep IPv4 addresses after a lost election until another leader is seen; unsafe on more than one node."
         "enableNodeLabeling", key::NODE_LABEL, "enableNodeLabeling"; Bool "false"; Built;
-            "Label the holder's Node with kube-vip.io/has-ip."
+            "Label the holder's Node: kube-vip.io/has-ip for the control plane, service-provided.kube-vip.io/… for each Service."
         "ddns", key::DDNS, "ddns"; Bool "false"; NotYet("addresses by DHCP");
             "Get the address by DHCP under the DNS name given as address."
     }

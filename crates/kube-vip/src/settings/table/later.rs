@@ -3,7 +3,6 @@
 use super::Status::{NotNeeded, NotYet, Retired};
 use super::{key, rows};
 
-const SVC: super::Status = NotYet("Services");
 const DHCP: super::Status =
     NotNeeded("it only matters for addresses by name or DHCP, which are not built yet");
 const IPVS: super::Status = NotYet("load balancing of the control plane");
@@ -14,35 +13,13 @@ const ETCD_ELECTION: super::Status = NotYet("election in etcd");
 const NEVER_READ: super::Status = Retired("kube-vip has long ignored it");
 
 rows! {
-    /// Services.
-    SERVICES {
-        "serviceInterface", key::SERVICES_INTERFACE, "servicesInterface"; Text ""; SVC;
-            "Link for Service addresses; auto is the link whose network contains them."
-        "servicesElection", key::SERVICES_ELECTION, "enableServicesElection"; Bool "false"; SVC;
-            "One election per Service."
-        "servicesLeaseName", key::SERVICES_LEASE, "servicesLeaseName"; Text "plndr-svcs-lock"; SVC;
-            "Lease of the one election for all Services."
-        "perServiceElectionOnDemand", "per_service_election_on_demand", "perServiceElectionOnDemand"; Bool "false"; SVC;
-            "An election of its own for each annotated Service."
-        "", key::SERVICES_NAMESPACE, "serviceNamespace"; Text ""; SVC;
-            "Only Services of this namespace; also the namespace of generated manifests."
-        "lbClassOnly", key::CLASS_ONLY, "loadBalancerClassOnly"; Bool "false"; SVC;
-            "Only Services with our load-balancer class."
-        "lbClassName", key::CLASS_NAME, "loadBalancerClassName"; Text "kube-vip.io/kube-vip-class"; SVC;
-            "Our load-balancer class."
-        "lbClassNameLegacyHandling", "lb_class_legacy_handling", "loadBalancerClassLegacyHandling"; Bool "true"; SVC;
-            "Take Services without a class, too."
-        "onlyAllowTrafficServicePorts", key::SERVICE_SECURITY, "enableServiceSecurity"; Bool "false"; SVC;
-            "Drop traffic to ports that the Service does not have."
-        "disableServiceUpdates", key::NO_SERVICE_UPDATES, "disableServiceUpdates"; Bool "false"; SVC;
-            "Never write to Services."
-        "enableEndpoints", key::ENDPOINTS, "enableEndpoints"; Bool "false"; SVC;
-            "Read Endpoints instead of EndpointSlices."
-        "mirrorDestInterface", key::MIRROR, "mirrorDestInterface"; Text ""; SVC;
+    /// What else can be asked for with Services.
+    MORE_SERVICES {
+        "mirrorDestInterface", key::MIRROR, "mirrorDestInterface"; Text ""; NotYet("mirroring");
             "Link to which Service traffic is mirrored."
-        "debounceTime", "", "debounceTime"; Text "0s"; SVC;
+        "debounceTime", "", "debounceTime"; Text "0s"; NotYet("gathering changes");
             "How long changes of a Service are gathered."
-        "", "enable_upnp", "enableUPNP"; Bool "false"; SVC;
+        "", "enable_upnp", "enableUPNP"; Bool "false"; NotYet("UPnP");
             "Open ports on the router by UPnP."
     }
 
