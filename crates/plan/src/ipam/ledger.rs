@@ -39,6 +39,11 @@ impl<'a> Use<'a> {
         is_allowed && !self.clashes(ports)
     }
 
+    /// Whether one more Service with these ports does no harm, wherever it is from.
+    pub(super) fn bears(&self, ports: &[ServicePort]) -> bool {
+        self.owner != Owner::Outsider && !self.clashes(ports)
+    }
+
     /// Whether a Service with these ports and those that are here get in each other's way.
     fn clashes(&self, ports: &[ServicePort]) -> bool {
         match &self.ports {

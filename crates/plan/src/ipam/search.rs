@@ -38,12 +38,13 @@ impl<'a> Search<'a> {
         Self { settings, ledger, cursors: BTreeMap::new(), refused: BTreeMap::new() }
     }
 
-    /// Gives what was promised before, if it still can be given.
+    /// Gives what was promised before, if it still can be given. Whether it may be shared was decided then: in whatever
+    /// order promises are honoured, all are.
     pub(super) fn keep(&mut self, request: Request<'a>, promise: &Promise) -> Option<Vec<IpAddr>> {
         let fits = |addr: &IpAddr| {
             let (family, number) = number(*addr);
             let is_of_pool = request.pool.space(family).is_some_and(|space| space.contains(number));
-            is_of_pool && self.is_open(request, *addr)
+            is_of_pool && self.ledger.get(*addr).is_none_or(|found| found.bears(&request.service.ports))
         };
         let is_whole = match (request.service.family_policy, &promise.addrs[..]) {
             (FamilyPolicy::SingleStack, [addr]) => {
@@ -163,13 +164,6 @@ impl<'a> Search<'a> {
         };
         self.cursors.insert((key, family), found.unwrap_or(end));
         found
-    }
-
-    fn is_open(&self, request: Request<'a>, addr: IpAddr) -> bool {
-        let ports = &request.service.ports;
-        self.ledger.get(addr).is_none_or(|found| {
-            self.settings.may_share(&request.name.namespace) && found.admits(ports, request.pool.namespace)
-        })
     }
 
     fn take(&mut self, request: Request<'a>, addrs: &[IpAddr]) {
