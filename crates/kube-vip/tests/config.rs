@@ -270,6 +270,25 @@ fn the_instance_is_named_after_what_the_agent_is_asked_to_do() {
 }
 
 #[test]
+fn address_management_is_switched_by_variable_flag_or_file() {
+    let services = ("svc_enable", "true");
+    let map = "/config/services/ipam/config_map";
+    let (_folder, path) = file("a.yaml", "servicesIpam: true\nservicesIpamConfigMap: pools\n");
+    assert_eq!(shown(&effective(&["--config-file", &path], &[services]), map), "pools");
+    assert_eq!(shown(&effective(&["--servicesIpam"], &[services]), map), "kubevip");
+    assert_eq!(shown(&effective(&[], &[services, ("svc_ipam", "true")]), map), "kubevip");
+    assert_eq!(shown(&effective(&["--servicesIpam"], &[services, ("svc_ipam", "false")]), map), "");
+}
+
+#[test]
+fn modes_that_are_not_built_are_refused_with_services_too() {
+    for mode in ["bgp_enable", "vip_routingtable", "vip_wireguard"] {
+        let line = refused(&[], &[("vip_arp", "false"), ("svc_enable", "true"), (mode, "true")]);
+        assert!(line.contains(&format!("({mode}=true): not built yet")), "{line}");
+    }
+}
+
+#[test]
 fn an_instance_name_is_as_long_as_nftables_allows() {
     let longest = "a".repeat(243);
     assert_eq!(shown(&effective(&[], &[("instance_name", &longest)]), "/config/instance"), longest);

@@ -16,8 +16,8 @@ set, except `lb_class_name`. Switches take `true`, `false` and what else Go take
 `kube-vip validate` prints what comes out of all three and exits with 1 if there is anything to warn about;
 `strict_config=true` makes the agent itself refuse to start then.
 
-Column *here*: **works**; *not yet* (accepted, with one warning when it is set; kube-vip refuses to start when the only
-mode or feature asked for is one of these); *not needed* (accepted, nothing is lost); *no effect*.
+Column *here*: **works**; *not yet* (accepted, with one warning when it is set; kube-vip refuses to start when the mode
+asked for is one of these); *not needed* (accepted, nothing is lost); *no effect*.
 ";
 
 /// The settings without a flag, and where to read about the others.

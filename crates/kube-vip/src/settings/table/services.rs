@@ -11,7 +11,7 @@ rows! {
         "servicesElection", key::SERVICES_ELECTION, "enableServicesElection"; Bool "false"; Built;
             "One election per Service instead of one for all."
         "servicesLeaseName", key::SERVICES_LEASE, "servicesLeaseName"; Text "plndr-svcs-lock"; Built;
-            "Lease of the one election for all Services: name or namespace/name; the default namespace is that of the control plane's Lease."
+            "Lease of the one election for all Services: name or namespace/name; default namespace is the pod's, else cp_namespace."
         "perServiceElectionOnDemand", key::ON_DEMAND, "perServiceElectionOnDemand"; Bool "false"; Built;
             "Under one election for all, another for each Service with kube-vip.io/forcePerServiceElection."
         "", key::SERVICES_NAMESPACE, "serviceNamespace"; Text ""; Built;
