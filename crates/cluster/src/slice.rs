@@ -1,4 +1,4 @@
-//! What stands behind Services: `EndpointSlices` and `Endpoints` objects between JSON and the model.
+//! What stands behind Services: EndpointSlices and `Endpoints` objects between JSON and the model.
 //!
 //! An endpoint is read as kube-proxy reads it: the first of its addresses, and its conditions as one state. Slices of
 //! names (`FQDN`) and addresses of another family than their slice's are nothing that traffic can be sent to.
@@ -62,7 +62,7 @@ impl Keys for OurLabels {
     }
 }
 
-/// An `EndpointSlice`, as far as it is read.
+/// An EndpointSlice, as far as it is read.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SliceShape {

@@ -160,7 +160,7 @@ impl ServiceShape {
                 Some("Local") => TrafficPolicy::Local,
                 _ => TrafficPolicy::Cluster,
             },
-            ports: ports(spec.ports),
+            ports: ports(&spec.ports),
             spec_ip: given(spec.load_balancer_ip),
             ingress: status.load_balancer.unwrap_or_default().convert(),
             annotations: metadata.annotations.0,
@@ -181,7 +181,7 @@ impl IngressShape {
             ip: self.ip.and_then(|ip| ip.parse().ok()),
             hostname: given(self.hostname),
             mode: given(self.ip_mode),
-            ports: ports(self.ports),
+            ports: ports(&self.ports),
         }
     }
 }
@@ -197,14 +197,14 @@ fn families(names: &[String]) -> Vec<Family> {
         .collect()
 }
 
-fn ports(shapes: Vec<PortShape>) -> Vec<ServicePort> {
-    let mut ports: Vec<_> = shapes.into_iter().filter_map(port).collect();
+fn ports(shapes: &[PortShape]) -> Vec<ServicePort> {
+    let mut ports: Vec<_> = shapes.iter().filter_map(port).collect();
     ports.shrink_to_fit();
     ports
 }
 
 /// None for a number or a protocol that cannot be.
-fn port(shape: PortShape) -> Option<ServicePort> {
+fn port(shape: &PortShape) -> Option<ServicePort> {
     let protocol = match shape.protocol.as_deref() {
         None | Some("TCP" | "") => Protocol::Tcp,
         Some("UDP") => Protocol::Udp,

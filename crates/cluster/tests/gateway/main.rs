@@ -4,5 +4,6 @@ mod credential;
 mod failover;
 mod question;
 mod rig;
+mod scale;
 mod service;
 mod view;

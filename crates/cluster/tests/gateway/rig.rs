@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -35,6 +35,22 @@ pub(crate) fn address(number: u8) -> IpAddr {
     Ipv4Addr::new(127, 0, 0, number).into()
 }
 
+/// What a gateway is told of the files in `root`.
+pub(crate) fn settings(root: &Path, port: u16) -> ApiSettings {
+    ApiSettings {
+        kubeconfig: root.join("kubernetes/admin.conf"),
+        kubernetes_dir: root.join("kubernetes"),
+        home: Some(root.join("home")),
+        service_account: root.join("sa"),
+        service: None,
+        server: None,
+        local: LocalApi::NotOurs,
+        port,
+        node: NodeName::new("n1"),
+        vips: BTreeSet::new(),
+    }
+}
+
 impl Rig {
     /// With endpoints `n1` (127.0.0.1) … `n<count>`, all on one port, and no files yet.
     pub(crate) fn new(count: u8) -> Self {
@@ -52,18 +68,7 @@ impl Rig {
         for folder in ["kubernetes", "sa", "home/.kube"] {
             std::fs::create_dir_all(root.join(folder)).expect("the rig is set up");
         }
-        let settings = ApiSettings {
-            kubeconfig: root.join("kubernetes/admin.conf"),
-            kubernetes_dir: root.join("kubernetes"),
-            home: Some(root.join("home")),
-            service_account: root.join("sa"),
-            service: None,
-            server: None,
-            local: LocalApi::NotOurs,
-            port,
-            node: NodeName::new("n1"),
-            vips: BTreeSet::new(),
-        };
+        let settings = settings(&root, port);
         Self { server, port, files, settings }
     }
 
@@ -127,10 +132,7 @@ impl Rig {
 
     /// Starts a gateway.
     pub(crate) fn start(&self) -> Ear {
-        let (sender, events) = mpsc::unbounded_channel();
-        let sink = Arc::new(move |event| drop(sender.send(event)));
-        let cluster = Cluster::start(self.settings.clone(), sink);
-        Ear { cluster, events, kept: Vec::new(), next: AtomicU64::new(1) }
+        Ear::of(self.settings.clone())
     }
 }
 
@@ -151,6 +153,14 @@ pub(crate) struct Ear {
 }
 
 impl Ear {
+    /// Starts a gateway.
+    pub(crate) fn of(settings: ApiSettings) -> Self {
+        let (sender, events) = mpsc::unbounded_channel();
+        let sink = Arc::new(move |event| drop(sender.send(event)));
+        let cluster = Cluster::start(settings, sink);
+        Self { cluster, events, kept: Vec::new(), next: AtomicU64::new(1) }
+    }
+
     /// Asks and does not wait.
     pub(crate) fn ask_only(&self, ask: Ask, patience: Duration) -> QuestionId {
         let id = QuestionId(self.next.fetch_add(1, Ordering::Relaxed));

@@ -25,7 +25,7 @@ fn service(name: &str, kind: &str) -> Value {
     })
 }
 
-fn slice(name: &str, service: &str, family: &str, endpoints: Value) -> Value {
+fn slice(name: &str, service: &str, family: &str, endpoints: &Value) -> Value {
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {
@@ -70,11 +70,11 @@ async fn endpoints(ear: &mut Ear, service: &str, count: usize) -> Vec<(String, E
 }
 
 fn stored(rig: &Rig, name: &str) -> Arc<Value> {
-    rig.server.store().get(Kind::named("services").unwrap(), "default", name).expect("it exists")
+    rig.server.store().get(Kind::named("services").expect("a kind"), "default", name).expect("it exists")
 }
 
 fn version(rig: &Rig, name: &str) -> Version {
-    Version(stored(rig, name)["metadata"]["resourceVersion"].as_str().unwrap().to_owned())
+    Version(stored(rig, name)["metadata"]["resourceVersion"].as_str().expect("a version").to_owned())
 }
 
 fn count(rig: &Rig, verb: Verb, resource: &str) -> u64 {
@@ -159,9 +159,9 @@ async fn all_slices_of_a_service_are_merged_and_follow_every_change() {
     let rig = Rig::with_admin(1);
     let store = rig.server.store();
     let ready = |ip: &str| json!({"addresses": [ip], "conditions": {"ready": true}, "nodeName": "n1"});
-    store.apply(&slice("web-1", "web", "IPv4", json!([ready("10.1.0.2"), ready("10.1.0.1")]))).unwrap();
-    store.apply(&slice("web-2", "web", "IPv6", json!([ready("fd00::1")]))).unwrap();
-    store.apply(&slice("web-3", "web", "FQDN", json!([ready("web.example")]))).unwrap();
+    store.apply(&slice("web-1", "web", "IPv4", &json!([ready("10.1.0.2"), ready("10.1.0.1")]))).unwrap();
+    store.apply(&slice("web-2", "web", "IPv6", &json!([ready("fd00::1")]))).unwrap();
+    store.apply(&slice("web-3", "web", "FQDN", &json!([ready("web.example")]))).unwrap();
     let mut ear = rig.start();
     ear.cluster.watch(watches(EndpointSource::Slices));
     let row = |ip: &str, state| (ip.to_owned(), state);
@@ -175,7 +175,7 @@ async fn all_slices_of_a_service_are_merged_and_follow_every_change() {
         {"addresses": ["10.1.0.4"], "conditions": {"ready": false}},
         ready("10.1.0.1"),
     ]);
-    store.apply(&slice("web-4", "web", "IPv4", more)).unwrap();
+    store.apply(&slice("web-4", "web", "IPv4", &more)).unwrap();
     let five = [
         row("10.1.0.1", Ready),
         row("10.1.0.2", Ready),
@@ -188,10 +188,10 @@ async fn all_slices_of_a_service_are_merged_and_follow_every_change() {
     // A slice that goes takes its endpoints with it; one that changes hands as well.
     store.delete(Kind::named("endpointslices").unwrap(), "default", "web-1");
     assert_eq!(endpoints(&mut ear, "web", 4).await[0], row("10.1.0.1", Ready));
-    store.apply(&slice("web-2", "api", "IPv6", json!([ready("fd00::1")]))).unwrap();
+    store.apply(&slice("web-2", "api", "IPv6", &json!([ready("fd00::1")]))).unwrap();
     assert_eq!(endpoints(&mut ear, "api", 1).await, [row("fd00::1", Ready)]);
     assert_eq!(endpoints(&mut ear, "web", 3).await.len(), 3);
-    let mut orphan = slice("web-2", "api", "IPv6", json!([ready("fd00::1")]));
+    let mut orphan = slice("web-2", "api", "IPv6", &json!([ready("fd00::1")]));
     orphan["metadata"]["labels"] = json!({});
     store.apply(&orphan).unwrap();
     endpoints(&mut ear, "api", 0).await;
@@ -208,7 +208,7 @@ async fn endpoints_objects_are_read_when_they_are_wanted_instead() {
         }],
     });
     rig.server.store().apply(&object).unwrap();
-    rig.server.store().apply(&slice("web-1", "web", "IPv4", json!([{"addresses": ["10.1.0.9"]}]))).unwrap();
+    rig.server.store().apply(&slice("web-1", "web", "IPv4", &json!([{"addresses": ["10.1.0.9"]}]))).unwrap();
     let mut ear = rig.start();
     ear.cluster.watch(watches(EndpointSource::Endpoints));
     let wanted =
@@ -241,8 +241,8 @@ fn reader() -> Rig {
     let rig = Rig::new(1);
     let who = Identity::new("vip", &[]);
     rig.write_kubeconfig("kubernetes/admin.conf", Login::Certificate(&who), &rig.url(1));
-    rig.server.store().apply_yaml(READER).unwrap();
-    rig.server.store().apply(&service("web", "LoadBalancer")).unwrap();
+    rig.server.store().apply_yaml(READER).expect("the store takes it");
+    rig.server.store().apply(&service("web", "LoadBalancer")).expect("the store takes it");
     rig
 }
 
@@ -320,7 +320,7 @@ fn status(rig: &Rig, service: &str, ip: &str) -> ServiceStatusWrite {
         service: name(service),
         expect: version(rig, service),
         ingress: vec![Ingress {
-            ip: Some(ip.parse().unwrap()),
+            ip: Some(ip.parse().expect("an address")),
             hostname: None,
             mode: Some("VIP".to_owned()),
             ports: vec![],
