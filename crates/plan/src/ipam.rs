@@ -154,7 +154,10 @@ fn present(
             (!is_clashing).then_some((addrs, Outcome::Allocated))
         }
         Held::Annotation(addrs, Author::User) => Some((addrs, Outcome::SetByUser)),
-        Held::Spec(addr) => Some((vec![addr], adopt(vec![addr], Origin::Spec))),
+        Held::Spec(addrs) => {
+            let outcome = adopt(in_order(service, addrs.clone()), Origin::Spec);
+            Some((addrs, outcome))
+        }
         Held::Status(addrs) => {
             // Some load balancers show the addresses of nodes; those are not the Service's to keep.
             let is_reserved = addrs.iter().any(|addr| input.reserved.contains(addr));
@@ -175,8 +178,10 @@ fn enter_outsiders<'a>(input: &AllocationInput<'a>, services: &[Named<'a>], ledg
     }
     for service in &input.others {
         let theirs = match held::held(service) {
-            Held::Annotation(addrs, _) | Held::Status(addrs) | Held::Unreadable(addrs, _) => addrs,
-            Held::Spec(addr) => vec![addr],
+            Held::Annotation(addrs, _)
+            | Held::Spec(addrs)
+            | Held::Status(addrs)
+            | Held::Unreadable(addrs, _) => addrs,
             Held::Nothing => Vec::new(),
         };
         for addr in theirs.into_iter().chain(held::leftovers(service)) {

@@ -207,7 +207,9 @@ fn has_address(service: &Service, outcome: &Outcome) -> Option<Condition> {
     };
     is_due.then(|| {
         let list = service.annotations.get(ANNOTATION_ADDRESSES).map_or("", String::as_str);
-        let is_half = service.family_policy == FamilyPolicy::PreferDualStack && !list.contains(',');
+        let asks_for_both =
+            service.family_policy == FamilyPolicy::PreferDualStack && service.families.len() != 1;
+        let is_half = asks_for_both && !list.contains(',');
         let half =
             if is_half && reason == "Allocated" { "; no address of the other family was left" } else { "" };
         condition("True", reason, format!("{list}{half}"))

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use vip_model::Family;
 use vip_model::service::Service;
 
 use super::pool::shown;
@@ -13,8 +14,8 @@ use super::{ANNOTATION_ADDRESSES, ANNOTATION_ALLOCATED};
 pub(super) enum Held {
     /// The annotation names these addresses (none when it has only DNS names or asks for DHCP).
     Annotation(Vec<IpAddr>, Author),
-    /// Only `spec.loadBalancerIP` names one.
-    Spec(IpAddr),
+    /// `spec.loadBalancerIP` names one; with it come those beside which the status shows it.
+    Spec(Vec<IpAddr>),
     /// Only the status names some.
     Status(Vec<IpAddr>),
     /// Something can't be read; these addresses can.
@@ -41,7 +42,7 @@ pub(super) fn held(service: &Service) -> Held {
     }
     if let Some(text) = service.spec_ip.as_deref().map(str::trim).filter(|text| !text.is_empty()) {
         return match text.parse::<IpAddr>() {
-            Ok(addr) if !addr.is_unspecified() => Held::Spec(addr.to_canonical()),
+            Ok(addr) if !addr.is_unspecified() => Held::Spec(beside(service, addr.to_canonical())),
             Ok(_) => {
                 Held::Unreadable(Vec::new(), format!("spec.loadBalancerIP {text} asks for DHCP: {DHCP}"))
             }
@@ -63,6 +64,14 @@ pub(super) fn leftovers(service: &Service) -> impl Iterator<Item = IpAddr> + '_ 
     let spec = service.spec_ip.as_deref().and_then(|text| text.trim().parse::<IpAddr>().ok());
     let status = service.ingress.iter().filter_map(|ingress| ingress.ip);
     spec.into_iter().chain(status).map(|addr| addr.to_canonical()).filter(|addr| !addr.is_unspecified())
+}
+
+/// An address with those that the status shows together with it: the other half of a dual-stack Service whose annotation
+/// was lost.
+fn beside(service: &Service, addr: IpAddr) -> Vec<IpAddr> {
+    let mut shown = from_status(service);
+    shown.retain(|other| Family::of(*other) != Family::of(addr) || *other == addr);
+    if shown.contains(&addr) { shown } else { vec![addr] }
 }
 
 fn from_status(service: &Service) -> Vec<IpAddr> {

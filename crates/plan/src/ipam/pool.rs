@@ -142,7 +142,7 @@ impl<'a> Settings<'a> {
     }
 
     /// The pool of a namespace: its CIDRs, else those of all, else its ranges, else those of all. That a CIDR of all
-    /// goes before a range of the namespace is how the cloud-provider does it; people's ConfigMaps count on it.
+    /// goes before a range of the namespace is how the cloud-provider does it; what people have written counts on it.
     pub(super) fn pool(&self, namespace: &str) -> Option<&Pool<'a>> {
         let of = |kind: &str, namespace: &str| self.pools.get(format!("{kind}-{namespace}").as_str());
         of("cidr", namespace)
@@ -253,12 +253,15 @@ fn span(entry: &str, ends: Ends) -> Result<(Family, (u128, u128)), String> {
 const NO_CIDR: &str = "is no CIDR such as 10.0.0.0/24 or 2001:db8::/64";
 const NO_RANGE: &str = "is neither a range such as 10.0.0.1-10.0.0.9 nor a CIDR such as 10.0.0.0/24";
 
-/// Addresses that are never given: unspecified ("this network", RFC 1122 §3.2.1.3), loopback, multicast.
-const NEVER: [(&str, Family, u128, u128); 5] = [
+/// Addresses that are never given: unspecified ("this network", RFC 1122 §3.2.1.3), loopback,
+/// link-local (RFC 3927, RFC 4291 §2.5.6), multicast.
+const NEVER: [(&str, Family, u128, u128); 7] = [
     ("addresses of 0.0.0.0/8", Family::V4, 0, 0x00ff_ffff),
     ("loopback addresses", Family::V4, 0x7f00_0000, 0x7fff_ffff),
+    ("link-local addresses", Family::V4, 0xa9fe_0000, 0xa9fe_ffff),
     ("multicast addresses", Family::V4, 0xe000_0000, 0xefff_ffff),
     ("the unspecified or the loopback address", Family::V6, 0, 1),
+    ("link-local addresses", Family::V6, 0xfe80 << 112, (0xfec0 << 112) - 1),
     ("multicast addresses", Family::V6, 0xff << 120, u128::MAX),
 ];
 

@@ -48,7 +48,7 @@ impl<'a> Search<'a> {
         };
         let is_whole = match (request.service.family_policy, &promise.addrs[..]) {
             (FamilyPolicy::SingleStack, [addr]) => {
-                self.families(request).is_ok_and(|wanted| wanted[..] == [Family::of(*addr)])
+                families(request).is_ok_and(|wanted| wanted[..] == [Family::of(*addr)])
             }
             (FamilyPolicy::PreferDualStack, [_]) => true,
             (FamilyPolicy::PreferDualStack | FamilyPolicy::RequireDualStack, [one, other]) => {
@@ -65,7 +65,7 @@ impl<'a> Search<'a> {
 
     /// Finds addresses, in the order of the Service's families, or says why there are none.
     pub(super) fn find(&mut self, request: Request<'a>) -> Result<Vec<IpAddr>, Reason> {
-        let families = self.families(request)?;
+        let families = families(request)?;
         let mut addrs = Vec::new();
         let mut missing = Vec::new();
         for family in families {
@@ -80,41 +80,6 @@ impl<'a> Search<'a> {
         }
         self.take(request, &addrs);
         Ok(addrs)
-    }
-
-    /// Which families the Service gets, first to last. `Err` when its pool can't serve them at all.
-    fn families(&self, request: Request<'a>) -> Result<Vec<Family>, Reason> {
-        let pool = request.pool;
-        let key = pool.key;
-        match pool.source {
-            Source::Dhcp => {
-                return Err(Reason::NotSupported(format!(
-                    "pool {key}: addresses from DHCP are not built yet"
-                )));
-            }
-            Source::Broken => {
-                return Err(Reason::Invalid(format!("pool {key} has no entry that can be read")));
-            }
-            Source::Spaces { .. } => {}
-        }
-        let has = |family: &Family| pool.space(*family).is_some();
-        let first = request.service.families.first().copied();
-        let both = match first {
-            Some(Family::V6) => [Family::V6, Family::V4],
-            Some(Family::V4) | None => [Family::V4, Family::V6],
-        };
-        let lacks =
-            |family: Family| Reason::Invalid(format!("pool {key} has no {} address to give", word(family)));
-        match (request.service.family_policy, first) {
-            (FamilyPolicy::SingleStack, Some(family)) if has(&family) => Ok(vec![family]),
-            (FamilyPolicy::SingleStack, Some(family)) => Err(lacks(family)),
-            (FamilyPolicy::SingleStack, None) => Ok(both.into_iter().filter(has).take(1).collect()),
-            (FamilyPolicy::PreferDualStack, _) => Ok(both.into_iter().filter(has).collect()),
-            (FamilyPolicy::RequireDualStack, _) => match both.into_iter().find(|family| !has(family)) {
-                Some(family) => Err(lacks(family)),
-                None => Ok(both.to_vec()),
-            },
-        }
     }
 
     fn find_one(&mut self, request: Request<'a>, family: Family) -> Option<IpAddr> {
@@ -170,6 +135,46 @@ impl<'a> Search<'a> {
         for addr in addrs {
             self.ledger.enter(*addr, Owner::Namespace(&request.name.namespace), &request.service.ports);
         }
+    }
+}
+
+/// Which families the Service gets, first to last. `Err` when its pool can't serve them at all.
+fn families(request: Request<'_>) -> Result<Vec<Family>, Reason> {
+    let pool = request.pool;
+    let key = pool.key;
+    match pool.source {
+        Source::Dhcp => {
+            return Err(Reason::NotSupported(format!("pool {key}: addresses from DHCP are not built yet")));
+        }
+        Source::Broken => {
+            return Err(Reason::Invalid(format!("pool {key} has no entry that can be read")));
+        }
+        Source::Spaces { .. } => {}
+    }
+    let has = |family: &Family| pool.space(*family).is_some();
+    let first = request.service.families.first().copied();
+    // In a cluster with one family only, the other would be an address that no proxy forwards.
+    let asked = |family: &Family| first.is_none() || request.service.families.contains(family);
+    let both = match first {
+        Some(Family::V6) => [Family::V6, Family::V4],
+        Some(Family::V4) | None => [Family::V4, Family::V6],
+    };
+    let lacks =
+        |family: Family| Reason::Invalid(format!("pool {key} has no {} address to give", word(family)));
+    match (request.service.family_policy, first) {
+        (FamilyPolicy::SingleStack, Some(family)) if has(&family) => Ok(vec![family]),
+        (FamilyPolicy::SingleStack, Some(family)) => Err(lacks(family)),
+        (FamilyPolicy::SingleStack, None) => Ok(both.into_iter().filter(has).take(1).collect()),
+        (FamilyPolicy::PreferDualStack, _) => {
+            match both.into_iter().filter(has).filter(asked).collect::<Vec<_>>() {
+                none if none.is_empty() => Err(lacks(both[0])),
+                some => Ok(some),
+            }
+        }
+        (FamilyPolicy::RequireDualStack, _) => match both.into_iter().find(|family| !has(family)) {
+            Some(family) => Err(lacks(family)),
+            None => Ok(both.to_vec()),
+        },
     }
 }
 

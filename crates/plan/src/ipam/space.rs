@@ -184,8 +184,8 @@ mod tests {
         Space::new(Family::V4, spans.iter().map(|(first, last)| (of(first), of(last))).collect())
     }
 
-    fn taken(texts: &[&str]) -> BTreeMap<u128, ()> {
-        texts.iter().map(|text| (number(text.parse().unwrap()).1, ())).collect()
+    fn taken(texts: &[&str]) -> BTreeMap<u128, u8> {
+        texts.iter().map(|text| (number(text.parse().unwrap()).1, 1)).collect()
     }
 
     fn free(space: &Space, order: Order, used: &[&str]) -> Option<String> {

@@ -86,10 +86,6 @@ fn web() -> ServiceName {
     ServiceName::new("default", "web")
 }
 
-fn some(text: &str) -> Option<String> {
-    Some(text.to_owned())
-}
-
 impl Scene {
     /// One Service without an address, one pool.
     fn new() -> Self {
@@ -179,7 +175,9 @@ impl Scene {
                 return round;
             }
             self.observed.promised = self.plan().promised;
-            asks.into_iter().for_each(|ask| self.carry_out(ask));
+            for ask in asks {
+                self.carry_out(ask);
+            }
         }
         panic!("it never settles: {:?}", self.asks());
     }
@@ -225,7 +223,7 @@ fn only_the_holder_allocates_and_everybody_stands_for_it() {
         assert_eq!(plan.elections[&lease()].footprint, Footprint::Clear, "{role:?}");
         assert!(plan.services.is_empty() && plan.pools.is_none() && plan.promised.is_empty(), "{role:?}");
     }
-    assert_eq!(Scene::new().addresses(), some("10.0.0.8"));
+    assert_eq!(Scene::new().addresses(), Some("10.0.0.8".to_owned()));
 }
 
 #[test]
@@ -235,7 +233,7 @@ fn a_stopping_or_excluded_node_leaves_the_election() {
     assert_eq!(stopping.plan().elections[&lease()].standing, Standing::Leave);
     assert!(stopping.plan().services.is_empty(), "and writes nothing more");
     let mut excluded = Scene::new();
-    excluded.nodes.get_mut(&NodeName::new("n1")).unwrap().excluded = some("drained");
+    excluded.nodes.get_mut(&NodeName::new("n1")).unwrap().excluded = Some("drained".to_owned());
     assert_eq!(excluded.plan().elections[&lease()].standing, Standing::Leave);
 }
 
@@ -272,9 +270,10 @@ fn a_new_service_gets_annotations_label_and_spec_in_one_write_and_then_its_condi
     ];
     assert_eq!(
         write.annotations,
-        annotations.map(|(key, value)| (key.to_owned(), some(value))).into_iter().collect()
+        annotations.map(|(key, value)| (key.to_owned(), Some(value.to_owned()))).into_iter().collect()
     );
-    let labels = [("implementation".to_owned(), some("kube-vip")), ("ipam-address".to_owned(), None)];
+    let labels =
+        [("implementation".to_owned(), Some("kube-vip".to_owned())), ("ipam-address".to_owned(), None)];
     assert_eq!(write.labels, labels.into_iter().collect());
     assert_eq!((write.spec_ip.as_deref(), write.expect.0.as_str()), (Some("10.0.0.8"), "7"));
     assert_eq!(scene.settle(), 2);
@@ -285,7 +284,10 @@ fn a_new_service_gets_annotations_label_and_spec_in_one_write_and_then_its_condi
 
 #[test]
 fn a_second_address_that_is_missing_is_told() {
-    let mut scene = Scene::with(|service| service.family_policy = FamilyPolicy::PreferDualStack);
+    let mut scene = Scene::with(|service| {
+        service.family_policy = FamilyPolicy::PreferDualStack;
+        service.families = vec![Family::V4, Family::V6];
+    });
     scene.pools.insert("cidr-default".to_owned(), "10.0.0.8/29".to_owned());
     scene.settle();
     let message = &scene.service().conditions[CONDITION].message;
@@ -315,11 +317,11 @@ fn addresses_set_by_hand_get_the_label_and_no_condition() {
 
 #[test]
 fn a_legacy_address_is_copied_and_the_spec_left_alone() {
-    let mut scene = Scene::with(|service| service.spec_ip = some("10.9.9.9"));
+    let mut scene = Scene::with(|service| service.spec_ip = Some("10.9.9.9".to_owned()));
     assert_eq!(scene.settle(), 1);
     let service = scene.service();
     assert_eq!(service.annotations[ANNOTATION_ADDRESSES], "10.9.9.9");
-    assert_eq!(service.spec_ip, some("10.9.9.9"));
+    assert_eq!(service.spec_ip, Some("10.9.9.9".to_owned()));
     assert!(!service.annotations.contains_key(ANNOTATION_ALLOCATED));
 }
 
@@ -358,13 +360,13 @@ fn what_others_planned_for_a_service_stays() {
     let first = scene.plan();
     let mut before = NodePlan::default();
     let mut planned = first.services[&web()].clone();
-    planned.annotations = BTreeMap::from([("kube-vip.io/vipHost".to_owned(), some("n1"))]);
+    planned.annotations = BTreeMap::from([("kube-vip.io/vipHost".to_owned(), Some("n1".to_owned()))]);
     planned.conditions = BTreeMap::from([("kube-vip.io/Other".to_owned(), None)]);
     planned.ingress = Some(Vec::new());
     before.services.insert(web(), planned);
     let both = scene.plan_on(before).services[&web()].clone();
-    assert_eq!(both.annotations["kube-vip.io/vipHost"], some("n1"));
-    assert_eq!(both.annotations[ANNOTATION_ADDRESSES], some("10.0.0.8"));
+    assert_eq!(both.annotations["kube-vip.io/vipHost"], Some("n1".to_owned()));
+    assert_eq!(both.annotations[ANNOTATION_ADDRESSES], Some("10.0.0.8".to_owned()));
     assert!(both.conditions.contains_key("kube-vip.io/Other") && both.ingress == Some(Vec::new()));
 }
 
@@ -372,9 +374,9 @@ fn what_others_planned_for_a_service_stays() {
 fn services_of_others_are_never_planned_and_their_addresses_are_in_use() {
     type Change = fn(&mut Service);
     let rows: [(&str, Change); 4] = [
-        ("class", |service| service.class = some("somebody.else/class")),
+        ("class", |service| service.class = Some("somebody.else/class".to_owned())),
         ("ignored", |service| {
-            drop(service.annotations.insert("kube-vip.io/ignore".to_owned(), "true".to_owned()))
+            drop(service.annotations.insert("kube-vip.io/ignore".to_owned(), "true".to_owned()));
         }),
         ("deleting", |service| service.life = ObjectLife::Deleting),
         ("type", |service| service.kind = ServiceKind::Other),
@@ -395,7 +397,7 @@ fn services_of_others_are_never_planned_and_their_addresses_are_in_use() {
         assert!(!plan.services.contains_key(&web()), "{what}");
         // Only a load balancer answers for what its status says.
         let wanted = if what == "type" { "10.0.0.8" } else { "10.0.0.9" };
-        assert_eq!(plan.services[&mine].annotations[ANNOTATION_ADDRESSES], some(wanted), "{what}");
+        assert_eq!(plan.services[&mine].annotations[ANNOTATION_ADDRESSES], Some(wanted.to_owned()), "{what}");
     }
 }
 
@@ -422,7 +424,7 @@ fn node_addresses_and_the_control_planes_vips_are_never_given() {
     // As the holder's Node is labelled: IPv6 in 32 digits.
     let label = "10.0.0.9_fd000000000000000000000000000008".to_owned();
     node.labels.insert("kube-vip.io/has-ip".to_owned(), label);
-    assert_eq!(scene.addresses(), some("10.0.0.10,fd00::9"));
+    assert_eq!(scene.addresses(), Some("10.0.0.10,fd00::9".to_owned()));
 }
 
 #[test]

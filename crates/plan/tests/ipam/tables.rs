@@ -113,6 +113,8 @@ fn families_follow_the_policy_and_their_order_the_first_family() {
         (both, &[V4, V6], RequireDualStack, "192.168.0.10,2001::10"),
         (only_v4, &[V6, V4], PreferDualStack, "192.168.0.8"),
         (only_v6, &[V4, V6], PreferDualStack, "2001::10"),
+        (both, &[V4], PreferDualStack, "192.168.0.10"),
+        (only_v6, &[V4], PreferDualStack, "pool cidr-default has no IPv4 address to give"),
         (only_v4, &[V6], SingleStack, "pool cidr-default has no IPv6 address to give"),
         (only_v6, &[V4], SingleStack, "pool cidr-default has no IPv4 address to give"),
         (only_v4, &[V4, V6], RequireDualStack, "pool cidr-default has no IPv6 address to give"),
@@ -248,6 +250,19 @@ fn a_legacy_address_in_the_spec_is_adopted_and_in_use() {
     let Outcome::Assign(assignment) = cluster.allocation_of("web/legacy") else { panic!("not adopted") };
     assert_eq!((list(&assignment.addrs), assignment.origin), ("10.0.0.8".to_owned(), Origin::Spec));
     assert_eq!(cluster.outcome("web/new"), "10.0.0.9", "although it is older");
+}
+
+#[test]
+fn a_lost_annotation_is_written_again_with_both_addresses() {
+    let mut cluster = Cluster::new(&[("cidr-global", "10.0.0.8/29,fd00::8/125")]);
+    cluster.add("web/a", |service| {
+        service.families = vec![V6, V4];
+        service.spec_ip = Some("10.0.0.9".to_owned());
+        service.ingress = vec![ingress("10.0.0.9"), ingress("fd00::9")];
+    });
+    assert_eq!(cluster.outcome("web/a"), "fd00::9,10.0.0.9");
+    cluster.services.get_mut(&named("web/a")).unwrap().spec_ip = Some("10.0.0.10".to_owned());
+    assert_eq!(cluster.outcome("web/a"), "10.0.0.10", "the user chose another");
 }
 
 #[test]
