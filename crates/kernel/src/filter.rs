@@ -74,7 +74,17 @@ impl Filter {
     /// Makes the table of this instance be this filter; removes it for none. All or nothing.
     pub(crate) fn set(&mut self, instance: &InstanceName, filter: Option<&PacketFilter>) -> Outcome {
         let table = table::name(instance);
-        match self.replace(&table, filter) {
+        let result = self.replace(&table, filter);
+        self.conclude(table, filter, result)
+    }
+
+    fn conclude(
+        &mut self,
+        table: String,
+        filter: Option<&PacketFilter>,
+        result: Result<Option<Seen>, Refusal>,
+    ) -> Outcome {
+        match result {
             Ok(set) => {
                 self.last = Some(Last { table, set, state: FilterState::Foreign });
                 self.look();
@@ -91,7 +101,7 @@ impl Filter {
 
     fn replace(&mut self, table: &str, filter: Option<&PacketFilter>) -> Result<Option<Seen>, Refusal> {
         let transaction = table::transaction(table, filter);
-        let netlink = &mut self.open().map_err(refused)?.netlink;
+        let netlink = &mut self.open().map_err(|error| refused(&error))?.netlink;
         netlink.transact(&transaction.bytes)?;
         let seen = read(netlink, table).ok();
         Ok(seen.filter(|seen| match seen {
@@ -174,7 +184,7 @@ fn terminated(name: &str) -> Vec<u8> {
     [name.as_bytes(), &[0]].concat()
 }
 
-fn refused(error: io::Error) -> Refusal {
+fn refused(error: &io::Error) -> Refusal {
     Refusal { errno: error.raw_os_error().unwrap_or(libc::EIO), words: None }
 }
 

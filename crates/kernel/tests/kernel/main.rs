@@ -8,3 +8,4 @@ mod filter;
 mod frame;
 mod namespace;
 mod picture;
+mod traffic;
