@@ -54,6 +54,9 @@ fn command() -> Command {
                 .value_parser(value_parser!(status::Format)),
         )
         .arg(Arg::new("instance").long("instance").value_name("NAME").help("Only this agent"));
+    let explain = leaf("explain", "Say what the agents of this node decided about a Service, and why")
+        .arg(Arg::new("service").required(true).value_name("NAMESPACE/NAME").help("The Service"))
+        .arg(Arg::new("instance").long("instance").value_name("NAME").help("Only this agent"));
     let completion = Command::new("completion")
         .about("Print completions for a shell")
         .arg(Arg::new("shell").required(true).value_parser(value_parser!(clap_complete::Shell)));
@@ -71,6 +74,7 @@ fn command() -> Command {
         ))
         .subcommand(plan)
         .subcommand(status)
+        .subcommand(explain)
         .subcommand(manifest::command())
         .subcommand(manifest::kubeadm_command())
         .subcommand(leaf("settings", "Print every setting that kube-vip knows, as Markdown"))
@@ -93,6 +97,11 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             let format = inner.get_one("output").copied().unwrap_or_default();
             let instance = inner.get_one::<String>("instance").map(String::as_str);
             status::show(instance, format, &mut io::stdout())?;
+        }
+        "explain" => {
+            let service = inner.get_one::<String>("service").map_or("", String::as_str);
+            let instance = inner.get_one::<String>("instance").map(String::as_str);
+            status::explain(service, instance, &mut io::stdout())?;
         }
         "manifest" | "kubeadm" => {
             let Some((name, leaf)) = inner.subcommand() else { return Ok(print_help_of(name)) };

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use vip_model::service::ServiceName;
 use vip_model::view::View;
 
 use crate::board::boot_now;
@@ -65,6 +66,25 @@ fn show_from(
             writeln!(out, "{}", serde_json::to_string_pretty(view)?)?;
         }
     }
+    Ok(())
+}
+
+/// Runs `kube-vip explain`: what each agent of this node has decided about one Service, and why.
+pub(crate) fn explain(service: &str, instance: Option<&str>, out: &mut dyn Write) -> anyhow::Result<()> {
+    let name = ServiceName::try_from(service.to_owned())
+        .with_context(|| format!("explain takes NAMESPACE/NAME, not {service:?}"))?;
+    let views = ask(&socket::folders(), instance)?;
+    let texts: Vec<String> =
+        views.iter().filter_map(|view| table::explain(view, &name, boot_now())).collect();
+    if texts.is_empty() {
+        let agents: Vec<&str> = views.iter().map(|view| view.instance.as_str()).collect();
+        bail!(
+            "no agent of this node ({}) has seen a Service {name} of type LoadBalancer; \
+             `kube-vip status` lists those that were seen",
+            agents.join(", ")
+        );
+    }
+    out.write_all(texts.join("\n").as_bytes())?;
     Ok(())
 }
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 use vip_model::Instant;
 use vip_model::members::{ElectionState, Role};
 use vip_model::observed::Gate;
+use vip_model::service::ServiceName;
 use vip_model::verdict::Verdict;
-use vip_model::view::{Readiness, View, VipView};
+use vip_model::view::{Readiness, ServiceView, View, VipView};
 
 /// Transitions that are shown; the view holds more.
 const TRANSITIONS: usize = 10;
@@ -16,9 +17,15 @@ const TRANSITIONS: usize = 10;
 /// The whole picture, as lines.
 pub(crate) fn render(view: &View, now: Instant) -> String {
     let mut text = head(view);
-    let rows: Vec<Vec<String>> = view.verdicts.iter().map(|vip| vip_row(vip, now)).collect();
-    text.push('\n');
-    text.push_str(&columns(&["VIP", "INTERFACE", "HOLDER", "SINCE", "STATE"], &rows));
+    if !view.verdicts.is_empty() {
+        let rows: Vec<Vec<String>> = view.verdicts.iter().map(|vip| vip_row(vip, now)).collect();
+        text.push('\n');
+        text.push_str(&columns(&["VIP", "INTERFACE", "HOLDER", "SINCE", "STATE"], &rows));
+    }
+    if !view.services.is_empty() {
+        text.push('\n');
+        text.push_str(&services(view, now));
+    }
     let rows: Vec<Vec<String>> =
         view.elections.iter().map(|(name, state)| lease_row(name, state, now)).collect();
     text.push('\n');
@@ -36,6 +43,61 @@ pub(crate) fn render(view: &View, now: Instant) -> String {
         text.push_str(&columns(&["WHEN", "WHAT", "CHANGE"], &rows));
     }
     text
+}
+
+/// The Services of a view: one row each.
+pub(crate) fn services(view: &View, now: Instant) -> String {
+    let rows: Vec<Vec<String>> = view.services.iter().map(|service| service_row(service, now)).collect();
+    columns(&["SERVICE", "ADDRESS", "HOLDER", "SINCE", "STATE"], &rows)
+}
+
+/// Everything that is known of one Service, as lines; none when the agent never saw it as a load balancer.
+pub(crate) fn explain(view: &View, service: &ServiceName, now: Instant) -> Option<String> {
+    let found = view.services.iter().find(|found| found.service == *service)?;
+    let lease = found.lease.as_ref().map_or("none decides about it".to_owned(), ToString::to_string);
+    let role = found.lease.as_ref().and_then(|lease| view.elections.get(&lease.to_string()));
+    let mut text = format!(
+        "Service:    {}\nAgent:      {} on {}\nAddresses:  {}\nElection:   {lease}\n",
+        plain(&found.service.to_string()),
+        view.instance,
+        view.node,
+        addresses(found),
+    );
+    if let Some(state) = role {
+        let holder = state.holder.as_deref().unwrap_or("nobody");
+        text.push_str(&format!("Holder:     {}\n", plain(holder)));
+        if let Some(trouble) = &state.trouble {
+            text.push_str(&format!("API:        {}\n", plain(&trouble.text)));
+        }
+    }
+    let verdict = match &found.verdict {
+        Verdict::Announce => "this node answers for it".to_owned(),
+        Verdict::Skip(reason) => format!("this node does not answer for it: {reason}"),
+    };
+    text.push_str(&format!("Verdict:    {} (for {})\n", plain(&verdict), age(now.since(found.since))));
+    Some(text)
+}
+
+fn addresses(service: &ServiceView) -> String {
+    if service.addrs.is_empty() {
+        return "-".to_owned();
+    }
+    let addrs: Vec<String> = service.addrs.iter().map(ToString::to_string).collect();
+    addrs.join(",")
+}
+
+fn service_row(service: &ServiceView, now: Instant) -> Vec<String> {
+    let state = match &service.verdict {
+        Verdict::Announce => "held by this node".to_owned(),
+        Verdict::Skip(reason) => format!("not held: {reason}"),
+    };
+    vec![
+        service.service.to_string(),
+        addresses(service),
+        service.holder.clone().unwrap_or_else(|| "-".to_owned()),
+        age(now.since(service.since)),
+        state,
+    ]
 }
 
 fn head(view: &View) -> String {
