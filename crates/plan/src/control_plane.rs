@@ -2,17 +2,17 @@
 
 use std::net::IpAddr;
 
-use vip_model::config::{Advertise, ControlPlane, Layer2, NodeLabel, OnLoss};
-use vip_model::kernel::{Actual, Address, Dad, Lifetime, Link, LinkKind};
+use vip_model::VipNet;
+use vip_model::config::{ControlPlane, NodeLabel};
+use vip_model::kernel::{Actual, Address, Link};
 use vip_model::members::{ElectionState, History, Role};
-use vip_model::observed::{Gate, ProbeState};
-use vip_model::plan::{
-    Claim, Completeness, ElectionWant, Footprint, NodePlan, PlannedAddress, Presence, Standing,
-};
+use vip_model::observed::Gate;
+use vip_model::plan::{Completeness, ElectionWant, Footprint, NodePlan, Standing};
 use vip_model::verdict::{Reason, Subject, Verdict};
-use vip_model::{Family, LinkAddr, ScopedAddr, VipNet};
 
-use crate::place;
+use crate::label::label_value;
+use crate::place::{self, Links};
+use crate::vip::{Novelty, Vip};
 use crate::world::{KernelWork, Life, World};
 
 /// The label that the holder's Node carries (upstream's name).
@@ -36,8 +36,9 @@ pub(crate) fn plan(world: &World<'_>, control_plane: &ControlPlane, plan: &mut N
         skip_all(control_plane, plan, &Reason::KernelUnknown);
         return;
     };
+    let links = Links::new(world.config, actual);
     let candidates: Vec<_> =
-        control_plane.vips.iter().map(|vip| candidate(world, control_plane, actual, *vip)).collect();
+        control_plane.vips.iter().map(|vip| candidate(control_plane, actual, &links, *vip)).collect();
     let obstacle = obstacle(world, &election, &candidates);
     let standing = match (&obstacle, &world.observed.control_plane_gate) {
         (Some(_), _) => Standing::Leave,
@@ -56,17 +57,20 @@ pub(crate) fn plan(world: &World<'_>, control_plane: &ControlPlane, plan: &mut N
     }
     if control_plane.node_label == NodeLabel::HasIp {
         let holds = plan.verdicts.values().any(|verdict| *verdict == Verdict::Announce);
-        plan.node_labels.insert(LABEL_HAS_IP.to_owned(), holds.then(|| label_value(&control_plane.vips)));
+        plan.node_labels.insert(
+            LABEL_HAS_IP.to_owned(),
+            holds.then(|| label_value(control_plane.vips.iter().map(|vip| vip.addr()))),
+        );
     }
 }
 
 fn candidate<'a>(
-    world: &World<'_>,
     control_plane: &ControlPlane,
     actual: &'a Actual,
+    links: &Links<'a>,
     vip: VipNet,
 ) -> Candidate<'a> {
-    let link = place::control_plane_link(world.config, control_plane, actual, vip.addr());
+    let link = links.choose(&control_plane.interface, control_plane.link_down, vip.addr());
     let installed = link.as_ref().ok().and_then(|link| {
         actual.addresses.iter().find(|address| address.link == link.index && address.net == vip.0)
     });
@@ -103,98 +107,20 @@ fn place_vip(
     plan: &mut NodePlan,
 ) -> Verdict {
     let Ok(link) = candidate.link else { return Verdict::Skip(Reason::NoLinkFits) };
-    let at = ScopedAddr { addr: candidate.vip.addr(), link: link.index };
-    let Advertise::Arp(layer2) = &world.config.advertise;
-    let conflict = conflict(world, layer2, (election, candidate), at, plan);
-    let scope = place::scope(control_plane, link);
-    let planned = |presence| PlannedAddress { net: candidate.vip, link: link.index, scope, presence };
-    match election.role {
-        Role::Undecided => {
-            plan.addresses.set.insert(at, planned(Presence::Keep { at_most: world.adopt_until }));
-            Verdict::Skip(Reason::LeaseUnknown)
+    let vip = Vip {
+        net: candidate.vip,
+        link,
+        scope: place::scope(control_plane.loopback_scope, link),
+        installed: candidate.installed,
+        novelty: if election.history == History::New { Novelty::New } else { Novelty::Old },
+        on_loss: control_plane.on_loss,
+    };
+    match (vip.plan(world, election, plan), &world.observed.control_plane_gate) {
+        (Verdict::Skip(Reason::Leaving), Gate::Red { reason }) => {
+            Verdict::Skip(Reason::Unhealthy(reason.clone()))
         }
-        Role::Leaving => Verdict::Skip(match &world.observed.control_plane_gate {
-            Gate::Red { reason } => Reason::Unhealthy(reason.clone()),
-            Gate::Open | Gate::Green => Reason::Leaving,
-        }),
-        Role::Follower => {
-            if is_preserved(world, control_plane, election, candidate.vip) {
-                plan.addresses.set.insert(at, planned(Presence::Keep { at_most: Lifetime::Forever }));
-            }
-            Verdict::Skip(match &election.holder {
-                Some(holder) if holder == world.config.node.as_str() => Reason::Lapsed,
-                Some(holder) => Reason::HeldBy(holder.clone()),
-                None => Reason::LeaseFree,
-            })
-        }
-        Role::Holder { fence_until, serve_until, .. } => {
-            if let Some(reason) = conflict {
-                return Verdict::Skip(reason);
-            }
-            let valid = match control_plane.on_loss {
-                OnLoss::Remove => Lifetime::Until(fence_until),
-                OnLoss::Preserve => Lifetime::Forever,
-            };
-            plan.addresses.set.insert(at, planned(Presence::Install { valid, not_after: serve_until }));
-            match candidate.installed {
-                Some(address) if address.dad == Dad::Ready => {
-                    if let Some((addr, broadcast)) = link_addresses(link) {
-                        let interval = layer2.announce_interval;
-                        plan.claims.insert(at, Claim { addr, broadcast, interval, not_after: serve_until });
-                    }
-                    Verdict::Announce
-                }
-                _ => Verdict::Skip(Reason::Installing),
-            }
-        }
+        (verdict, _) => verdict,
     }
-}
-
-/// A *new* VIP (its Lease never named a holder) that somebody else answers for is not taken. While that is open, the
-/// probe runs beside the election.
-fn conflict(
-    world: &World<'_>,
-    layer2: &Layer2,
-    (election, candidate): (&ElectionState, &Candidate<'_>),
-    at: ScopedAddr,
-    plan: &mut NodePlan,
-) -> Option<Reason> {
-    let can_probe = candidate.link.as_ref().is_ok_and(|link| link_addresses(link).is_some());
-    let is_new = election.history == History::New;
-    if layer2.skip_conflict_probe || !can_probe || !is_new {
-        return None;
-    }
-    // Wanted for as long as the VIP is new, so that its answer is kept: one that an outsider removes is set again
-    // without asking twice.
-    plan.probes.insert(at);
-    if candidate.installed.is_some() {
-        return None;
-    }
-    match world.observed.probes.get(&at) {
-        Some(ProbeState::Silent) => None,
-        Some(ProbeState::Answered(other)) => Some(Reason::Conflict(other.clone())),
-        Some(ProbeState::Asking) | None => Some(Reason::Probing),
-    }
-}
-
-/// The link's own and its broadcast address, when addresses on it can be announced.
-pub fn link_addresses(link: &Link) -> Option<(LinkAddr, LinkAddr)> {
-    match link.kind {
-        LinkKind::Broadcast => Some((link.addr.clone()?, LinkAddr::BROADCAST)),
-        LinkKind::Infiniband => Some((link.addr.clone()?, link.broadcast.clone()?)),
-        LinkKind::Loopback | LinkKind::Other => None,
-    }
-}
-
-/// `vip_preserve_on_leadership_loss`: an IPv4 address stays until another leader is seen.
-fn is_preserved(
-    world: &World<'_>,
-    control_plane: &ControlPlane,
-    election: &ElectionState,
-    vip: VipNet,
-) -> bool {
-    let other_leads = election.holder.as_deref().is_some_and(|holder| holder != world.config.node.as_str());
-    control_plane.on_loss == OnLoss::Preserve && vip.family() == Family::V4 && !other_leads
 }
 
 fn want_election(world: &World<'_>, control_plane: &ControlPlane, standing: Standing, plan: &mut NodePlan) {
@@ -243,19 +169,6 @@ fn skip_all(control_plane: &ControlPlane, plan: &mut NodePlan, reason: &Reason) 
     for vip in &control_plane.vips {
         plan.verdicts.insert(Subject::ControlPlane(vip.addr()), Verdict::Skip(reason.clone()));
     }
-}
-
-/// The addresses as a legal label value: IPv4 as it is, IPv6 as 32 hex digits (as upstream does for a single one), two
-/// joined by `_` (upstream's comma is not legal). At most 48 of 63 characters.
-fn label_value(vips: &[VipNet]) -> String {
-    let texts: Vec<String> = vips
-        .iter()
-        .map(|vip| match vip.addr() {
-            IpAddr::V4(v4) => v4.to_string(),
-            IpAddr::V6(v6) => format!("{:032x}", u128::from(v6)),
-        })
-        .collect();
-    texts.join("_")
 }
 
 #[cfg(test)]

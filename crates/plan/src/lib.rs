@@ -4,12 +4,16 @@
 mod control_plane;
 pub mod diff;
 pub mod ipam;
+mod label;
 mod place;
+mod services;
+mod shown;
+mod vip;
 mod world;
 
 use vip_model::plan::{Completeness, NodePlan};
 
-pub use control_plane::link_addresses;
+pub use place::link_addresses;
 pub use world::{KernelWork, Life, World};
 
 /// The plan of this node, from everything that is known.
@@ -21,6 +25,7 @@ pub fn plan(world: &World<'_>) -> NodePlan {
         None => plan.addresses.completeness = Completeness::Complete,
     }
     if let Some(services) = &world.config.services {
+        services::plan(world, services, &mut plan);
         ipam::plan(world, services, &mut plan);
     }
     plan

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use vip_model::config::{Config, Election, InterfaceChoice, LeaseTimings, LinkDown, Scope};
-use vip_model::kernel::{Change, DefaultRoute, LinkState, SetAddress};
+use vip_model::config::{
+    Advertise, Config, Election, InterfaceChoice, Layer2, LeaseTimings, LinkDown, OnLoss, Scope,
+};
+use vip_model::kernel::{Change, Dad, DefaultRoute, Lifetime, LinkKind, LinkState, SetAddress};
 use vip_model::members::Members;
-use vip_model::observed::Observed;
+use vip_model::observed::{Observed, ProbeState};
 use vip_model::store::{NodeFacts, Snapshot};
-use vip_model::{InstanceName, Instant, Known, LeaseName, LinkIndex, NodeName};
+use vip_model::{Family, InstanceName, Instant, Known, LeaseName, LinkAddr, LinkIndex, NodeName, ScopedAddr};
 
 use super::*;
 use crate::diff;
@@ -198,7 +200,7 @@ fn sets(changes: &[Change]) -> Vec<&SetAddress> {
 fn dels(changes: &[Change]) -> Vec<String> {
     let of = |change: &Change| match change {
         Change::DelAddress { link, net } => Some(format!("{net} {}", link.0)),
-        Change::SetAddress(_) => None,
+        Change::SetAddress(_) | Change::SetFilter { .. } => None,
     };
     changes.iter().filter_map(of).collect()
 }
@@ -310,7 +312,7 @@ fn an_untagged_address_that_a_node_lists_as_its_own_is_left_alone() {
         scene.state().role = Role::Follower;
         scene.kernel().addresses.push(address(ETH1, "10.0.0.100/24", 0, Lifetime::Forever));
         let facts = NodeFacts { addresses: BTreeSet::from([vip4().addr()]), ..NodeFacts::default() };
-        scene.snapshot.nodes = Known::Known(BTreeMap::from([(NodeName::new("n1"), facts)]));
+        scene.snapshot.nodes = Known::Known(BTreeMap::from([(NodeName::new("n1"), facts)]).into());
     });
     assert_eq!(scene.changes(), []);
 }
@@ -321,7 +323,7 @@ fn a_new_vip_that_is_a_nodes_address_is_refused_and_an_old_one_is_not() {
         let scene = Scene::new().with(|scene| {
             scene.state().history = history;
             let facts = NodeFacts { addresses: BTreeSet::from([vip4().addr()]), ..NodeFacts::default() };
-            scene.snapshot.nodes = Known::Known(BTreeMap::from([(NodeName::new("n3"), facts)]));
+            scene.snapshot.nodes = Known::Known(BTreeMap::from([(NodeName::new("n3"), facts)]).into());
         });
         assert_eq!(scene.standing(), expected, "{history:?}");
     }

@@ -10,6 +10,8 @@ use vip_model::kernel::{Actual, Address, Change, Dad, Lifetime, SetAddress};
 use vip_model::plan::{AddressWant, Completeness, PlannedAddress, Presence};
 use vip_model::{Family, ScopedAddr};
 
+use crate::shown::Shown;
+
 /// The lifetimes that this process last put on addresses, as planned (before the kernel's rounding).
 pub type Applied = BTreeMap<ScopedAddr, Lifetime>;
 
@@ -20,16 +22,24 @@ const ROUNDING: Duration = Duration::from_secs(2);
 /// The changes that make the kernel's addresses what the plan says. Additions and refreshes come first: a VIP that
 /// moves between prefixes or links is never absent.
 pub fn addresses(want: &AddressWant, actual: &Actual, applied: &Applied, tag: u8) -> Vec<Change> {
+    let shown = Shown::new(actual);
     let mut changes: Vec<Change> =
-        want.set.iter().flat_map(|(at, planned)| set(*at, planned, (actual, applied), tag)).collect();
+        want.set.iter().filter_map(|(at, planned)| set(*at, planned, (&shown, applied), tag)).collect();
     if want.completeness == Completeness::Complete {
-        let is_ours = |address: &&Address| {
-            address.tag == tag || (address.tag == 0 && want.ours_untagged.contains(&address.addr()))
-        };
-        let unwanted = actual.addresses.iter().filter(is_ours).filter(|address| !is_planned(want, address));
+        let unwanted = actual.addresses.iter().filter(|address| {
+            is_ours(want, address, tag)
+                && !is_planned(want, address)
+                && !want.undecided.contains(&address.addr())
+        });
         changes.extend(unwanted.map(|address| Change::DelAddress { link: address.link, net: address.net }));
     }
     changes
+}
+
+fn is_ours(want: &AddressWant, address: &Address, tag: u8) -> bool {
+    let at = ScopedAddr { addr: address.addr(), link: address.link };
+    let is_known_untagged = || want.ours_untagged.contains(&at.addr) || want.ours_untagged_at.contains(&at);
+    address.tag == tag || (address.tag == 0 && is_known_untagged())
 }
 
 fn is_planned(want: &AddressWant, address: &Address) -> bool {
@@ -37,15 +47,14 @@ fn is_planned(want: &AddressWant, address: &Address) -> bool {
     want.set.get(&at).is_some_and(|planned| planned.net.0 == address.net)
 }
 
-/// The steps for one planned address.
+/// The step for one planned address, if one is due.
 fn set(
     at: ScopedAddr,
     planned: &PlannedAddress,
-    (actual, applied): (&Actual, &Applied),
+    (shown, applied): (&Shown<'_>, &Applied),
     tag: u8,
-) -> Vec<Change> {
-    let found =
-        actual.addresses.iter().find(|address| address.link == at.link && address.net == planned.net.0);
+) -> Option<Change> {
+    let found = shown.at(at.addr).find(|address| address.link == at.link && address.net == planned.net.0);
     let change = |valid, not_after| {
         Change::SetAddress(SetAddress {
             link: at.link,
@@ -57,25 +66,25 @@ fn set(
         })
     };
     match (planned.presence, found) {
-        (Presence::Install { valid, not_after }, None) => vec![change(valid, not_after)],
+        (Presence::Install { valid, not_after }, None) => Some(change(valid, not_after)),
         (Presence::Install { valid, not_after }, Some(found)) => {
             // The kernel derives the scope of an IPv6 address from the address itself and ignores what it is told.
             let is_misplaced = Family::of(at.addr) == Family::V4 && found.scope != planned.scope;
             if found.dad == Dad::Failed || is_misplaced {
                 // The gateway re-creates the address: neither can be changed on an installed one.
-                vec![change(valid, not_after)]
+                Some(change(valid, not_after))
             } else if found.tag != tag || !lasts(found.valid, applied.get(&at), valid) {
-                vec![change(valid, not_after)]
+                Some(change(valid, not_after))
             } else {
-                Vec::new()
+                None
             }
         }
         (Presence::Keep { at_most: Lifetime::Until(end) }, Some(found))
             if found.valid > Lifetime::Until(end + ROUNDING) =>
         {
-            vec![change(Lifetime::Until(end), end)]
+            Some(change(Lifetime::Until(end), end))
         }
-        (Presence::Keep { .. }, _) => Vec::new(),
+        (Presence::Keep { .. }, _) => None,
     }
 }
 

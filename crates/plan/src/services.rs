@@ -1,0 +1,212 @@
+//! The part of the plan that concerns Services of type `LoadBalancer`: which are ours, which addresses they ask for, who
+//! may hold them, what this node installs, announces, filters and writes. Fed with the world after the control plane's
+//! part was planned; adds to the same plan.
+//!
+//! ```text
+//! select ─► request ─► endpoint ─► group ─► brief ─► election ─► spot ─► write
+//!  ours?    addresses   where?     together  lead,     stand,     install,  status,
+//!                                  clashes   rank      who leads  announce  labels
+//! ```
+//!
+//! Every Service that is seen gets a verdict, and what is wrong with one has no part in what becomes of another. The
+//! plan is near-linear in the number of Services: lists are walked side by side, and what is looked up is indexed.
+
+mod brief;
+mod election;
+mod endpoint;
+mod filter;
+mod ground;
+mod group;
+mod member;
+mod rank;
+mod request;
+mod seat;
+mod select;
+mod spot;
+mod write;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use vip_model::Known;
+use vip_model::config::{ServiceElection, ServiceSecurity, Services};
+use vip_model::plan::{Completeness, NodePlan, PacketFilter};
+use vip_model::service::{Endpoint, Service, ServiceName};
+use vip_model::verdict::{Reason, Subject, Verdict};
+
+use crate::world::{Life, World};
+use brief::briefs;
+use election::{Ballot, Tally, lease_of, want_global};
+use ground::Ground;
+use group::Groups;
+use member::Member;
+use seat::{Decision, seat};
+use write::Clerk;
+
+pub(crate) use select::select;
+
+type Listed = BTreeMap<ServiceName, Arc<Service>>;
+
+/// What becomes of one Service.
+enum Fate {
+    /// It is not ours.
+    NotOurs(Reason),
+    /// It is ours and cannot be served by anybody.
+    Refused(Reason),
+    /// It takes part: an index into the members.
+    Member(usize),
+}
+
+/// One Service that was seen.
+struct Row<'a> {
+    name: &'a ServiceName,
+    service: &'a Service,
+    fate: Fate,
+}
+
+pub(crate) fn plan(world: &World<'_>, services: &Services, plan: &mut NodePlan) {
+    let ground = Ground::new(world, services);
+    protect_control_plane(world, plan);
+    let Known::Known(listed) = &world.snapshot.services else {
+        protect_everything(&ground, plan);
+        want_global(&ground, None, plan);
+        return;
+    };
+    // A node that stops takes the filter away with the addresses.
+    if services.security == ServiceSecurity::On && world.life == Life::Running {
+        plan.filter = Some(PacketFilter::default());
+    }
+    let (mut rows, mut members) = admit(&ground, listed);
+    let groups = Groups::new(&ground, &members);
+    let places: Vec<_> = (0..rows.len()).filter(|at| matches!(rows[*at].fate, Fate::Member(_))).collect();
+    for (member, reason) in &groups.dropped {
+        rows[places[*member]].fate = Fate::Refused(reason.clone());
+    }
+    let decisions = decide(&ground, &members, &groups, plan);
+    report(&ground, rows, (&mut members, decisions), plan);
+}
+
+/// The control plane's word that its part is not the whole truth yet holds for its own addresses only.
+fn protect_control_plane(world: &World<'_>, plan: &mut NodePlan) {
+    if plan.addresses.completeness == Completeness::Partial
+        && let Some(control_plane) = &world.config.control_plane
+    {
+        plan.addresses.undecided.extend(control_plane.vips.iter().map(|vip| vip.addr()));
+        plan.addresses.completeness = Completeness::Complete;
+    }
+}
+
+/// While Services are unknown every address of ours may be one of theirs, but for the control plane's.
+fn protect_everything(ground: &Ground<'_>, plan: &mut NodePlan) {
+    let (Some(kernel), Life::Running) = (ground.world.actual.get(), ground.world.life) else { return };
+    let tag = ground.world.config.instance.address_tag();
+    let ours = kernel.addresses.iter().filter(|address| address.tag == tag).map(|address| address.addr());
+    plan.addresses.undecided.extend(ours.filter(|addr| ground.control_plane_vip(*addr).is_none()));
+}
+
+/// Every Service that was seen, and those that take part. Services and endpoints have the same order, so that no Service
+/// has to look for its own.
+fn admit<'a>(ground: &Ground<'a>, listed: &'a Listed) -> (Vec<Row<'a>>, Vec<Member<'a>>) {
+    let endpoints = ground.world.snapshot.endpoints.get();
+    let mut walk = endpoints.map(|endpoints| endpoints.iter()).into_iter().flatten().peekable();
+    let mut of = |name: &ServiceName| -> &'a [Endpoint] {
+        while walk.next_if(|(other, _)| *other < name).is_some() {}
+        walk.next_if(|(other, _)| *other == name).map(|(_, found)| found.as_slice()).unwrap_or_default()
+    };
+    let mut rows = Vec::with_capacity(listed.len());
+    let mut members = Vec::new();
+    for (name, service) in listed {
+        let service = &**service;
+        let fate = match select(ground.services, name, service) {
+            Err(reason) => Fate::NotOurs(reason),
+            Ok(()) => match Member::new(ground, name, service, endpoints.map(|_| of(name))) {
+                Err(reason) => Fate::Refused(reason),
+                Ok(member) => {
+                    members.push(member);
+                    Fate::Member(members.len() - 1)
+                }
+            },
+        };
+        rows.push(Row { name, service, fate });
+    }
+    (rows, members)
+}
+
+/// Plans all groups and the global election.
+fn decide(
+    ground: &Ground<'_>,
+    members: &[Member<'_>],
+    groups: &Groups,
+    plan: &mut NodePlan,
+) -> Vec<Option<Decision>> {
+    let global = match &ground.services.election {
+        ServiceElection::Global(election) => Some(&election.lease),
+        ServiceElection::PerService(_) => None,
+    };
+    let mut decisions: Vec<Option<Decision>> = members.iter().map(|_| None).collect();
+    let mut tally = Tally::default();
+    for brief in briefs(ground, members, groups) {
+        let share = seat((ground, members), &brief, plan, |at, decision| decisions[at] = Some(decision));
+        if global.is_some() && lease_of(ground, brief.ballot) == global {
+            tally.members += brief.group.len();
+            tally.linked += share.linked;
+            tally.present += share.present;
+        }
+        debug_assert!(matches!(brief.ballot, Ballot::Own(_)) || brief.rank == 0);
+    }
+    want_global(ground, Some(tally), plan);
+    decisions
+}
+
+/// Verdicts, places and writes. Built as sorted lists and joined at once.
+fn report(
+    ground: &Ground<'_>,
+    rows: Vec<Row<'_>>,
+    (members, mut decisions): (&mut [Member<'_>], Vec<Option<Decision>>),
+    plan: &mut NodePlan,
+) {
+    let clerk = Clerk::of(ground);
+    let mut verdicts = Vec::with_capacity(rows.len());
+    let (mut places, mut planned) = (Vec::new(), Vec::new());
+    let mut foreign = std::collections::BTreeSet::new();
+    for Row { name, service, fate } in rows {
+        let subject = Subject::Service(name.clone());
+        let verdict = match fate {
+            Fate::NotOurs(reason) => {
+                if matches!(reason, Reason::OtherClass(_) | Reason::OtherNamespace(_)) {
+                    foreign.insert(name);
+                }
+                Verdict::Skip(reason)
+            }
+            Fate::Refused(reason) => {
+                planned.push((name.clone(), write::impossible(ground, clerk, service, &reason)));
+                Verdict::Skip(reason)
+            }
+            Fate::Member(member) => {
+                let decision =
+                    decisions[member].as_mut().expect("every member that is not dropped has a group");
+                let addrs = std::mem::take(&mut members[member].addrs);
+                let written = write::decided(ground, clerk, (service, addrs), decision);
+                planned.push((name.clone(), written));
+                places.extend(decision.link.map(|link| (subject.clone(), link)));
+                decision.verdict.clone()
+            }
+        };
+        verdicts.push((subject, verdict));
+    }
+    plan.verdicts.append(&mut verdicts.into_iter().collect());
+    plan.places.append(&mut places.into_iter().collect());
+    plan.services.append(&mut planned.into_iter().collect());
+    let served = members
+        .iter()
+        .zip(&decisions)
+        .filter_map(|(member, decision)| Some((member.name, decision.as_ref()?.served.as_slice())));
+    write::label(ground, served.filter(|(_, addrs)| !addrs.is_empty()), plan);
+    let is_out_of_scope = |name: &ServiceName| {
+        ground.services.namespace.as_ref().is_some_and(|namespace| *namespace != name.namespace)
+    };
+    write::unlabel(ground, |name| is_out_of_scope(name) || foreign.contains(name), plan);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,85 @@
+//! Where a Service can be served: which endpoints take traffic, and on which nodes. Reads what kube-proxy reads, so that
+//! the VIP never is where the proxy would drop: endpoints that are ready; when none is, those that still serve while
+//! they terminate. With `externalTrafficPolicy: Local` only a node with such an endpoint of its own serves.
+//!
+//! An endpoint tells its node by `nodeName`, else by a host name that equals one. One that tells neither counts for
+//! policy `Cluster`; under `Local` it counts for no node, because no proxy calls it local.
+
+use vip_model::NodeName;
+use vip_model::service::{Endpoint, EndpointState, Service, TrafficPolicy};
+use vip_model::verdict::Reason;
+
+/// The annotation that serves a Service of policy `Cluster` without endpoints (selector-less Services, other data
+/// paths).
+const WITHOUT_ENDPOINTS: &str = "kube-vip.io/allow-reconcile-without-endpoints";
+
+/// Where a Service can be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Backing {
+    /// On this node.
+    Here,
+    /// On other nodes only.
+    Elsewhere,
+    /// Policy `Local`, and no endpoint tells a node.
+    Placeless,
+    /// Nowhere: no endpoint takes traffic.
+    Nowhere,
+    /// The endpoints are not known yet. Whoever holds it keeps it, nobody takes it.
+    Unknown,
+}
+
+impl Backing {
+    /// Why this node can't serve.
+    pub(super) const fn obstacle(self) -> Option<Reason> {
+        match self {
+            Self::Here | Self::Unknown => None,
+            Self::Elsewhere | Self::Placeless => Some(Reason::NoLocalEndpoint),
+            Self::Nowhere => Some(Reason::NoEndpoint),
+        }
+    }
+}
+
+/// Where a Service can be served, seen from the node `me`. `endpoints` is none while they are unknown.
+pub(super) fn backing(service: &Service, endpoints: Option<&[Endpoint]>, me: &NodeName) -> Backing {
+    if service.traffic == TrafficPolicy::Cluster && serves_without(service) {
+        return Backing::Here;
+    }
+    let Some(endpoints) = endpoints else { return Backing::Unknown };
+    let state = match best_state(endpoints) {
+        None => return Backing::Nowhere,
+        Some(_) if service.traffic == TrafficPolicy::Cluster => return Backing::Here,
+        Some(state) => state,
+    };
+    let mut takers = endpoints.iter().filter(|endpoint| endpoint.state == state);
+    if takers.clone().any(|endpoint| is_on(endpoint, me)) {
+        Backing::Here
+    } else if takers.any(|endpoint| place(endpoint).is_some()) {
+        Backing::Elsewhere
+    } else {
+        Backing::Placeless
+    }
+}
+
+/// The names of the nodes that can serve a Service of policy `Local`; some of them twice.
+pub(super) fn nodes(endpoints: &[Endpoint]) -> impl Iterator<Item = &str> {
+    let state = best_state(endpoints);
+    endpoints.iter().filter(move |endpoint| Some(endpoint.state) == state).filter_map(place)
+}
+
+fn serves_without(service: &Service) -> bool {
+    service.annotations.get(WITHOUT_ENDPOINTS).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+/// The state of those endpoints that take traffic, if any does.
+fn best_state(endpoints: &[Endpoint]) -> Option<EndpointState> {
+    let has = |state| endpoints.iter().any(|endpoint| endpoint.state == state);
+    [EndpointState::Ready, EndpointState::ServingTerminating].into_iter().find(|state| has(*state))
+}
+
+fn place(endpoint: &Endpoint) -> Option<&str> {
+    endpoint.node.as_ref().map(NodeName::as_str).or(endpoint.host.as_deref())
+}
+
+fn is_on(endpoint: &Endpoint, node: &NodeName) -> bool {
+    place(endpoint).is_some_and(|place| place.eq_ignore_ascii_case(node.as_str()))
+}

@@ -1,0 +1,128 @@
+//! What every decision about Services looks at: the world, and indexes over its parts, made once for a plan.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use vip_model::config::Services;
+use vip_model::members::{ElectionState, Role};
+use vip_model::{LeaseName, NodeName, VipNet};
+
+use crate::place::Links;
+use crate::services::rank::Runner;
+use crate::shown::Shown;
+use crate::world::World;
+
+/// The world as the plan for Services needs it.
+pub(super) struct Ground<'a> {
+    pub(super) world: World<'a>,
+    pub(super) services: &'a Services,
+    /// None while the kernel was not read.
+    pub(super) kernel: Option<Kernel<'a>>,
+    pub(super) cluster: Cluster<'a>,
+    /// Stands for an election that nothing was heard of.
+    unheard: ElectionState,
+}
+
+/// The kernel's picture, indexed.
+pub(super) struct Kernel<'a> {
+    pub(super) links: Links<'a>,
+    pub(super) shown: Shown<'a>,
+    /// The tag of this instance.
+    pub(super) tag: u8,
+}
+
+/// The nodes of the cluster, indexed.
+pub(super) struct Cluster<'a> {
+    /// Nodes that are ready and not excluded, in the order of their names.
+    pub(super) runners: Vec<Runner<'a>>,
+    /// Which node has an address.
+    owners: BTreeMap<IpAddr, &'a NodeName>,
+    /// Why this node is taken out of load balancing.
+    pub(super) excluded: Option<&'a str>,
+    /// Nodes that are ready, in the order of their names.
+    ready: Vec<&'a NodeName>,
+}
+
+impl<'a> Ground<'a> {
+    pub(super) fn new(world: &World<'a>, services: &'a Services) -> Self {
+        let tag = world.config.instance.address_tag();
+        let kernel = world.actual.get().map(|actual| Kernel {
+            links: Links::new(world.config, actual),
+            shown: Shown::new(actual),
+            tag,
+        });
+        Self {
+            world: *world,
+            services,
+            kernel,
+            cluster: Cluster::new(world),
+            unheard: ElectionState::default(),
+        }
+    }
+
+    /// The state of an election.
+    pub(super) fn state(&self, lease: &LeaseName) -> &ElectionState {
+        self.world.members.elections.get(lease).unwrap_or(&self.unheard)
+    }
+
+    /// The state of an election that there may not be.
+    pub(super) fn state_of(&self, lease: Option<&LeaseName>) -> &ElectionState {
+        lease.map_or(&self.unheard, |lease| self.state(lease))
+    }
+
+    /// Whether the Lease names this node: what is on it stays on it until more is known.
+    pub(super) fn names_us(&self, election: &ElectionState) -> bool {
+        is_holder(election) || election.holder.as_deref() == Some(self.world.config.node.as_str())
+    }
+
+    /// The control-plane VIP with this address.
+    pub(super) fn control_plane_vip(&self, addr: IpAddr) -> Option<VipNet> {
+        let control_plane = self.world.config.control_plane.as_ref()?;
+        control_plane.vips.iter().copied().find(|vip| vip.addr() == addr)
+    }
+}
+
+pub(super) const fn is_holder(election: &ElectionState) -> bool {
+    matches!(election.role, Role::Holder { .. })
+}
+
+impl<'a> Cluster<'a> {
+    fn new(world: &World<'a>) -> Self {
+        let me = &world.config.node;
+        let nodes = world.snapshot.nodes.get().map(|nodes| nodes.iter()).into_iter().flatten();
+        let ready = nodes.clone().filter(|(_, facts)| facts.ready);
+        let free = ready.clone().filter(|(_, facts)| facts.excluded.is_none());
+        Self {
+            runners: free.map(|(name, _)| Runner::new(name)).collect(),
+            owners: nodes
+                .clone()
+                .flat_map(|(name, facts)| facts.addresses.iter().map(move |addr| (*addr, name)))
+                .collect(),
+            excluded: nodes
+                .clone()
+                .find(|(name, _)| *name == me)
+                .and_then(|(_, facts)| facts.excluded.as_deref()),
+            ready: ready.map(|(name, _)| name).collect(),
+        }
+    }
+
+    /// The node that lists this address as its own.
+    pub(super) fn owner(&self, addr: IpAddr) -> Option<&'a NodeName> {
+        self.owners.get(&addr).copied()
+    }
+
+    /// The lowest name of a ready node.
+    pub(super) fn lowest(&self) -> Option<&str> {
+        self.ready.first().map(|name| name.as_str())
+    }
+
+    /// Whether a node of this name is ready.
+    pub(super) fn is_ready(&self, name: &str) -> bool {
+        self.ready.binary_search_by(|ready| ready.as_str().cmp(name)).is_ok()
+    }
+
+    /// The index of a node that could hold groups.
+    pub(super) fn runner(&self, name: &str) -> Option<usize> {
+        self.runners.binary_search_by(|runner| runner.name.as_str().cmp(name)).ok()
+    }
+}

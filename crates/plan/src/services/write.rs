@@ -1,0 +1,212 @@
+//! What is written about Services: to their status and annotations, and as labels to our own Node. Fed with what was
+//! decided; says how things shall be, the difference is made elsewhere.
+//!
+//! Only what the kernel shows counts as served. One node writes about one Service:
+//!
+//! * its holder, that it is announced and under which addresses; what it can't serve for a lasting reason;
+//! * what is wrong for every node (a port clash, an invalid or unsupported request): with a global election its holder;
+//!   else the *clerk*, the ready node with the lowest name among those that hold a Lease (so it surely has an agent), or
+//!   among all when none does.
+//!
+//! The condition of a Service that has lost its endpoints is corrected when it says that the Service is announced; one
+//! that never was gets no condition for what may pass in a moment. Every write is compare-and-swap, so that two nodes
+//! with different pictures cost a write and nothing else.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use vip_model::config::{ServiceElection, ServiceLabels, ServiceUpdates};
+use vip_model::plan::{NodePlan, ServicePlan, Serving};
+use vip_model::service::{Condition, Ingress, Service, ServiceName};
+use vip_model::verdict::{Reason, Verdict};
+
+use super::ground::{Ground, is_holder};
+use super::seat::{Decision, Progress, Tenure};
+use crate::label::{LABEL_LIMIT, label_value};
+
+/// The annotation that names the node which serves.
+const HOST: &str = "kube-vip.io/vipHost";
+/// The condition that says whether a Service is announced.
+pub(super) const CONDITION: &str = "kube-vip.io/Announced";
+/// Keys of the Node labels that name served Services (upstream's).
+const LABEL: &str = "service-provided.kube-vip.io/";
+/// `ipMode` of an address that nodes answer for: packets arrive with it as their destination.
+const MODE: &str = "VIP";
+
+/// Whether this node writes what is wrong for every node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clerk {
+    /// It does.
+    Us,
+    /// Another node does, or none.
+    Others,
+}
+
+impl Clerk {
+    pub(super) fn of(ground: &Ground<'_>) -> Self {
+        let is_us = match &ground.services.election {
+            ServiceElection::Global(election) => is_holder(ground.state(&election.lease)),
+            ServiceElection::PerService(_) => {
+                let me = ground.world.config.node.as_str();
+                lowest_agent(ground).or(ground.cluster.lowest()) == Some(me)
+            }
+        };
+        if is_us { Self::Us } else { Self::Others }
+    }
+}
+
+/// The lowest name of a ready node that holds a Lease.
+fn lowest_agent<'g>(ground: &'g Ground<'_>) -> Option<&'g str> {
+    let mut lowest: Option<&str> = None;
+    for holder in ground.world.members.elections.values().filter_map(|state| state.holder.as_deref()) {
+        if lowest.is_none_or(|lowest| holder < lowest) && ground.cluster.is_ready(holder) {
+            lowest = Some(holder);
+        }
+    }
+    lowest
+}
+
+/// The plan for a Service that was decided about.
+pub(super) fn decided(
+    ground: &Ground<'_>,
+    clerk: Clerk,
+    (service, addrs): (&Service, Vec<IpAddr>),
+    decision: &mut Decision,
+) -> ServicePlan {
+    let mut planned = nothing(service);
+    planned.addrs = addrs;
+    planned.lease = decision.lease.take();
+    planned.serving = match decision.verdict {
+        Verdict::Announce => Serving::Here,
+        Verdict::Skip(_) => Serving::NotHere,
+    };
+    if ground.services.updates == ServiceUpdates::Off {
+        return planned;
+    }
+    if decision.progress == Progress::Settled && !decision.served.is_empty() {
+        planned.annotations.insert(HOST.to_owned(), Some(ground.world.config.node.to_string()));
+        planned.ingress = Some(ingress(service, &decision.served));
+    }
+    let condition = match &decision.verdict {
+        Verdict::Announce => Some(announced()),
+        Verdict::Skip(reason) if may_refuse(service, reason, decision.tenure, clerk) => Some(refused(reason)),
+        Verdict::Skip(_) => None,
+    };
+    planned.conditions.extend(condition.map(|condition| (CONDITION.to_owned(), Some(condition))));
+    planned
+}
+
+/// The plan for a Service that is ours and cannot be served by anybody.
+pub(super) fn impossible(
+    ground: &Ground<'_>,
+    clerk: Clerk,
+    service: &Service,
+    reason: &Reason,
+) -> ServicePlan {
+    let mut planned = nothing(service);
+    let is_for_all = matches!(reason, Reason::PortClash(_) | Reason::Invalid(_) | Reason::NotSupported(_));
+    if ground.services.updates == ServiceUpdates::On && clerk == Clerk::Us && is_for_all {
+        planned.conditions.insert(CONDITION.to_owned(), Some(refused(reason)));
+    }
+    planned
+}
+
+fn nothing(service: &Service) -> ServicePlan {
+    ServicePlan {
+        uid: service.uid.clone(),
+        addrs: Vec::new(),
+        lease: None,
+        serving: Serving::NotHere,
+        annotations: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        spec_ip: None,
+        ingress: None,
+        conditions: BTreeMap::new(),
+    }
+}
+
+fn ingress(service: &Service, served: &[IpAddr]) -> Vec<Ingress> {
+    let of = |addr: &IpAddr| Ingress {
+        ip: Some(*addr),
+        hostname: None,
+        mode: Some(MODE.to_owned()),
+        ports: service.ports.clone(),
+    };
+    served.iter().map(of).collect()
+}
+
+/// Whether this node says that a Service is not announced.
+fn may_refuse(service: &Service, reason: &Reason, tenure: Tenure, clerk: Clerk) -> bool {
+    match reason {
+        Reason::Conflict(_) | Reason::NodeAddress(_) => tenure == Tenure::Ours,
+        Reason::NoEndpoint => {
+            let says_announced = service.conditions.get(CONDITION).is_some_and(|it| it.status == "True");
+            let is_ours = tenure == Tenure::Ours || (tenure == Tenure::Nobodys && clerk == Clerk::Us);
+            says_announced && is_ours
+        }
+        _ => false,
+    }
+}
+
+/// The same on every node, so that a move alone changes nothing in it.
+fn announced() -> Condition {
+    Condition {
+        status: "True".to_owned(),
+        reason: "Announced".to_owned(),
+        message: "a node answers for the addresses".to_owned(),
+    }
+}
+
+fn refused(reason: &Reason) -> Condition {
+    Condition { status: "False".to_owned(), reason: word(reason).to_owned(), message: reason.to_string() }
+}
+
+/// A reason as one word.
+const fn word(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::PortClash(_) => "PortClash",
+        Reason::NotSupported(_) => "NotSupported",
+        Reason::Conflict(_) => "Conflict",
+        Reason::NodeAddress(_) => "NodeAddress",
+        Reason::NoEndpoint => "NoEndpoint",
+        _ => "Invalid",
+    }
+}
+
+/// Labels our Node for what it serves.
+pub(super) fn label<'s>(
+    ground: &Ground<'_>,
+    served: impl Iterator<Item = (&'s ServiceName, &'s [IpAddr])>,
+    plan: &mut NodePlan,
+) {
+    if ground.services.node_labels == ServiceLabels::Off {
+        return;
+    }
+    for (name, addrs) in served {
+        // A longer name is no legal key.
+        if let Some(key) = key(name) {
+            plan.node_labels.insert(key, Some(label_value(addrs.iter().copied())));
+        }
+    }
+}
+
+/// Takes labels of our Node away that name Services which this node does not serve. Those of Services that may be
+/// another agent's are left alone: `is_foreign` tells them.
+pub(super) fn unlabel(ground: &Ground<'_>, is_foreign: impl Fn(&ServiceName) -> bool, plan: &mut NodePlan) {
+    let own = ground.world.snapshot.nodes.get().and_then(|nodes| nodes.get(&ground.world.config.node));
+    if ground.services.node_labels == ServiceLabels::Off {
+        return;
+    }
+    for key in own.iter().flat_map(|facts| facts.labels.keys()) {
+        let named = key.strip_prefix(LABEL).and_then(|name| name.split_once('.'));
+        let Some((name, namespace)) = named else { continue };
+        if !plan.node_labels.contains_key(key) && !is_foreign(&ServiceName::new(namespace, name)) {
+            plan.node_labels.insert(key.clone(), None);
+        }
+    }
+}
+
+fn key(name: &ServiceName) -> Option<String> {
+    let part = format!("{}.{}", name.name, name.namespace);
+    (part.len() <= LABEL_LIMIT).then(|| format!("{LABEL}{part}"))
+}

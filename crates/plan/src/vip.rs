@@ -1,0 +1,115 @@
+//! One VIP on this node: what the role in its election makes of it. Control plane and Services decide here, so that
+//! both have the same address, claim and probe for the same right. Writes into the plan; gives back the verdict.
+
+use vip_model::config::{Advertise, OnLoss, Scope};
+use vip_model::kernel::{Address, Dad, Lifetime, Link};
+use vip_model::members::{ElectionState, Role};
+use vip_model::observed::ProbeState;
+use vip_model::plan::{Claim, NodePlan, PlannedAddress, Presence};
+use vip_model::verdict::{Reason, Verdict};
+use vip_model::{Family, ScopedAddr, VipNet};
+
+use crate::place::link_addresses;
+use crate::world::World;
+
+/// A VIP that has a place and that nothing keeps from this node but its election.
+pub(crate) struct Vip<'a> {
+    pub(crate) net: VipNet,
+    pub(crate) link: &'a Link,
+    pub(crate) scope: Scope,
+    /// The address as it is on its link, put there by us or to be adopted.
+    pub(crate) installed: Option<&'a Address>,
+    pub(crate) novelty: Novelty,
+    pub(crate) on_loss: OnLoss,
+}
+
+/// Whether a VIP was ever served. Somebody else who answers for a new one is a conflict and not a former holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Novelty {
+    /// Never, as far as can be known.
+    New,
+    /// It was, or that is not known yet.
+    Old,
+}
+
+impl Vip<'_> {
+    /// Decides about the VIP: its address, its claim, its probe.
+    pub(crate) fn plan(&self, world: &World<'_>, election: &ElectionState, plan: &mut NodePlan) -> Verdict {
+        let at = ScopedAddr { addr: self.net.addr(), link: self.link.index };
+        let conflict = self.conflict(world, at, plan);
+        let planned =
+            |presence| PlannedAddress { net: self.net, link: self.link.index, scope: self.scope, presence };
+        match election.role {
+            Role::Undecided => {
+                plan.addresses.set.insert(at, planned(Presence::Keep { at_most: world.adopt_until }));
+                Verdict::Skip(Reason::LeaseUnknown)
+            }
+            Role::Leaving => Verdict::Skip(Reason::Leaving),
+            Role::Follower => {
+                if self.is_preserved(world, election) {
+                    plan.addresses.set.insert(at, planned(Presence::Keep { at_most: Lifetime::Forever }));
+                }
+                Verdict::Skip(why_not_holder(world, election))
+            }
+            Role::Holder { fence_until, serve_until, .. } => {
+                if let Some(reason) = conflict {
+                    return Verdict::Skip(reason);
+                }
+                let valid = match self.on_loss {
+                    OnLoss::Remove => Lifetime::Until(fence_until),
+                    OnLoss::Preserve => Lifetime::Forever,
+                };
+                plan.addresses.set.insert(at, planned(Presence::Install { valid, not_after: serve_until }));
+                if self.installed.is_none_or(|address| address.dad != Dad::Ready) {
+                    return Verdict::Skip(Reason::Installing);
+                }
+                if let Some((addr, broadcast)) = link_addresses(self.link) {
+                    let Advertise::Arp(layer2) = &world.config.advertise;
+                    let interval = layer2.announce_interval;
+                    plan.claims.insert(at, Claim { addr, broadcast, interval, not_after: serve_until });
+                }
+                Verdict::Announce
+            }
+        }
+    }
+
+    /// A *new* VIP that somebody else answers for is not taken. While that is open, the probe runs beside the election.
+    fn conflict(&self, world: &World<'_>, at: ScopedAddr, plan: &mut NodePlan) -> Option<Reason> {
+        let Advertise::Arp(layer2) = &world.config.advertise;
+        let can_probe = link_addresses(self.link).is_some();
+        if layer2.skip_conflict_probe || !can_probe || self.novelty == Novelty::Old {
+            return None;
+        }
+        // Wanted for as long as the VIP is new, so that its answer is kept: one that an outsider removes is set again
+        // without asking twice.
+        plan.probes.insert(at);
+        if self.installed.is_some() {
+            return None;
+        }
+        match world.observed.probes.get(&at) {
+            Some(ProbeState::Silent) => None,
+            Some(ProbeState::Answered(other)) => Some(Reason::Conflict(other.clone())),
+            Some(ProbeState::Asking) | None => Some(Reason::Probing),
+        }
+    }
+
+    /// `vip_preserve_on_leadership_loss`: an IPv4 address stays until another leader is seen.
+    fn is_preserved(&self, world: &World<'_>, election: &ElectionState) -> bool {
+        let other_leads = other_holder(world, election).is_some();
+        self.on_loss == OnLoss::Preserve && self.net.family() == Family::V4 && !other_leads
+    }
+}
+
+/// Another node that the Lease names.
+pub(crate) fn other_holder<'a>(world: &World<'_>, election: &'a ElectionState) -> Option<&'a str> {
+    election.holder.as_deref().filter(|holder| *holder != world.config.node.as_str())
+}
+
+/// Why a follower does not hold the Lease.
+fn why_not_holder(world: &World<'_>, election: &ElectionState) -> Reason {
+    match (&election.holder, other_holder(world, election)) {
+        (_, Some(other)) => Reason::HeldBy(other.to_owned()),
+        (Some(_), None) => Reason::Lapsed,
+        (None, None) => Reason::LeaseFree,
+    }
+}
