@@ -168,6 +168,13 @@ pub struct AddressWant {
     pub set: BTreeMap<ScopedAddr, PlannedAddress>,
     /// Addresses that are ours even when they carry no tag, wherever they are: the configured VIPs.
     pub ours_untagged: BTreeSet<IpAddr>,
+    /// Addresses that are ours even when they carry no tag, but only where a VIP of ours would be: those of Services.
+    /// Elsewhere somebody else may have put them (kube-proxy in mode ipvs keeps them on a link of its own).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ours_untagged_at: BTreeSet<ScopedAddr>,
+    /// Addresses of which too little is known yet: not removed, even when the rest is the whole truth.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub undecided: BTreeSet<IpAddr>,
 }
 
 /// Whether a wanted set is the whole truth.

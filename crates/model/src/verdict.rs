@@ -100,6 +100,10 @@ pub enum Reason {
     Ignored,
     /// The Service's class (or its lack of one) is somebody else's.
     OtherClass(Option<String>),
+    /// Only Services of this namespace are ours.
+    OtherNamespace(String),
+    /// The endpoints were not listed yet.
+    EndpointsUnknown,
     /// The Service has no address yet.
     NoAddress,
     /// An address, annotation or combination that can't be used, with what is accepted.
@@ -147,6 +151,8 @@ impl fmt::Display for Reason {
             Self::Ignored => f.write_str("the annotation kube-vip.io/ignore is set"),
             Self::OtherClass(Some(class)) => write!(f, "loadBalancerClass {class} is not ours"),
             Self::OtherClass(None) => f.write_str("the Service has no loadBalancerClass, and only a class is ours"),
+            Self::OtherNamespace(ours) => write!(f, "only Services of namespace {ours} are ours"),
+            Self::EndpointsUnknown => f.write_str("the endpoints have not been listed yet"),
             Self::NoAddress => f.write_str("the Service has no address yet"),
             Self::Invalid(what) | Self::NotSupported(what) | Self::PoolExhausted(what) => f.write_str(what),
             Self::PortClash(other) => write!(f, "service {other} already uses this address with the same port"),
