@@ -16,6 +16,7 @@ pub mod detector;
 pub mod echo;
 pub mod init;
 pub mod link;
+pub mod metronome;
 pub mod net;
 pub mod node;
 pub mod place;
@@ -31,6 +32,7 @@ pub mod watcher;
 pub mod wire;
 
 pub use detector::Detector;
+pub use metronome::Metronome;
 pub use net::Mac;
 pub use node::Node;
 pub use place::Place;

@@ -29,8 +29,15 @@ pub(crate) const TAG: u8 = 77;
 /// The link that carries VIPs in both kernels.
 pub(crate) const WIRE: &str = "eth0";
 
+/// Whether a test could be run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ran {
+    Yes,
+    Skipped,
+}
+
 /// Runs a test in a thread with a network namespace of its own, or says that it cannot.
-pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {
+pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) -> Ran {
     let name = std::thread::current().name().unwrap_or("?").to_owned();
     let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
@@ -38,13 +45,12 @@ pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {
             let advice = "run it as root or under unshare -Urn";
             let line = format!("SKIPPED {name}: cannot make a network namespace: {error}; {advice}\n");
             stderr().write_all(line.as_bytes()).unwrap();
-            return;
+            return Ran::Skipped;
         }
         test();
+        Ran::Yes
     });
-    if let Err(panic) = thread.unwrap().join() {
-        std::panic::resume_unwind(panic);
-    }
+    thread.unwrap().join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Runs `ip` with these words, in the namespace of this thread.
