@@ -6,7 +6,7 @@
 //! and [`Reply::sent`] tells that a conflict may be with ourselves.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use futures::stream::FuturesUnordered;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use vip_model::store::{Failure, FailureClass};
 
 use crate::call::{Call, Reply, ReplyBody, Take};
@@ -29,8 +30,16 @@ use crate::health::Outcome;
 const LONGEST_HEDGE: Duration = Duration::from_millis(700);
 /// How many hedges of one call wait at the same time, beside the first attempt.
 const HEDGES: u32 = 4;
+/// So many calls have a connection each at once. One more first waits for a connection that another call gives back:
+/// on a server that answers, hundreds of calls at the same moment need no hundreds of TLS handshakes.
+const FEW: usize = 16;
+/// How long it waits. A server that is slow gets as many connections as there are calls: those must not wait for it one
+/// after the other.
+const GROW: Duration = Duration::from_millis(20);
 /// How many idle connections are kept for each server.
-const IDLE: usize = 2;
+const IDLE: usize = FEW;
+/// How long. One or two are enough for most of the time.
+const KEPT: Duration = Duration::from_secs(30);
 /// The largest answer that is read whole.
 const LARGEST: usize = 64 * 1024 * 1024;
 
@@ -54,12 +63,31 @@ impl Patience {
 pub(crate) struct Lane {
     directory: Arc<Directory>,
     idle: Mutex<Idle>,
+    busy: AtomicUsize,
+    returned: Notify,
+}
+
+/// Counts an exchange while it runs.
+struct Busy<'a>(&'a AtomicUsize);
+
+impl<'a> Busy<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
 struct Idle {
     generation: u64,
-    senders: BTreeMap<Dial, Vec<Sender>>,
+    /// By server, with the time since which each is idle, the longest first.
+    senders: BTreeMap<Dial, Vec<(Instant, Sender)>>,
 }
 
 /// The state of one call that is under way.
@@ -81,7 +109,7 @@ struct Attempt {
 
 impl Lane {
     pub(crate) fn new(directory: Arc<Directory>) -> Self {
-        Self { directory, idle: Mutex::default() }
+        Self { directory, idle: Mutex::default(), busy: AtomicUsize::new(0), returned: Notify::new() }
     }
 
     /// Sends `call` and gives back the first answer that is worth something, or the failure that says most, within
@@ -173,9 +201,10 @@ impl Lane {
 
     async fn exchange(&self, race: &Race<'_>, endpoint: &Endpoint, reuse: Reuse) -> Result<Reply, BoxError> {
         let used = match reuse {
-            Reuse::Idle => self.take_idle(race.access.generation, &endpoint.dial),
+            Reuse::Idle => self.find_idle(race.access.generation, &endpoint.dial).await,
             Reuse::Never => None,
         };
+        let _busy = Busy::new(&self.busy);
         if let Some(mut sender) = used {
             // The server may have closed it while it was idle: then a fresh one serves.
             if let Ok(response) = send_on(race, &mut sender).await {
@@ -207,25 +236,42 @@ impl Lane {
         Ok(Reply { status, body, server, sent: race.sent.load(Ordering::Relaxed), access })
     }
 
+    /// An idle connection, now or in a moment.
+    async fn find_idle(&self, generation: u64, dial: &Dial) -> Option<Sender> {
+        let until = Instant::now() + GROW;
+        loop {
+            let returned = self.returned.notified();
+            let idle = self.take_idle(generation, dial);
+            if idle.is_some() || self.busy.load(Ordering::Relaxed) < FEW {
+                return idle;
+            }
+            timeout_at(until, returned).await.ok()?;
+        }
+    }
+
     fn take_idle(&self, generation: u64, dial: &Dial) -> Option<Sender> {
         let mut idle = self.lock();
         if idle.generation != generation {
             *idle = Idle { generation, senders: BTreeMap::new() };
         }
         let senders = idle.senders.get_mut(dial)?;
-        senders.retain(|sender| !sender.is_closed());
-        senders.pop()
+        senders.retain(|(_, sender)| !sender.is_closed());
+        senders.pop().map(|(_, sender)| sender)
     }
 
     fn put_idle(&self, generation: u64, dial: &Dial, sender: Sender) {
+        let now = Instant::now();
         let mut idle = self.lock();
         if idle.generation == generation && !sender.is_closed() {
             let senders = idle.senders.entry(dial.clone()).or_default();
-            senders.push(sender);
+            senders.retain(|(since, _)| now < *since + KEPT);
+            senders.push((now, sender));
             if senders.len() > IDLE {
                 senders.remove(0);
             }
         }
+        drop(idle);
+        self.returned.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Idle> {

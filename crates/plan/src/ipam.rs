@@ -59,9 +59,9 @@ pub struct AllocationInput<'a> {
 
 /// What an allocation comes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Allocation<'a> {
-    /// By Service: every one of `AllocationInput::services`.
-    pub services: BTreeMap<&'a ServiceName, Outcome>,
+pub struct Allocation {
+    /// One for each of `AllocationInput::services`, in the same order.
+    pub outcomes: Vec<Outcome>,
     /// How full the pools are now, and what is wrong in the ConfigMap.
     pub pools: Pools,
 }
@@ -101,41 +101,53 @@ pub enum Origin {
     Status,
 }
 
-type Named<'a> = (&'a ServiceName, &'a Service);
-
 /// Gives addresses to the Services that have none.
-pub fn allocate<'a>(input: &AllocationInput<'a>) -> Allocation<'a> {
+pub fn allocate(input: &AllocationInput<'_>) -> Allocation {
     let settings = Settings::parse(input.pools);
-    let mut services = input.services.clone();
-    services.sort_by(|(a, one), (b, other)| (&one.created, a).cmp(&(&other.created, b)));
+    let mut order: Vec<usize> = (0..input.services.len()).collect();
+    order.sort_by_key(|at| {
+        let (name, service) = input.services[*at];
+        (&service.created, name)
+    });
+    // What a Service would have for a moment if nobody set it; each is set below.
+    let mut outcomes = vec![Outcome::SetByUser; order.len()];
     let mut ledger = Ledger::default();
-    let mut outcomes = BTreeMap::new();
-    let pending = enter_services(input, &services, (&mut ledger, &mut outcomes));
-    enter_outsiders(input, &services, &mut ledger);
+    let pending = enter_services(input, &order, (&mut ledger, &mut outcomes));
     let mut search = Search::new(&settings, ledger);
-    serve(input, pending, (&mut search, &mut outcomes));
+    serve(input, &pending, (&mut search, &mut outcomes));
     let usage = settings
         .usage(|space, family: Family| space.taken_in(settings.order, search.ledger.of(family)).count());
-    Allocation { services: outcomes, pools: Pools { usage, problems: settings.problems.clone() } }
+    Allocation { outcomes, pools: Pools { usage, problems: settings.problems.clone() } }
 }
 
-/// Notes what Services of ours have, oldest first. The ones that need an address come back.
+/// Notes what is in use: first what Services of ours have, oldest first, then everything else, so that a leftover never
+/// counts against its owner. The Services that need an address come back.
 fn enter_services<'a>(
     input: &AllocationInput<'a>,
-    services: &[Named<'a>],
-    (ledger, outcomes): (&mut Ledger<'a>, &mut BTreeMap<&'a ServiceName, Outcome>),
-) -> Vec<Named<'a>> {
-    let mut pending = Vec::new();
-    for &(name, service) in services {
-        let Some((addrs, outcome)) = present(input, service, ledger) else {
-            pending.push((name, service));
-            continue;
-        };
-        for addr in addrs {
-            ledger.enter(addr, Owner::Namespace(&name.namespace), &service.ports);
+    order: &[usize],
+    (ledger, outcomes): (&mut Ledger<'a>, &mut [Outcome]),
+) -> Vec<usize> {
+    let (mut pending, mut leftovers) = (Vec::new(), Vec::new());
+    for at in order {
+        let (name, service) = input.services[*at];
+        let owner = Owner::Namespace(&name.namespace);
+        let mut addrs = Vec::new();
+        if let Some((found, outcome)) = present(input, service, ledger) {
+            addrs = found;
+            outcomes[*at] = outcome;
+        } else {
+            pending.push(*at);
         }
-        outcomes.insert(name, outcome);
+        let others = held::leftovers(service).filter(|addr| !addrs.contains(addr));
+        leftovers.extend(others.map(|addr| (addr, owner, &service.ports)));
+        for addr in addrs {
+            ledger.enter(addr, owner, &service.ports);
+        }
     }
+    for (addr, owner, ports) in leftovers {
+        ledger.enter(addr, owner, ports);
+    }
+    enter_outsiders(input, ledger);
     pending
 }
 
@@ -169,13 +181,8 @@ fn present(
     }
 }
 
-/// Notes everything else that is in use. After the Services' own, so that a leftover never counts against its owner.
-fn enter_outsiders<'a>(input: &AllocationInput<'a>, services: &[Named<'a>], ledger: &mut Ledger<'a>) {
-    for &(name, service) in services {
-        for addr in held::leftovers(service) {
-            ledger.enter(addr, Owner::Namespace(&name.namespace), &service.ports);
-        }
-    }
+/// Notes what somebody else has.
+fn enter_outsiders<'a>(input: &AllocationInput<'a>, ledger: &mut Ledger<'a>) {
     for service in &input.others {
         let theirs = match held::held(service) {
             Held::Annotation(addrs, _)
@@ -199,38 +206,37 @@ fn enter_outsiders<'a>(input: &AllocationInput<'a>, services: &[Named<'a>], ledg
 }
 
 /// Serves those that need an address: promises first, then by age.
-fn serve<'a, 's>(
-    input: &AllocationInput<'a>,
-    pending: Vec<Named<'a>>,
-    (search, outcomes): (&mut Search<'s>, &mut BTreeMap<&'a ServiceName, Outcome>),
-) where
-    'a: 's,
-{
+fn serve<'s>(
+    input: &AllocationInput<'s>,
+    pending: &[usize],
+    (search, outcomes): (&mut Search<'s>, &mut [Outcome]),
+) {
     let settings = search.settings;
     let mut rest = Vec::new();
-    for (name, service) in pending {
+    for at in pending {
+        let (name, service) = input.services[*at];
         let Some(pool) = settings.pool(&name.namespace) else {
-            let namespace = &name.namespace;
-            let problem = format!(
-                "no address pool: the ConfigMap has none of cidr-{namespace}, cidr-global, range-{namespace}, \
-                 range-global"
-            );
-            outcomes.insert(name, Outcome::Refused(Reason::Invalid(problem)));
+            outcomes[*at] = Outcome::Refused(no_pool(&name.namespace));
             continue;
         };
         let request = Request { name, service, pool };
         match input.promised.get(name).and_then(|promise| search.keep(request, promise)) {
-            Some(addrs) => drop(outcomes.insert(name, assigned(settings, request, addrs))),
-            None => rest.push((name, request)),
+            Some(addrs) => outcomes[*at] = assigned(settings, request, addrs),
+            None => rest.push((*at, request)),
         }
     }
-    for (name, request) in rest {
-        let outcome = match search.find(request) {
+    for (at, request) in rest {
+        outcomes[at] = match search.find(request) {
             Ok(addrs) => assigned(settings, request, addrs),
             Err(reason) => Outcome::Refused(reason),
         };
-        outcomes.insert(name, outcome);
     }
+}
+
+fn no_pool(namespace: &str) -> Reason {
+    Reason::Invalid(format!(
+        "no address pool: the ConfigMap has none of cidr-{namespace}, cidr-global, range-{namespace}, range-global"
+    ))
 }
 
 fn assigned(settings: &Settings<'_>, request: Request<'_>, addrs: Vec<IpAddr>) -> Outcome {

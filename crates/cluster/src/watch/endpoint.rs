@@ -53,7 +53,8 @@ impl<S> EndpointWatch<S> {
 /// The pieces that were seen, by Service.
 #[derive(Default)]
 struct Pieces {
-    services: BTreeMap<ServiceName, BTreeMap<String, Vec<Endpoint>>>,
+    /// Few each: by the object's name, in a list, because thousands of small maps are large.
+    services: BTreeMap<ServiceName, Vec<(String, Vec<Endpoint>)>>,
     /// To which Service an object belongs: a slice can change hands.
     owners: BTreeMap<(String, String), ServiceName>,
 }
@@ -64,7 +65,8 @@ impl Pieces {
         let before = self.remove(&piece.object);
         if let Some(service) = piece.service {
             let pieces = self.services.entry(service.clone()).or_default();
-            pieces.insert(piece.object.1.clone(), piece.endpoints);
+            pieces.reserve_exact(1);
+            pieces.push((piece.object.1.clone(), piece.endpoints));
             self.owners.insert(piece.object, service);
         }
         before
@@ -74,7 +76,7 @@ impl Pieces {
     fn remove(&mut self, object: &(String, String)) -> Option<ServiceName> {
         let service = self.owners.remove(object)?;
         if let Some(pieces) = self.services.get_mut(&service) {
-            pieces.remove(&object.1);
+            pieces.retain(|(name, _)| *name != object.1);
             if pieces.is_empty() {
                 self.services.remove(&service);
             }
@@ -84,8 +86,8 @@ impl Pieces {
 
     /// The endpoints of a Service.
     fn of(&self, service: &ServiceName) -> Vec<Endpoint> {
-        let pieces = self.services.get(service);
-        slice::merge(pieces.into_iter().flat_map(BTreeMap::values).flatten().cloned().collect())
+        let pieces = self.services.get(service).map_or(&[][..], Vec::as_slice);
+        slice::merge(pieces.iter().flat_map(|(_, endpoints)| endpoints).cloned().collect())
     }
 
     /// The endpoints of all Services that have any.

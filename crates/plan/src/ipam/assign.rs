@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use vip_model::config::{Ipam, ServiceUpdates, Services, UnsetClass};
+use vip_model::config::{Ipam, ServiceUpdates, Services};
 use vip_model::kernel::Actual;
 use vip_model::members::Role;
 use vip_model::plan::{ElectionWant, Footprint, NodePlan, Promise, ServicePlan, Serving, Standing};
-use vip_model::service::{Condition, FamilyPolicy, ObjectLife, Service, ServiceKind, ServiceName};
+use vip_model::service::{Condition, FamilyPolicy, Service, ServiceKind, ServiceName};
 use vip_model::store::NodeFacts;
 use vip_model::verdict::{Reason, Subject, Verdict};
 use vip_model::{Known, NodeName};
@@ -17,12 +17,11 @@ use super::{
     ANNOTATION_ADDRESSES, ANNOTATION_ALLOCATED, AllocationInput, Assignment, Origin, Outcome, allocate,
 };
 use crate::control_plane::LABEL_HAS_IP;
+use crate::services::select;
 use crate::world::{Life, World};
 
 /// The annotation that names a Service's interface.
 const ANNOTATION_INTERFACE: &str = "kube-vip.io/serviceInterface";
-/// The annotation that takes a Service away from us.
-const ANNOTATION_IGNORE: &str = "kube-vip.io/ignore";
 /// The label by which the external cloud-provider finds the Services whose addresses are in use.
 const LABEL_IMPLEMENTATION: &str = "implementation";
 /// Its value.
@@ -48,10 +47,8 @@ pub(crate) fn plan(world: &World<'_>, services: &Services, plan: &mut NodePlan) 
     };
     let input = input(world, services, (all, nodes, pools, actual));
     let allocation = allocate(&input);
-    for (name, service) in &input.services {
-        if let Some(outcome) = allocation.services.get(name) {
-            write((name, service), outcome, plan);
-        }
+    for ((name, service), outcome) in input.services.iter().zip(&allocation.outcomes) {
+        write((name, service), outcome, plan);
     }
     plan.pools = Some(allocation.pools);
 }
@@ -85,7 +82,7 @@ fn input<'a>(
     let of_type = all.iter().filter(|(_, service)| service.kind == ServiceKind::LoadBalancer);
     let (mut ours, mut others) = (Vec::new(), Vec::new());
     for (name, service) in of_type {
-        if is_ours(services, name, service) {
+        if select(services, name, service).is_ok() {
             ours.push((name, &**service));
         } else {
             others.push(&**service);
@@ -103,17 +100,6 @@ fn input<'a>(
         seen: foreign.map(vip_model::kernel::Address::addr).collect(),
         promised: &world.observed.promised,
     }
-}
-
-/// Whether a Service gets addresses here.
-fn is_ours(services: &Services, name: &ServiceName, service: &Service) -> bool {
-    let is_of_class = match &service.class {
-        Some(class) => *class == services.class.name,
-        None => services.class.unset == UnsetClass::Ours,
-    };
-    let is_in_scope = services.namespace.as_ref().is_none_or(|namespace| *namespace == name.namespace);
-    let is_ignored = service.annotations.get(ANNOTATION_IGNORE).is_some_and(|value| value == "true");
-    service.life == ObjectLife::Alive && is_of_class && is_in_scope && !is_ignored
 }
 
 /// The control plane's VIPs as the holder's Node is labelled with them: an agent that only serves Services is not told

@@ -1,6 +1,7 @@
 //! Which addresses are in use, by whom and with which ports. The allocator fills it with what Services already have,
 //! then with what it gives; it answers whether an address is free or can be shared.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -24,8 +25,32 @@ pub(super) enum Owner<'a> {
 #[derive(Debug)]
 pub(super) struct Use<'a> {
     owner: Owner<'a>,
-    /// None when some Service on it names no port and so takes it as a whole.
-    ports: Option<BTreeSet<ServicePort>>,
+    ports: Ports<'a>,
+}
+
+/// The ports that are taken on an address.
+#[derive(Debug)]
+enum Ports<'a> {
+    /// All: some Service on it names no port and so takes it as a whole.
+    All,
+    /// Those of the only Service on it.
+    OfOne(&'a [ServicePort]),
+    /// Those of several Services.
+    OfMany(BTreeSet<ServicePort>),
+}
+
+impl<'a> Ports<'a> {
+    fn of(ports: &'a [ServicePort]) -> Self {
+        if ports.is_empty() { Self::All } else { Self::OfOne(ports) }
+    }
+
+    fn contains(&self, port: ServicePort) -> bool {
+        match self {
+            Self::All => true,
+            Self::OfOne(ports) => ports.contains(&port),
+            Self::OfMany(ports) => ports.contains(&port),
+        }
+    }
 }
 
 impl<'a> Use<'a> {
@@ -46,21 +71,22 @@ impl<'a> Use<'a> {
 
     /// Whether a Service with these ports and those that are here get in each other's way.
     fn clashes(&self, ports: &[ServicePort]) -> bool {
-        match &self.ports {
-            Some(used) => ports.is_empty() || ports.iter().any(|port| used.contains(port)),
-            None => true,
-        }
+        ports.is_empty()
+            || matches!(self.ports, Ports::All)
+            || ports.iter().any(|port| self.ports.contains(*port))
     }
 
-    fn join(&mut self, owner: Owner<'a>, ports: &[ServicePort]) {
+    fn join(&mut self, owner: Owner<'a>, ports: &'a [ServicePort]) {
         self.owner = match (self.owner, owner) {
             (Owner::Outsider, _) | (_, Owner::Outsider) => Owner::Outsider,
             (one, other) if one == other => one,
             _ => Owner::Several,
         };
         match &mut self.ports {
-            Some(used) if !ports.is_empty() => used.extend(ports),
-            _ => self.ports = None,
+            Ports::All => {}
+            _ if ports.is_empty() => self.ports = Ports::All,
+            Ports::OfMany(taken) => taken.extend(ports),
+            Ports::OfOne(taken) => self.ports = Ports::OfMany(taken.iter().chain(ports).copied().collect()),
         }
     }
 }
@@ -89,18 +115,18 @@ impl<'a> Ledger<'a> {
     }
 
     /// Notes that an address is in use.
-    pub(super) fn enter(&mut self, addr: IpAddr, owner: Owner<'a>, ports: &[ServicePort]) {
+    pub(super) fn enter(&mut self, addr: IpAddr, owner: Owner<'a>, ports: &'a [ServicePort]) {
         let (family, number) = number(addr);
         let uses = match family {
             Family::V4 => &mut self.v4,
             Family::V6 => &mut self.v6,
         };
-        if let Some(found) = uses.get_mut(&number) {
-            found.join(owner, ports);
-        } else {
-            let ports = (!ports.is_empty()).then(|| ports.iter().copied().collect());
-            uses.insert(number, Use { owner, ports });
-            self.log.push((family, number));
+        match uses.entry(number) {
+            Entry::Occupied(mut found) => found.get_mut().join(owner, ports),
+            Entry::Vacant(place) => {
+                place.insert(Use { owner, ports: Ports::of(ports) });
+                self.log.push((family, number));
+            }
         }
     }
 

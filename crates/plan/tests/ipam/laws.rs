@@ -10,7 +10,7 @@ use vip_model::verdict::Reason;
 use vip_model::{Family, Random};
 use vip_plan::ipam::Outcome;
 
-use super::scene::{ADDRESSES, ALLOCATED, Cluster, ip, list, named, owned, service, tcp, udp};
+use super::scene::{ADDRESSES, ALLOCATED, Cluster, ip, list, named, service, tcp, udp};
 
 const RUNS: u64 = 200;
 const NAMESPACES: [&str; 3] = ["default", "dev", "prod"];
@@ -97,10 +97,8 @@ fn is_of_pool(cluster: &Cluster, namespace: &str, addr: IpAddr) -> bool {
 
 /// Every assignment comes from the right pool, has the right families, and a refusal has its reason.
 fn assert_outcomes_are_right(cluster: &Cluster, seed: u64) {
-    let allocation = cluster.allocate();
-    assert_eq!(allocation.services.len(), cluster.services.len(), "seed {seed}: an outcome for each");
-    for (name, outcome) in &allocation.services {
-        let wanted = &cluster.services[*name];
+    for (name, outcome) in &cluster.outcomes() {
+        let wanted = &cluster.services[name];
         match outcome {
             Outcome::Assign(assignment) => {
                 for addr in &assignment.addrs {
@@ -143,7 +141,7 @@ fn no_address_is_given_twice_while_writes_are_under_way() {
                 cluster.services.remove(&random_name(&mut random));
             }
             assert_outcomes_are_right(&cluster, seed);
-            let outcomes = owned(&cluster.allocate());
+            let outcomes = cluster.outcomes();
             cluster.promised = promises(&cluster, &outcomes);
             for (name, outcome) in outcomes.iter().filter(|_| random.chance(0.3)) {
                 cluster.apply(name, outcome);
@@ -174,11 +172,11 @@ fn what_was_promised_does_not_change_before_it_is_written() {
         for step in 0..40 {
             let new = random_service(&mut random, step);
             cluster.services.entry(random_name(&mut random)).or_insert(new);
-            let before = owned(&cluster.allocate());
+            let before = cluster.outcomes();
             cluster.promised = promises(&cluster, &before);
             let gone = random_name(&mut random);
             cluster.services.remove(&gone);
-            let after = owned(&cluster.allocate());
+            let after = cluster.outcomes();
             for (name, outcome) in before.iter().filter(|(name, _)| **name != gone) {
                 if matches!(outcome, Outcome::Assign(_)) {
                     assert_eq!(after[name], *outcome, "seed {seed} step {step}: {name}");
@@ -201,7 +199,7 @@ fn addresses_stay_put() {
         let settled = cluster.services.clone();
         cluster.settle();
         assert_eq!(cluster.services, settled, "seed {seed}");
-        assert!(cluster.allocate().services.values().all(|outcome| !matches!(outcome, Outcome::Assign(_))));
+        assert!(cluster.outcomes().values().all(|outcome| !matches!(outcome, Outcome::Assign(_))));
         for name in settled.keys().filter(|_| random.chance(0.5)) {
             cluster.services.remove(name);
         }
@@ -242,7 +240,7 @@ fn an_allocator_that_started_with_an_old_picture_does_no_lasting_harm() {
             cluster.services.insert(random_name(&mut random), random_service(&mut random, at));
         }
         let old = cluster.clone();
-        for (name, outcome) in owned(&cluster.allocate()).iter().filter(|_| random.chance(0.5)) {
+        for (name, outcome) in cluster.outcomes().iter().filter(|_| random.chance(0.5)) {
             cluster.apply(name, outcome);
         }
         // The second one sees half of what the first one wrote, and its writes are compare-and-swap.
@@ -250,7 +248,7 @@ fn an_allocator_that_started_with_an_old_picture_does_no_lasting_harm() {
         for (name, service) in cluster.services.iter().filter(|_| random.chance(0.5)) {
             lagging.services.insert(name.clone(), service.clone());
         }
-        for (name, outcome) in owned(&lagging.allocate()) {
+        for (name, outcome) in lagging.outcomes() {
             if cluster.services[&name] == lagging.services[&name] {
                 cluster.apply(&name, &outcome);
             }
@@ -259,10 +257,9 @@ fn an_allocator_that_started_with_an_old_picture_does_no_lasting_harm() {
         cluster.settle();
         clashes += usize::from(cluster.services != before);
         // Where there is no other address to give, the younger one is told.
-        let allocation = cluster.allocate();
-        let is_told = |name: &ServiceName| {
-            matches!(allocation.services[name], Outcome::Refused(Reason::PoolExhausted(_)))
-        };
+        let outcomes = cluster.outcomes();
+        let is_told =
+            |name: &ServiceName| matches!(outcomes[name], Outcome::Refused(Reason::PoolExhausted(_)));
         for (one, other) in given_twice(&cluster) {
             assert!(is_told(one) || is_told(other), "seed {seed}: {one} and {other}");
         }
@@ -300,7 +297,7 @@ fn a_huge_pool_and_a_burst_of_services_are_cheap() {
     for at in 0..5_000 {
         cluster.services.insert(ServiceName::new("n", format!("s{at:04}")), service(0));
     }
-    let allocation = owned(&cluster.allocate());
+    let allocation = cluster.outcomes();
     let wanted = |at: u128| IpAddr::from((0xfd00_u128 << 112 | at).to_be_bytes());
     for (at, (name, outcome)) in allocation.iter().enumerate() {
         let Outcome::Assign(assignment) = outcome else { panic!("{name} has none") };

@@ -90,7 +90,7 @@ impl Cluster {
         });
     }
 
-    pub(crate) fn allocate(&self) -> Allocation<'_> {
+    pub(crate) fn allocate(&self) -> Allocation {
         allocate(&AllocationInput {
             pools: &self.pools,
             services: self.services.iter().collect(),
@@ -111,8 +111,15 @@ impl Cluster {
         }
     }
 
+    /// What becomes of each Service.
+    pub(crate) fn outcomes(&self) -> BTreeMap<ServiceName, Outcome> {
+        let outcomes = self.allocate().outcomes;
+        assert_eq!(outcomes.len(), self.services.len(), "one for each");
+        self.services.keys().cloned().zip(outcomes).collect()
+    }
+
     pub(crate) fn allocation_of(&self, name: &str) -> Outcome {
-        self.allocate().services[&named(name)].clone()
+        self.outcomes()[&named(name)].clone()
     }
 
     /// Writes what was assigned to one Service into it, as the agent does.
@@ -130,7 +137,7 @@ impl Cluster {
 
     /// Allocates and writes everything.
     pub(crate) fn settle(&mut self) {
-        for (name, outcome) in owned(&self.allocate()) {
+        for (name, outcome) in self.outcomes() {
             self.apply(&name, &outcome);
         }
     }
@@ -140,11 +147,6 @@ impl Cluster {
         let text = self.services[name].annotations.get(ADDRESSES).map_or("", String::as_str);
         text.split(',').filter_map(|token| token.trim().parse().ok()).collect()
     }
-}
-
-/// The outcomes, free of the cluster.
-pub(crate) fn owned(allocation: &Allocation<'_>) -> BTreeMap<ServiceName, Outcome> {
-    allocation.services.iter().map(|(name, outcome)| ((*name).clone(), outcome.clone())).collect()
 }
 
 pub(crate) fn list(addrs: &[IpAddr]) -> String {
