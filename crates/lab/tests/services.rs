@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use rig::{Rig, play};
+use rig::{Rig, gap, play};
 
 const V4: &str = "10.77.0.210";
 
@@ -24,7 +24,7 @@ fn a_service_is_answered_for_at_once_and_its_status_says_by_whom() {
         let watch = rig.watch(V4)?;
         let created = rig.create("web", V4, json!({}))?;
         let first = rig.first_answer(&watch, created, Duration::from_secs(2))?;
-        rig.note(format!("created to first answer {first:?}"));
+        println!("  created to first answer {first:?}");
         anyhow::ensure!(first < Duration::from_millis(250), "{first:?}");
         let holder = rig.wait_status("web", V4)?;
         anyhow::ensure!(rig.has_address(holder, V4)?, "n{holder} is named and does not hold it");
@@ -46,11 +46,11 @@ fn the_holder_stops_and_its_services_move_without_a_second_owner() {
         let watch = rig.watch(V4)?;
         std::thread::sleep(Duration::from_millis(500));
         let at = rig.signal(holder, Signal::SIGTERM)?;
-        let (gap, overlap) = rig.gap(&watch, at, Duration::from_secs(2))?;
-        rig.note(format!("SIGTERM: gap {gap:?}, overlap {overlap:?}"));
+        let (silence, overlap) = gap(&watch, at, Duration::from_secs(2));
+        println!("  SIGTERM: gap {silence:?}, overlap {overlap:?}");
         anyhow::ensure!(
-            gap <= Duration::from_millis(120) && overlap.is_zero(),
-            "gap {gap:?}, overlap {overlap:?}"
+            silence <= Duration::from_millis(120) && overlap.is_zero(),
+            "gap {silence:?}, overlap {overlap:?}"
         );
         let next = rig.wait_status("web", V4)?;
         anyhow::ensure!(next != holder, "still n{holder}");
@@ -70,12 +70,12 @@ fn under_policy_local_the_address_follows_its_pod() {
         for (turn, node) in [3, 1, 2, 3, 1].into_iter().enumerate() {
             std::thread::sleep(Duration::from_millis(300));
             let at = rig.endpoints("web", &[("10.1.0.5", node)])?;
-            let (gap, overlap) = rig.gap(&watch, at, Duration::from_secs(1))?;
-            worst = worst.max(gap);
+            let (silence, overlap) = gap(&watch, at, Duration::from_secs(1));
+            worst = worst.max(silence);
             anyhow::ensure!(overlap.is_zero(), "move {turn}: overlap {overlap:?}");
             anyhow::ensure!(rig.wait_status("web", V4)? == node, "move {turn} to n{node}");
         }
-        rig.note(format!("five moves of the pod: longest gap {worst:?}"));
+        println!("  five moves of the pod: longest gap {worst:?}");
         anyhow::ensure!(worst <= Duration::from_millis(150), "{worst:?}");
         // No pod: nobody answers.
         rig.endpoints("web", &[])?;

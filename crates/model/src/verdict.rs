@@ -42,7 +42,8 @@ impl TryFrom<String> for Subject {
     type Error = NotASubject;
 
     fn try_from(text: String) -> Result<Self, NotASubject> {
-        let vip = text.strip_prefix("control-plane ").and_then(|vip| vip.parse().ok()).map(Self::ControlPlane);
+        let vip =
+            text.strip_prefix("control-plane ").and_then(|vip| vip.parse().ok()).map(Self::ControlPlane);
         let service = || text.strip_prefix("service ")?.to_owned().try_into().ok().map(Self::Service);
         vip.or_else(service).ok_or_else(|| NotASubject(text.clone()))
     }
@@ -130,9 +131,9 @@ impl fmt::Display for Reason {
             Self::KernelUnknown => f.write_str("the kernel's state has not been read yet"),
             Self::LeaseUnknown => f.write_str("the Lease has not been seen yet"),
             Self::HeldBy(node) => write!(f, "{node} holds the Lease"),
-            Self::Lapsed => {
-                f.write_str("the Lease names this node, but no renewal was answered in time: waiting for the API")
-            }
+            Self::Lapsed => f.write_str(
+                "the Lease names this node, but no renewal was answered in time: waiting for the API",
+            ),
             Self::LeaseFree => f.write_str("nobody holds the Lease yet"),
             Self::Leaving => f.write_str("letting go: the address goes first, then the Lease"),
             Self::Stopping => f.write_str("the agent is stopping"),
@@ -150,13 +151,19 @@ impl fmt::Display for Reason {
             Self::Deleting => f.write_str("the Service is being deleted"),
             Self::Ignored => f.write_str("the annotation kube-vip.io/ignore is set"),
             Self::OtherClass(Some(class)) => write!(f, "loadBalancerClass {class} is not ours"),
-            Self::OtherClass(None) => f.write_str("the Service has no loadBalancerClass, and only a class is ours"),
+            Self::OtherClass(None) => {
+                f.write_str("the Service has no loadBalancerClass, and only a class is ours")
+            }
             Self::OtherNamespace(ours) => write!(f, "only Services of namespace {ours} are ours"),
             Self::EndpointsUnknown => f.write_str("the endpoints have not been listed yet"),
             Self::NoAddress => f.write_str("the Service has no address yet"),
             Self::Invalid(what) | Self::NotSupported(what) | Self::PoolExhausted(what) => f.write_str(what),
-            Self::PortClash(other) => write!(f, "service {other} already uses this address with the same port"),
-            Self::SharedWith(other) => write!(f, "service {other} shares the address and is led by another node"),
+            Self::PortClash(other) => {
+                write!(f, "service {other} already uses this address with the same port")
+            }
+            Self::SharedWith(other) => {
+                write!(f, "service {other} shares the address and is led by another node")
+            }
             Self::NoEndpoint => f.write_str("no endpoint takes traffic"),
             Self::NoLocalEndpoint => {
                 f.write_str("externalTrafficPolicy is Local and no endpoint on this node takes traffic")

@@ -65,16 +65,16 @@ pub(crate) fn explain(view: &View, service: &ServiceName, now: Instant) -> Optio
     );
     if let Some(state) = role {
         let holder = state.holder.as_deref().unwrap_or("nobody");
-        text.push_str(&format!("Holder:     {}\n", plain(holder)));
+        let _ = writeln!(text, "Holder:     {}", plain(holder));
         if let Some(trouble) = &state.trouble {
-            text.push_str(&format!("API:        {}\n", plain(&trouble.text)));
+            let _ = writeln!(text, "API:        {}", plain(&trouble.text));
         }
     }
     let verdict = match &found.verdict {
         Verdict::Announce => "this node answers for it".to_owned(),
         Verdict::Skip(reason) => format!("this node does not answer for it: {reason}"),
     };
-    text.push_str(&format!("Verdict:    {} (for {})\n", plain(&verdict), age(now.since(found.since))));
+    let _ = writeln!(text, "Verdict:    {} (for {})", plain(&verdict), age(now.since(found.since)));
     Some(text)
 }
 
