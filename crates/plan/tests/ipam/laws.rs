@@ -36,7 +36,7 @@ fn random_pools(random: &mut Random) -> Cluster {
 }
 
 fn random_service(random: &mut Random, at: u32) -> Service {
-    let mut new = service(u32::try_from(random.below(4)).unwrap());
+    let mut new = service(u32::try_from(random.below(4)).expect("below 4"));
     new.uid = format!("uid-{at}");
     let ports = [tcp(80), tcp(443), udp(80), udp(53)];
     new.ports = ports.into_iter().filter(|_| random.chance(0.4)).collect();
@@ -54,7 +54,7 @@ fn random_service(random: &mut Random, at: u32) -> Service {
 }
 
 fn random_name(random: &mut Random) -> ServiceName {
-    let namespace = NAMESPACES[usize::try_from(random.below(3)).unwrap()];
+    let namespace = NAMESPACES[usize::try_from(random.below(3)).expect("below 3")];
     ServiceName::new(namespace, format!("s{}", random.below(30)))
 }
 
@@ -90,7 +90,7 @@ fn is_of_pool(cluster: &Cluster, namespace: &str, addr: IpAddr) -> bool {
     } else {
         ["10.0.0.0/28", "fd00::/124"].as_slice()
     };
-    nets.iter().any(|net| net.parse::<ipnet::IpNet>().unwrap().contains(&addr))
+    nets.iter().any(|net| net.parse::<ipnet::IpNet>().expect("a network").contains(&addr))
         && addr != ip("10.0.0.0")
         && !cluster.reserved.contains(&addr)
 }

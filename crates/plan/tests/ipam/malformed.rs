@@ -29,7 +29,7 @@ fn garbage(random: &mut Random) -> String {
         "\"",
     ];
     let count = 1 + random.below(5);
-    let pieces = (0..count).map(|_| PIECES[usize::try_from(random.below(16)).unwrap()]);
+    let pieces = (0..count).map(|_| PIECES[usize::try_from(random.below(16)).expect("below 16")]);
     // The underscore keeps the text from becoming an address by accident.
     format!("_{}", pieces.collect::<String>())
 }
@@ -51,7 +51,7 @@ fn mistake(random: &mut Random) -> String {
         "::1-::5",
     ];
     if random.chance(0.5) {
-        TEXTS[usize::try_from(random.below(12)).unwrap()].to_owned()
+        TEXTS[usize::try_from(random.below(12)).expect("below 12")].to_owned()
     } else {
         garbage(random)
     }
@@ -121,7 +121,9 @@ fn a_thousand_bad_annotations_and_spec_addresses_get_a_reason_each_and_cost_nobo
         match random.below(3) {
             0 => drop(new.annotations.insert(ADDRESSES.to_owned(), bad)),
             1 => {
-                drop(new.annotations.insert(ADDRESSES.to_owned(), format!("10.77.0.1,{bad},vip.example.org")))
+                drop(
+                    new.annotations.insert(ADDRESSES.to_owned(), format!("10.77.0.1,{bad},vip.example.org")),
+                );
             }
             _ => new.spec_ip = Some(bad),
         }

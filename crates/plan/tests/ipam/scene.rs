@@ -35,12 +35,12 @@ pub(crate) fn udp(port: u16) -> ServicePort {
 }
 
 pub(crate) fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
+    text.parse().expect("an IP address")
 }
 
 /// `namespace/name`.
 pub(crate) fn named(text: &str) -> ServiceName {
-    text.to_owned().try_into().unwrap()
+    text.to_owned().try_into().expect("namespace/name")
 }
 
 /// A Service of no family in particular, with TCP port 80, created in the given second.
@@ -77,7 +77,7 @@ impl Cluster {
 
     /// Adds a Service, one second younger than those before.
     pub(crate) fn add(&mut self, name: &str, change: impl FnOnce(&mut Service)) {
-        let mut new = service(u32::try_from(self.services.len()).unwrap());
+        let mut new = service(u32::try_from(self.services.len()).expect("a few"));
         change(&mut new);
         self.services.insert(named(name), new);
     }

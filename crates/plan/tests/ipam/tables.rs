@@ -8,11 +8,16 @@ use vip_plan::ipam::{Origin, Outcome};
 
 use super::scene::{ADDRESSES, ALLOCATED, Cluster, ingress, ip, list, named, service, tcp, udp};
 
+/// Entries of a ConfigMap.
+type Entries<'a> = &'a [(&'a str, &'a str)];
+
 /// What the first Services of a namespace get, one after the other.
 fn first(pools: &[(&str, &str)], namespace: &str, count: usize) -> Vec<String> {
     let mut cluster = Cluster::new(pools);
     let names: Vec<_> = (0..count).map(|at| format!("{namespace}/s{at}")).collect();
-    names.iter().for_each(|name| cluster.add(name, |_| {}));
+    for name in &names {
+        cluster.add(name, |_| {});
+    }
     names.iter().map(|name| cluster.outcome(name)).collect()
 }
 
@@ -25,7 +30,7 @@ fn annotate(addresses: &str) -> impl FnOnce(&mut Service) + use<> {
 
 #[test]
 fn pools_give_their_lowest_or_highest_free_address() {
-    let rows: &[(&[(&str, &str)], &str, &[&str])] = &[
+    let rows: &[(Entries<'_>, &str, &[&str])] = &[
         (&[("cidr-global", "192.168.0.220/29")], "any", &["192.168.0.216", "192.168.0.217"]),
         (&[("cidr-global", "192.168.0.220/29"), ("search-order", "desc")], "any", &["192.168.0.223"]),
         (&[("cidr-global", "192.168.0.220/29"), ("skip-end-ips-in-cidr", "true")], "any", &["192.168.0.217"]),
@@ -217,7 +222,7 @@ fn many_services_fill_shared_addresses_port_by_port() {
 
 #[test]
 fn the_interface_of_the_namespace_goes_before_the_global_one() {
-    let rows: [(&[(&str, &str)], Option<&str>); 4] = [
+    let rows: [(Entries<'_>, Option<&str>); 4] = [
         (&[("interface-web", "eth3"), ("interface-global", "eth5")], Some("eth3")),
         (&[("interface-global", "eth5")], Some("eth5")),
         (&[("interface-other", "eth4")], None),
