@@ -429,7 +429,7 @@ fn a_reluctant_holder_gives_way_takes_back_when_nobody_wants_and_pauses() {
         match bench.next_ask(1000) {
             Ask::WriteLease(write) if write.purpose == Purpose::Release => break,
             Ask::WriteLease(write) => bench.accept(&write),
-            Ask::ReadLease(_) | Ask::LabelNode { .. } => panic!("nothing to read"),
+            other => panic!("not expected: {other:?}"),
         }
     }
     assert!((60_000..61_100).contains(&bench.now), "at {}", bench.now);
