@@ -100,7 +100,8 @@ fn protect_control_plane(world: &World<'_>, plan: &mut NodePlan) {
 fn protect_everything(ground: &Ground<'_>, plan: &mut NodePlan) {
     let (Some(kernel), Life::Running) = (ground.world.actual.get(), ground.world.life) else { return };
     let tag = ground.world.config.instance.address_tag();
-    let ours = kernel.addresses.iter().filter(|address| address.tag == tag).map(|address| address.addr());
+    let ours =
+        kernel.addresses.iter().filter(|address| address.tag == tag).map(vip_model::kernel::Address::addr);
     plan.addresses.undecided.extend(ours.filter(|addr| ground.control_plane_vip(*addr).is_none()));
 }
 
