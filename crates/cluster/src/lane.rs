@@ -6,6 +6,7 @@
 //! and [`Reply::sent`] tells that a conflict may be with ourselves.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,8 +16,8 @@ use futures::stream::FuturesUnordered;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use vip_model::store::{Failure, FailureClass};
 
 use crate::call::{Call, Reply, ReplyBody, Take};
@@ -30,11 +31,12 @@ use crate::health::Outcome;
 const LONGEST_HEDGE: Duration = Duration::from_millis(700);
 /// How many hedges of one call wait at the same time, beside the first attempt.
 const HEDGES: u32 = 4;
-/// So many calls have a connection each at once. One more first waits for a connection that another call gives back:
-/// on a server that answers, hundreds of calls at the same moment need no hundreds of TLS handshakes.
+/// So many calls have a connection each at once, and so many connections are opened at the same time. Whoever comes
+/// later first waits for a connection that another call gives back: on a server that answers, hundreds of calls at the
+/// same moment need no hundreds of TLS handshakes.
 const FEW: usize = 16;
-/// How long it waits. A server that is slow gets as many connections as there are calls: those must not wait for it one
-/// after the other.
+/// How long the next one waits before it opens a connection of its own after all. A server that is slow gets as many
+/// connections as there are calls, soon: they must not wait for it one after the other.
 const GROW: Duration = Duration::from_millis(20);
 /// How many idle connections are kept for each server.
 const IDLE: usize = FEW;
@@ -65,6 +67,7 @@ pub(crate) struct Lane {
     idle: Mutex<Idle>,
     busy: AtomicUsize,
     returned: Notify,
+    opening: Semaphore,
 }
 
 /// Counts an exchange while it runs.
@@ -109,7 +112,8 @@ struct Attempt {
 
 impl Lane {
     pub(crate) fn new(directory: Arc<Directory>) -> Self {
-        Self { directory, idle: Mutex::default(), busy: AtomicUsize::new(0), returned: Notify::new() }
+        let (busy, opening) = (AtomicUsize::new(0), Semaphore::new(FEW));
+        Self { directory, idle: Mutex::default(), busy, returned: Notify::new(), opening }
     }
 
     /// Sends `call` and gives back the first answer that is worth something, or the failure that says most, within
@@ -200,18 +204,24 @@ impl Lane {
     }
 
     async fn exchange(&self, race: &Race<'_>, endpoint: &Endpoint, reuse: Reuse) -> Result<Reply, BoxError> {
-        let used = match reuse {
-            Reuse::Idle => self.find_idle(race.access.generation, &endpoint.dial).await,
-            Reuse::Never => None,
+        let leave = match reuse {
+            Reuse::Idle => self.find(race.access.generation, &endpoint.dial).await,
+            Reuse::Never => Leave::OpenNow,
         };
         let _busy = Busy::new(&self.busy);
-        if let Some(mut sender) = used {
-            // The server may have closed it while it was idle: then a fresh one serves.
-            if let Ok(response) = send_on(race, &mut sender).await {
-                return self.read(race, endpoint, sender, response).await;
+        let opening = match leave {
+            Leave::Use(mut sender) => {
+                // The server may have closed it while it was idle: then a fresh one serves.
+                if let Ok(response) = send_on(race, &mut sender).await {
+                    return self.read(race, endpoint, sender, response).await;
+                }
+                None
             }
-        }
+            Leave::Open(permit) => Some(permit),
+            Leave::OpenNow => None,
+        };
         let mut sender = connection::open(endpoint, &self.directory.settings().vips).await?;
+        drop(opening);
         let response = send_on(race, &mut sender).await?;
         self.read(race, endpoint, sender, response).await
     }
@@ -236,16 +246,27 @@ impl Lane {
         Ok(Reply { status, body, server, sent: race.sent.load(Ordering::Relaxed), access })
     }
 
-    /// An idle connection, now or in a moment.
-    async fn find_idle(&self, generation: u64, dial: &Dial) -> Option<Sender> {
-        let until = Instant::now() + GROW;
+    /// An idle connection, now or in a moment, or the leave to open one.
+    async fn find(&self, generation: u64, dial: &Dial) -> Leave<'_> {
+        let mut grow = pin!(async {
+            let permit = self.opening.acquire().await.expect("the semaphore is never closed");
+            sleep(GROW).await;
+            permit
+        });
         loop {
             let returned = self.returned.notified();
-            let idle = self.take_idle(generation, dial);
-            if idle.is_some() || self.busy.load(Ordering::Relaxed) < FEW {
-                return idle;
+            if let Some(sender) = self.take_idle(generation, dial) {
+                return Leave::Use(sender);
             }
-            timeout_at(until, returned).await.ok()?;
+            if self.busy.load(Ordering::Relaxed) < FEW
+                && let Ok(permit) = self.opening.try_acquire()
+            {
+                return Leave::Open(permit);
+            }
+            tokio::select! {
+                () = returned => {}
+                permit = &mut grow => return Leave::Open(permit),
+            }
         }
     }
 
@@ -277,6 +298,16 @@ impl Lane {
     fn lock(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How an attempt gets its connection.
+enum Leave<'a> {
+    /// This one was used before.
+    Use(Sender),
+    /// A fresh one; others wait for their turn to open one.
+    Open(SemaphorePermit<'a>),
+    /// A fresh one, whoever else opens one.
+    OpenNow,
 }
 
 /// Whether an attempt may use a connection that was used before.

@@ -5,10 +5,11 @@
 //! Nothing here decides anything: failures are classified and reported, the machines of the node decide.
 //!
 //! ```text
-//!  Cluster ── ask ──► answer ─┐                      ┌─► connection (TCP, TLS, HTTP/1.1)
-//!     │                       ├─► lane ─► directory ─┤
-//!     └──── watch ─► follow ──┘  (hedge)  (files,    └─► roster, detect: which API servers there are
-//!                                          servers)
+//!  Cluster ── ask ──► answer ─┐  lanes: Leases,       ┌─► connection (TCP, TLS, HTTP/1.1)
+//!     │                       ├─► other writes,  ─────┤
+//!     └──── watch ─► follow ──┘  lists and watches    └─► directory (files, servers) ◄── roster, detect
+//!                      │
+//!                      └─► ledger (Leases), snapshots (everything else) ──► events
 //! ```
 
 mod answer;

@@ -154,6 +154,8 @@ fn run(gateway: &Arc<Gateway>, collection: impl Collection + 'static) -> AbortHa
 
 #[cfg(test)]
 mod tests {
+    use vip_model::store::ServiceWatch;
+
     use super::*;
 
     fn wanted(leases: &[(&str, &str)]) -> Watches {
@@ -175,5 +177,21 @@ mod tests {
     fn nodes_are_watched_only_when_wanted() {
         assert!(plan(&Watches::default()).is_empty());
         assert!(plan(&Watches { nodes: true, ..Watches::default() }).contains_key(&Key::Nodes));
+    }
+
+    #[test]
+    fn services_cost_two_watches_and_endpoints_are_read_one_way() {
+        let services = |endpoints| Some(ServiceWatch { namespace: Some("a".to_owned()), endpoints });
+        let namespace = Some("a".to_owned());
+        let rows = [
+            (EndpointSource::Slices, Key::Slices(namespace.clone())),
+            (EndpointSource::Endpoints, Key::Endpoints(namespace.clone())),
+        ];
+        for (source, behind) in rows {
+            let pools = Some(("kube-system".to_owned(), "kubevip".to_owned()));
+            let plan = plan(&Watches { services: services(source), pools, ..Watches::default() });
+            let pools = Key::Pools("kube-system".to_owned(), "kubevip".to_owned());
+            assert!(plan.into_keys().eq([Key::Services(namespace.clone()), behind, pools]), "{source:?}");
+        }
     }
 }

@@ -122,7 +122,7 @@ fn leases(count: usize) -> Vec<LeaseName> {
 }
 
 #[tokio::test]
-async fn four_hundred_leases_cost_one_watch_and_few_connections() {
+async fn four_hundred_leases_cost_one_watch_and_are_taken_at_once() {
     let rig = Rig::with_admin(1);
     let leases = leases(400);
     let mut ear = rig.start();

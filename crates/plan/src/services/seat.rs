@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use vip_model::members::Role;
 use vip_model::plan::{ElectionWant, Footprint, NodePlan, Standing};
 use vip_model::verdict::{Reason, Verdict};
 use vip_model::{LeaseName, LinkIndex};
@@ -164,8 +165,8 @@ impl View<'_> {
         let first = self.brief.group[0];
         if let (Ballot::Own(_), Ballot::Own(_)) = (self.brief.ballot, &member.ballot)
             && member.ballot != *self.brief.ballot
-            && !is_holder(authority)
             && !is_holder(self.chair.election)
+            && authority.role != Role::Undecided
         {
             return shares(first);
         }
