@@ -54,7 +54,8 @@ fn command() -> Command {
                 .value_parser(value_parser!(status::Format)),
         )
         .arg(Arg::new("instance").long("instance").value_name("NAME").help("Only this agent"));
-    let explain = leaf("explain", "Say what the agents of this node decided about a Service, and why")
+    let explain = Command::new("explain")
+        .about("Say what the agents of this node decided about a Service, and why")
         .arg(Arg::new("service").required(true).value_name("NAMESPACE/NAME").help("The Service"))
         .arg(Arg::new("instance").long("instance").value_name("NAME").help("Only this agent"));
     let completion = Command::new("completion")
