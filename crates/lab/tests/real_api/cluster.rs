@@ -1,0 +1,226 @@
+//! A real kube-apiserver over a real etcd in the router's namespace, where every node reaches it at one address that no
+//! agent manages. Fed with the bench and the two programs; gives the rig a kubeconfig whose ServiceAccount has no other
+//! rights than `kube-vip manifest rbac` gives it, and reads objects back as administrator.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::{File, write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use vip_lab::api::{Credentials, Identity, Login};
+use vip_lab::bench::{Lab, Place, net};
+
+use crate::client::{Client, Question, read};
+
+/// How long the two may take to start on a busy machine.
+const START: Duration = Duration::from_secs(120);
+/// The router's namespace is the lab's own, so the usual ports are free.
+const PORT: u16 = 6443;
+const ETCD: &str = "http://127.0.0.1:2379";
+const PEER: &str = "http://127.0.0.1:2380";
+/// Namespace and name of the agents' ServiceAccount.
+const ACCOUNT: (&str, &str) = ("kube-system", "kube-vip");
+
+/// The two real programs.
+pub(crate) struct Judges {
+    apiserver: PathBuf,
+    etcd: PathBuf,
+}
+
+impl Judges {
+    /// From the folder that `KUBEBUILDER_ASSETS` names, else from `build/judges`; only when both are there.
+    pub(crate) fn find() -> Option<Self> {
+        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../build/judges");
+        let named = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+        named.into_iter().chain([built]).find_map(|folder| {
+            let judges = Self { apiserver: folder.join("kube-apiserver"), etcd: folder.join("etcd") };
+            (judges.apiserver.is_file() && judges.etcd.is_file()).then_some(judges)
+        })
+    }
+}
+
+/// A child that does not outlive its owner. When the test itself is killed, the kernel ends the lab's PID namespace.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may be gone already; then there is nothing to kill.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The running cluster.
+pub(crate) struct Cluster {
+    // Dropped in this order: the server before its store before its folder.
+    apiserver: Killed,
+    _etcd: Killed,
+    _folder: tempfile::TempDir,
+    place: Place,
+    client: Client,
+    kubeconfig: String,
+}
+
+impl Cluster {
+    /// Starts both, waits until the server is ready, and gives it the nodes of the bench and the agents' rights.
+    pub(crate) fn start(lab: &Lab, judges: &Judges, agent: &Path) -> Result<Self> {
+        let credentials = Credentials::new()?;
+        let account = Identity::service_account(ACCOUNT.0, ACCOUNT.1);
+        let users = [("admin", Identity::admin()), ("agent", account)];
+        let tokens: BTreeMap<_, _> =
+            users.iter().map(|(name, identity)| (*name, credentials.token(identity))).collect();
+        let mut lines = String::new();
+        for (name, Identity { user, groups }) in &users {
+            writeln!(lines, "{},{user},uid-{name},\"{}\"", tokens[name], groups.join(","))?;
+        }
+        let place = lab.router().clone();
+        let address = SocketAddr::from((net::v4(net::ROUTER), PORT));
+        let folder = tempfile::tempdir()?;
+        write_files(&credentials, address.ip(), folder.path(), &lines)?;
+        let etcd = place.within(|| start_etcd(&judges.etcd, folder.path(), lab.logs()))??;
+        let apiserver = place.within(|| start_apiserver(&judges.apiserver, folder.path(), lab.logs()))??;
+        let kubeconfig =
+            credentials.kubeconfig(Login::Token(&tokens["agent"]), &format!("https://{address}"))?;
+        let client = Client::with_tokens(address, &credentials, tokens);
+        let mut cluster = Self { apiserver, _etcd: etcd, _folder: folder, place, client, kubeconfig };
+        cluster.ready()?;
+        cluster.seed(lab, agent)?;
+        Ok(cluster)
+    }
+
+    /// The agents' kubeconfig.
+    pub(crate) fn kubeconfig(&self) -> &str {
+        &self.kubeconfig
+    }
+
+    /// The administrator asks: code and text of the answer.
+    fn ask(&self, method: &str, path: &str, body: &Value) -> Result<(u16, String)> {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let question = Question { who: "admin", method, path, content_type: "application/json", body };
+        let answer = self.place.within(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|err| err.to_string())?;
+            runtime.block_on(async { read(self.client.ask(&question).await?).await })
+        })?;
+        answer.map_err(anyhow::Error::msg)
+    }
+
+    /// An object, if it is there.
+    pub(crate) fn get(&self, path: &str) -> Result<Option<Value>> {
+        match self.ask("GET", path, &Value::Null)? {
+            (200, text) => Ok(Some(serde_json::from_str(&text)?)),
+            (404, _) => Ok(None),
+            (code, text) => bail!("GET {path}: {code} {text}"),
+        }
+    }
+
+    fn create(&self, path: &str, object: &Value) -> Result<()> {
+        let (code, text) = self.ask("POST", path, object)?;
+        ensure!(code == 201, "POST {path}: {code} {text}");
+        Ok(())
+    }
+
+    /// Waits until the server is ready, and then until it has made its own namespaces.
+    fn ready(&mut self) -> Result<()> {
+        let began = Instant::now();
+        for path in ["/readyz", "/api/v1/namespaces/kube-system"] {
+            while !matches!(self.ask("GET", path, &Value::Null), Ok((200, _))) {
+                let ended = self.apiserver.0.try_wait()?;
+                ensure!(ended.is_none(), "the real API server ended: {ended:?}; see its log");
+                ensure!(began.elapsed() < START, "the real API server is not ready after {START:?}");
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+        Ok(())
+    }
+
+    /// One Node per node, and the agents' rights as the binary itself prints them.
+    fn seed(&self, lab: &Lab, agent: &Path) -> Result<()> {
+        for node in lab.nodes() {
+            let labels = json!({
+                "kubernetes.io/hostname": node.name(), "node-role.kubernetes.io/control-plane": "",
+            });
+            let metadata = json!({"name": node.name(), "labels": labels});
+            let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata});
+            self.create("/api/v1/nodes", &object)?;
+        }
+        let printed = Command::new(agent).args(["manifest", "rbac"]).output()?;
+        ensure!(printed.status.success(), "`kube-vip manifest rbac` ended with {}", printed.status);
+        let text = String::from_utf8(printed.stdout)?;
+        for document in text.split("---\n").filter(|document| !document.trim().is_empty()) {
+            let object: Value = serde_saphyr::from_str(document).context("`manifest rbac` prints YAML")?;
+            self.create(rbac_path(&object)?, &object)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where objects of this kind are created.
+fn rbac_path(object: &Value) -> Result<&'static str> {
+    match object["kind"].as_str() {
+        Some("ServiceAccount") => Ok("/api/v1/namespaces/kube-system/serviceaccounts"),
+        Some("ClusterRole") => Ok("/apis/rbac.authorization.k8s.io/v1/clusterroles"),
+        Some("ClusterRoleBinding") => Ok("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"),
+        _ => bail!("`manifest rbac` prints a kind that this test does not create: {object}"),
+    }
+}
+
+fn write_files(credentials: &Credentials, address: IpAddr, folder: &Path, tokens: &str) -> Result<()> {
+    let pair = credentials.serving(&[address])?;
+    for (name, text) in [
+        ("ca.crt", credentials.authority_pem()),
+        ("tls.crt", &pair.certificate),
+        ("tls.key", &pair.key),
+        ("tokens.csv", tokens),
+    ] {
+        write(folder.join(name), text)?;
+    }
+    Ok(())
+}
+
+fn spawn(command: &mut Command, log: &Path) -> Result<Killed> {
+    let out = File::create(log)?;
+    let err = out.try_clone()?;
+    let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn();
+    Ok(Killed(child.with_context(|| format!("{command:?} does not start"))?))
+}
+
+fn start_etcd(binary: &Path, folder: &Path, logs: &Path) -> Result<Killed> {
+    let mut command = Command::new(binary);
+    command
+        .arg("--data-dir")
+        .arg(folder.join("etcd"))
+        .args(["--listen-client-urls", ETCD, "--advertise-client-urls", ETCD])
+        .args(["--listen-peer-urls", PEER, "--initial-advertise-peer-urls", PEER])
+        .args(["--initial-cluster", &format!("default={PEER}"), "--unsafe-no-fsync"]);
+    spawn(&mut command, &logs.join("etcd.log"))
+}
+
+fn start_apiserver(binary: &Path, folder: &Path, logs: &Path) -> Result<Killed> {
+    let mut command = Command::new(binary);
+    for (flag, name) in [
+        ("--client-ca-file", "ca.crt"),
+        ("--tls-cert-file", "tls.crt"),
+        ("--tls-private-key-file", "tls.key"),
+        ("--token-auth-file", "tokens.csv"),
+        // The public half is read from the certificate.
+        ("--service-account-key-file", "tls.crt"),
+        ("--service-account-signing-key-file", "tls.key"),
+    ] {
+        command.arg(flag).arg(folder.join(name));
+    }
+    let own = net::v4(net::ROUTER).to_string();
+    command
+        .args(["--etcd-servers", ETCD, "--bind-address", &own, "--secure-port", &PORT.to_string()])
+        .args(["--advertise-address", &own, "--endpoint-reconciler-type", "none"])
+        .args(["--service-account-issuer", "https://kubernetes.default.svc"])
+        .args(["--service-cluster-ip-range", "10.96.0.0/16", "--authorization-mode", "RBAC"])
+        // No controller makes the ServiceAccounts that pods would need.
+        .args(["--disable-admission-plugins", "ServiceAccount"]);
+    spawn(&mut command, &logs.join("kube-apiserver.log"))
+}
