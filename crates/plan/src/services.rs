@@ -18,6 +18,7 @@ mod filter;
 mod ground;
 mod group;
 mod member;
+mod notes;
 mod rank;
 mod request;
 mod seat;
@@ -36,7 +37,7 @@ use vip_model::verdict::{Reason, Subject, Verdict};
 
 use crate::world::{Life, World};
 use brief::briefs;
-use election::{Ballot, Tally, lease_of, want_global};
+use election::{Tally, Wants, want_global};
 use ground::Ground;
 use group::Groups;
 use member::Member;
@@ -146,15 +147,17 @@ fn decide(
     };
     let mut decisions: Vec<Option<Decision>> = members.iter().map(|_| None).collect();
     let mut tally = Tally::default();
+    let mut wants = Wants::default();
     for brief in briefs(ground, members, groups) {
-        let share = seat((ground, members), &brief, plan, |at, decision| decisions[at] = Some(decision));
-        if global.is_some() && lease_of(ground, brief.ballot) == global {
+        let decide = |at: usize, decision| decisions[at] = Some(decision);
+        let share = seat((ground, members), &brief, (&mut *plan, &mut wants), decide);
+        if global.is_some() && brief.lease == global {
             tally.members += brief.group.len();
             tally.linked += share.linked;
             tally.present += share.present;
         }
-        debug_assert!(matches!(brief.ballot, Ballot::Own(_)) || brief.rank == 0);
     }
+    wants.add_to(plan);
     want_global(ground, Some(tally), plan);
     decisions
 }
@@ -184,13 +187,14 @@ fn report(
                 Verdict::Skip(reason)
             }
             Fate::Member(member) => {
-                let decision =
-                    decisions[member].as_mut().expect("every member that is not dropped has a group");
+                let decision = decisions[member].take();
+                let mut decision = decision.expect("every member that is not dropped has a group");
                 let addrs = std::mem::take(&mut members[member].addrs);
-                let written = write::decided(ground, clerk, (service, addrs), decision);
+                let written = write::decided(ground, clerk, (service, addrs), &mut decision);
                 planned.push((name.clone(), written));
                 places.extend(decision.link.map(|link| (subject.clone(), link)));
-                decision.verdict.clone()
+                write::label(ground, name, &decision.served, plan);
+                decision.verdict
             }
         };
         verdicts.push((subject, verdict));
@@ -198,11 +202,6 @@ fn report(
     plan.verdicts.append(&mut verdicts.into_iter().collect());
     plan.places.append(&mut places.into_iter().collect());
     plan.services.append(&mut planned.into_iter().collect());
-    let served = members
-        .iter()
-        .zip(&decisions)
-        .filter_map(|(member, decision)| Some((member.name, decision.as_ref()?.served.as_slice())));
-    write::label(ground, served.filter(|(_, addrs)| !addrs.is_empty()), plan);
     let is_out_of_scope = |name: &ServiceName| {
         ground.services.namespace.as_ref().is_some_and(|namespace| *namespace != name.namespace)
     };

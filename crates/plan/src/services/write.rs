@@ -1,7 +1,8 @@
 //! What is written about Services: to their status and annotations, and as labels to our own Node. Fed with what was
 //! decided; says how things shall be, the difference is made elsewhere.
 //!
-//! Only what the kernel shows counts as served. One node writes about one Service:
+//! Only what the kernel shows counts as served, and what the Service says already is left out. One node writes about one
+//! Service:
 //!
 //! * its holder, that it is announced and under which addresses; what it can't serve for a lasting reason;
 //! * what is wrong for every node (a port clash, an invalid or unsupported request): with a global election its holder;
@@ -84,15 +85,21 @@ pub(super) fn decided(
         return planned;
     }
     if decision.progress == Progress::Settled && !decision.served.is_empty() {
-        planned.annotations.insert(HOST.to_owned(), Some(ground.world.config.node.to_string()));
-        planned.ingress = Some(ingress(service, &decision.served));
+        let me = ground.world.config.node.as_str();
+        if service.annotations.get(HOST).is_none_or(|host| host != me) {
+            planned.annotations.insert(HOST.to_owned(), Some(me.to_owned()));
+        }
+        if !shows(service, &decision.served) {
+            planned.ingress = Some(ingress(service, &decision.served));
+        }
     }
-    let condition = match &decision.verdict {
-        Verdict::Announce => Some(announced()),
-        Verdict::Skip(reason) if may_refuse(service, reason, decision.tenure, clerk) => Some(refused(reason)),
-        Verdict::Skip(_) => None,
-    };
-    planned.conditions.extend(condition.map(|condition| (CONDITION.to_owned(), Some(condition))));
+    match &decision.verdict {
+        Verdict::Announce => say(service, "True", ANNOUNCED, &mut planned),
+        Verdict::Skip(reason) if may_refuse(service, reason, decision.tenure, clerk) => {
+            say(service, "False", (word(reason), &reason.to_string()), &mut planned);
+        }
+        Verdict::Skip(_) => {}
+    }
     planned
 }
 
@@ -106,7 +113,7 @@ pub(super) fn impossible(
     let mut planned = nothing(service);
     let is_for_all = matches!(reason, Reason::PortClash(_) | Reason::Invalid(_) | Reason::NotSupported(_));
     if ground.services.updates == ServiceUpdates::On && clerk == Clerk::Us && is_for_all {
-        planned.conditions.insert(CONDITION.to_owned(), Some(refused(reason)));
+        say(service, "False", (word(reason), &reason.to_string()), &mut planned);
     }
     planned
 }
@@ -135,6 +142,17 @@ fn ingress(service: &Service, served: &[IpAddr]) -> Vec<Ingress> {
     served.iter().map(of).collect()
 }
 
+/// Whether the status already shows what is served. An API server older than 1.29 drops `ipMode`.
+fn shows(service: &Service, served: &[IpAddr]) -> bool {
+    let is_shown = |(ingress, addr): (&Ingress, &IpAddr)| {
+        ingress.ip == Some(*addr)
+            && ingress.hostname.is_none()
+            && ingress.mode.as_deref().is_none_or(|mode| mode == MODE)
+            && ingress.ports == service.ports
+    };
+    service.ingress.len() == served.len() && service.ingress.iter().zip(served).all(is_shown)
+}
+
 /// Whether this node says that a Service is not announced.
 fn may_refuse(service: &Service, reason: &Reason, tenure: Tenure, clerk: Clerk) -> bool {
     match reason {
@@ -148,17 +166,18 @@ fn may_refuse(service: &Service, reason: &Reason, tenure: Tenure, clerk: Clerk) 
     }
 }
 
-/// The same on every node, so that a move alone changes nothing in it.
-fn announced() -> Condition {
-    Condition {
-        status: "True".to_owned(),
-        reason: "Announced".to_owned(),
-        message: "a node answers for the addresses".to_owned(),
-    }
-}
+/// Reason and message of a Service that is announced: the same on every node, so that a move changes nothing in it.
+const ANNOUNCED: (&str, &str) = ("Announced", "a node answers for the addresses");
 
-fn refused(reason: &Reason) -> Condition {
-    Condition { status: "False".to_owned(), reason: word(reason).to_owned(), message: reason.to_string() }
+/// Plans the condition, unless the Service has it already.
+fn say(service: &Service, status: &str, (reason, message): (&str, &str), planned: &mut ServicePlan) {
+    let found = service.conditions.get(CONDITION);
+    if found.is_some_and(|it| it.status == status && it.reason == reason && it.message == message) {
+        return;
+    }
+    let owned = str::to_owned;
+    let condition = Condition { status: owned(status), reason: owned(reason), message: owned(message) };
+    planned.conditions.insert(CONDITION.to_owned(), Some(condition));
 }
 
 /// A reason as one word.
@@ -173,20 +192,14 @@ const fn word(reason: &Reason) -> &'static str {
     }
 }
 
-/// Labels our Node for what it serves.
-pub(super) fn label<'s>(
-    ground: &Ground<'_>,
-    served: impl Iterator<Item = (&'s ServiceName, &'s [IpAddr])>,
-    plan: &mut NodePlan,
-) {
-    if ground.services.node_labels == ServiceLabels::Off {
+/// Labels our Node for a Service that it serves.
+pub(super) fn label(ground: &Ground<'_>, name: &ServiceName, served: &[IpAddr], plan: &mut NodePlan) {
+    if ground.services.node_labels == ServiceLabels::Off || served.is_empty() {
         return;
     }
-    for (name, addrs) in served {
-        // A longer name is no legal key.
-        if let Some(key) = key(name) {
-            plan.node_labels.insert(key, Some(label_value(addrs.iter().copied())));
-        }
+    // A longer name is no legal key.
+    if let Some(key) = key(name) {
+        plan.node_labels.insert(key, Some(label_value(served.iter().copied())));
     }
 }
 
