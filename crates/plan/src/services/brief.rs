@@ -43,7 +43,7 @@ pub(super) fn briefs<'g>(
     let mut racing: Vec<_> = (0..briefs.len())
         .filter(|at| matches!(briefs[*at].ballot, Ballot::Own(_)) && briefs[*at].lead.is_some())
         .collect();
-    racing.sort_by_key(|at| &members[briefs[*at].group[0]].service.created); // stable: then by name
+    racing.sort_by_key(|at| members[briefs[*at].group[0]].created); // stable: then by name
     let races: Vec<_> = racing.iter().filter_map(|at| race(ground, members, &briefs[*at])).collect();
     let me = ground.cluster.runner(ground.world.config.node.as_str());
     for (at, rank) in racing.into_iter().zip(ranks(&ground.cluster.runners, me, &races)) {

@@ -17,7 +17,7 @@ pub(super) fn open<'m>(
     users: impl Iterator<Item = &'m Member<'m>> + Clone,
 ) {
     if !users.clone().any(|user| user.notes.is_open()) {
-        let ports = users.flat_map(|user| user.service.ports.iter().copied());
+        let ports = users.flat_map(|user| user.ports.iter().copied());
         packets.open.insert(addr, ports.collect());
     }
 }

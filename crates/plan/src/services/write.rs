@@ -22,6 +22,8 @@ use vip_model::service::{Condition, Ingress, Service, ServiceName};
 use vip_model::verdict::{Reason, Verdict};
 
 use super::ground::{Ground, is_holder};
+use super::member::Member;
+use super::notes::Notes;
 use super::seat::{Decision, Progress, Tenure};
 use crate::label::{LABEL_LIMIT, label_value};
 
@@ -67,26 +69,45 @@ fn lowest_agent<'g>(ground: &'g Ground<'_>) -> Option<&'g str> {
     lowest
 }
 
-/// The plan for a Service that was decided about.
+/// What a Service says already of how it is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// All that this node would write, served all of its addresses: there is nothing to do.
+    AsServedHere,
+    /// Something else.
+    Otherwise,
+}
+
+impl Word {
+    pub(super) fn of(
+        ground: &Ground<'_>,
+        service: &Service,
+        (notes, addrs): (&Notes<'_>, &[IpAddr]),
+    ) -> Self {
+        let is_as_served = notes.host == Some(ground.world.config.node.as_str())
+            && shows(service, addrs)
+            && says(service, "True", ANNOUNCED);
+        if is_as_served { Self::AsServedHere } else { Self::Otherwise }
+    }
+}
+
+/// Writes about a Service that was decided about.
 pub(super) fn decided(
     ground: &Ground<'_>,
     clerk: Clerk,
-    (service, addrs): (&Service, Vec<IpAddr>),
-    decision: &mut Decision,
-) -> ServicePlan {
-    let mut planned = nothing(service);
-    planned.addrs = addrs;
-    planned.lease = decision.lease.take();
-    planned.serving = match decision.verdict {
-        Verdict::Announce => Serving::Here,
-        Verdict::Skip(_) => Serving::NotHere,
-    };
-    if ground.services.updates == ServiceUpdates::Off {
-        return planned;
+    (member, decision): (&Member<'_>, &Decision),
+    planned: &mut ServicePlan,
+) {
+    let is_announced = decision.verdict == Verdict::Announce;
+    planned.serving = if is_announced { Serving::Here } else { Serving::NotHere };
+    let is_said = is_announced && member.word == Word::AsServedHere;
+    if ground.services.updates == ServiceUpdates::Off || is_said {
+        return;
     }
+    let service = member.service;
     if decision.progress == Progress::Settled && !decision.served.is_empty() {
         let me = ground.world.config.node.as_str();
-        if service.annotations.get(HOST).is_none_or(|host| host != me) {
+        if member.notes.host != Some(me) {
             planned.annotations.insert(HOST.to_owned(), Some(me.to_owned()));
         }
         if !shows(service, &decision.served) {
@@ -94,33 +115,31 @@ pub(super) fn decided(
         }
     }
     match &decision.verdict {
-        Verdict::Announce => say(service, "True", ANNOUNCED, &mut planned),
+        Verdict::Announce => say(service, "True", ANNOUNCED, planned),
         Verdict::Skip(reason) if may_refuse(service, reason, decision.tenure, clerk) => {
-            say(service, "False", (word(reason), &reason.to_string()), &mut planned);
+            say(service, "False", (word(reason), &reason.to_string()), planned);
         }
         Verdict::Skip(_) => {}
     }
-    planned
 }
 
-/// The plan for a Service that is ours and cannot be served by anybody.
+/// Writes about a Service that is ours and cannot be served by anybody.
 pub(super) fn impossible(
     ground: &Ground<'_>,
     clerk: Clerk,
-    service: &Service,
-    reason: &Reason,
-) -> ServicePlan {
-    let mut planned = nothing(service);
+    (service, reason): (&Service, &Reason),
+    planned: &mut ServicePlan,
+) {
     let is_for_all = matches!(reason, Reason::PortClash(_) | Reason::Invalid(_) | Reason::NotSupported(_));
     if ground.services.updates == ServiceUpdates::On && clerk == Clerk::Us && is_for_all {
-        say(service, "False", (word(reason), &reason.to_string()), &mut planned);
+        say(service, "False", (word(reason), &reason.to_string()), planned);
     }
-    planned
 }
 
-fn nothing(service: &Service) -> ServicePlan {
+/// The plan for a Service as long as nothing is known of it.
+pub(super) const fn nothing(uid: String) -> ServicePlan {
     ServicePlan {
-        uid: service.uid.clone(),
+        uid,
         addrs: Vec::new(),
         lease: None,
         serving: Serving::NotHere,
@@ -169,10 +188,14 @@ fn may_refuse(service: &Service, reason: &Reason, tenure: Tenure, clerk: Clerk) 
 /// Reason and message of a Service that is announced: the same on every node, so that a move changes nothing in it.
 const ANNOUNCED: (&str, &str) = ("Announced", "a node answers for the addresses");
 
+fn says(service: &Service, status: &str, (reason, message): (&str, &str)) -> bool {
+    let found = service.conditions.get(CONDITION);
+    found.is_some_and(|it| it.status == status && it.reason == reason && it.message == message)
+}
+
 /// Plans the condition, unless the Service has it already.
 fn say(service: &Service, status: &str, (reason, message): (&str, &str), planned: &mut ServicePlan) {
-    let found = service.conditions.get(CONDITION);
-    if found.is_some_and(|it| it.status == status && it.reason == reason && it.message == message) {
+    if says(service, status, (reason, message)) {
         return;
     }
     let owned = str::to_owned;
