@@ -18,6 +18,7 @@ mod filter;
 mod ground;
 mod group;
 mod member;
+mod notes;
 mod rank;
 mod request;
 mod seat;
@@ -36,7 +37,7 @@ use vip_model::verdict::{Reason, Subject, Verdict};
 
 use crate::world::{Life, World};
 use brief::briefs;
-use election::{Ballot, Tally, lease_of, want_global};
+use election::{Tally, Wants, want_global};
 use ground::Ground;
 use group::Groups;
 use member::Member;
@@ -47,21 +48,28 @@ pub(crate) use select::select;
 
 type Listed = BTreeMap<ServiceName, Arc<Service>>;
 
-/// What becomes of one Service.
-enum Fate {
-    /// It is not ours.
-    NotOurs(Reason),
-    /// It is ours and cannot be served by anybody.
-    Refused(Reason),
-    /// It takes part: an index into the members.
-    Member(usize),
-}
-
-/// One Service that was seen.
+/// One Service that was seen. Names are copied while it is at hand.
 struct Row<'a> {
     name: &'a ServiceName,
     service: &'a Service,
+    subject: Subject,
     fate: Fate,
+}
+
+/// What becomes of one Service.
+enum Fate {
+    /// It is somebody else's, or nobody's.
+    NotOurs(Reason),
+    /// It is ours.
+    Ours(Ours),
+}
+
+/// A Service of ours.
+struct Ours {
+    name: ServiceName,
+    uid: String,
+    /// Its index among those that take part, or why it cannot be served by anybody.
+    part: Result<usize, Reason>,
 }
 
 pub(crate) fn plan(world: &World<'_>, services: &Services, plan: &mut NodePlan) {
@@ -78,10 +86,7 @@ pub(crate) fn plan(world: &World<'_>, services: &Services, plan: &mut NodePlan) 
     }
     let (mut rows, mut members) = admit(&ground, listed);
     let groups = Groups::new(&ground, &members);
-    let places: Vec<_> = (0..rows.len()).filter(|at| matches!(rows[*at].fate, Fate::Member(_))).collect();
-    for (member, reason) in &groups.dropped {
-        rows[places[*member]].fate = Fate::Refused(reason.clone());
-    }
+    refuse(&mut rows, &groups);
     let decisions = decide(&ground, &members, &groups, plan);
     report(&ground, rows, (&mut members, decisions), plan);
 }
@@ -120,17 +125,30 @@ fn admit<'a>(ground: &Ground<'a>, listed: &'a Listed) -> (Vec<Row<'a>>, Vec<Memb
         let service = &**service;
         let fate = match select(ground.services, name, service) {
             Err(reason) => Fate::NotOurs(reason),
-            Ok(()) => match Member::new(ground, name, service, endpoints.map(|_| of(name))) {
-                Err(reason) => Fate::Refused(reason),
-                Ok(member) => {
+            Ok(()) => {
+                let part = Member::new(ground, name, service, endpoints.map(|_| of(name))).map(|member| {
                     members.push(member);
-                    Fate::Member(members.len() - 1)
-                }
-            },
+                    members.len() - 1
+                });
+                Fate::Ours(Ours { name: name.clone(), uid: service.uid.clone(), part })
+            }
         };
-        rows.push(Row { name, service, fate });
+        rows.push(Row { name, service, subject: Subject::Service(name.clone()), fate });
     }
     (rows, members)
+}
+
+/// Members that lost a port to another one take no part.
+fn refuse(rows: &mut [Row<'_>], groups: &Groups) {
+    let mut dropped = groups.dropped.iter().peekable();
+    for row in rows {
+        if let Fate::Ours(Ours { part, .. }) = &mut row.fate
+            && let Ok(member) = part
+            && let Some((_, reason)) = dropped.next_if(|(dropped, _)| dropped == member)
+        {
+            *part = Err(reason.clone());
+        }
+    }
 }
 
 /// Plans all groups and the global election.
@@ -146,15 +164,17 @@ fn decide(
     };
     let mut decisions: Vec<Option<Decision>> = members.iter().map(|_| None).collect();
     let mut tally = Tally::default();
+    let mut wants = Wants::default();
     for brief in briefs(ground, members, groups) {
-        let share = seat((ground, members), &brief, plan, |at, decision| decisions[at] = Some(decision));
-        if global.is_some() && lease_of(ground, brief.ballot) == global {
+        let decide = |at: usize, decision| decisions[at] = Some(decision);
+        let share = seat((ground, members), &brief, (&mut *plan, &mut wants), decide);
+        if global.is_some() && brief.lease == global {
             tally.members += brief.group.len();
             tally.linked += share.linked;
             tally.present += share.present;
         }
-        debug_assert!(matches!(brief.ballot, Ballot::Own(_)) || brief.rank == 0);
     }
+    wants.add_to(plan);
     want_global(ground, Some(tally), plan);
     decisions
 }
@@ -170,39 +190,39 @@ fn report(
     let mut verdicts = Vec::with_capacity(rows.len());
     let (mut places, mut planned) = (Vec::new(), Vec::new());
     let mut foreign = std::collections::BTreeSet::new();
-    for Row { name, service, fate } in rows {
-        let subject = Subject::Service(name.clone());
-        let verdict = match fate {
+    for Row { name, service, subject, fate } in rows {
+        let Ours { name: key, uid, part } = match fate {
+            Fate::Ours(ours) => ours,
             Fate::NotOurs(reason) => {
                 if matches!(reason, Reason::OtherClass(_) | Reason::OtherNamespace(_)) {
                     foreign.insert(name);
                 }
-                Verdict::Skip(reason)
-            }
-            Fate::Refused(reason) => {
-                planned.push((name.clone(), write::impossible(ground, clerk, service, &reason)));
-                Verdict::Skip(reason)
-            }
-            Fate::Member(member) => {
-                let decision =
-                    decisions[member].as_mut().expect("every member that is not dropped has a group");
-                let addrs = std::mem::take(&mut members[member].addrs);
-                let written = write::decided(ground, clerk, (service, addrs), decision);
-                planned.push((name.clone(), written));
-                places.extend(decision.link.map(|link| (subject.clone(), link)));
-                decision.verdict.clone()
+                verdicts.push((subject, Verdict::Skip(reason)));
+                continue;
             }
         };
+        let mut written = write::nothing(uid);
+        let verdict = match part {
+            Err(reason) => {
+                write::impossible(ground, clerk, (service, &reason), &mut written);
+                Verdict::Skip(reason)
+            }
+            Ok(at) => {
+                let decision = decisions[at].take().expect("every member that is not dropped has a group");
+                write::decided(ground, clerk, (&members[at], &decision), &mut written);
+                write::label(ground, name, &decision.served, plan);
+                written.addrs = std::mem::take(&mut members[at].addrs);
+                written.lease = decision.lease;
+                places.extend(decision.link.map(|link| (subject.clone(), link)));
+                decision.verdict
+            }
+        };
+        planned.push((key, written));
         verdicts.push((subject, verdict));
     }
     plan.verdicts.append(&mut verdicts.into_iter().collect());
     plan.places.append(&mut places.into_iter().collect());
     plan.services.append(&mut planned.into_iter().collect());
-    let served = members
-        .iter()
-        .zip(&decisions)
-        .filter_map(|(member, decision)| Some((member.name, decision.as_ref()?.served.as_slice())));
-    write::label(ground, served.filter(|(_, addrs)| !addrs.is_empty()), plan);
     let is_out_of_scope = |name: &ServiceName| {
         ground.services.namespace.as_ref().is_some_and(|namespace| *namespace != name.namespace)
     };

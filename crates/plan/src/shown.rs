@@ -15,8 +15,9 @@ impl<'a> Shown<'a> {
     }
 
     /// Where this address is, in the kernel's order.
-    pub(crate) fn at(&self, addr: IpAddr) -> impl Iterator<Item = &'a Address> + '_ {
-        let first = self.0.partition_point(|(other, _)| *other < addr);
-        self.0[first..].iter().take_while(move |(other, _)| *other == addr).map(|(_, address)| *address)
+    pub(crate) fn at(&self, addr: IpAddr) -> &[(IpAddr, &'a Address)] {
+        let rest = &self.0[self.0.partition_point(|(other, _)| *other < addr)..];
+        let end = rest.iter().position(|(other, _)| *other != addr).unwrap_or(rest.len());
+        &rest[..end]
     }
 }

@@ -54,7 +54,11 @@ fn set(
     (shown, applied): (&Shown<'_>, &Applied),
     tag: u8,
 ) -> Option<Change> {
-    let found = shown.at(at.addr).find(|address| address.link == at.link && address.net == planned.net.0);
+    let found = shown
+        .at(at.addr)
+        .iter()
+        .map(|(_, address)| *address)
+        .find(|address| address.link == at.link && address.net == planned.net.0);
     let change = |valid, not_after| {
         Change::SetAddress(SetAddress {
             link: at.link,

@@ -12,7 +12,7 @@ use vip_model::store::{Ask, ServiceStatusWrite, ServiceWrite, Snapshot};
 pub fn services(plan: &NodePlan, snapshot: &Snapshot, in_flight: &BTreeSet<ServiceName>) -> Vec<Ask> {
     let Some(found) = snapshot.services.get() else { return Vec::new() };
     let mut due: Vec<(&str, &ServiceName, Ask)> = Vec::new();
-    for (name, planned) in &plan.services {
+    for (name, planned) in plan.services.iter().filter(|(_, planned)| wants_any(planned)) {
         let Some(service) = found.get(name).filter(|service| service.uid == planned.uid) else { continue };
         if in_flight.contains(name) {
             continue;
@@ -22,6 +22,13 @@ pub fn services(plan: &NodePlan, snapshot: &Snapshot, in_flight: &BTreeSet<Servi
     }
     due.sort_by(|(one, a, _), (other, b, _)| (one, a).cmp(&(other, b)));
     due.into_iter().map(|(_, _, ask)| ask).collect()
+}
+
+/// Whether anything at all is to be written. Of most Services nothing is, and then they need not be looked up.
+fn wants_any(planned: &ServicePlan) -> bool {
+    let has_metadata =
+        !planned.annotations.is_empty() || !planned.labels.is_empty() || planned.spec_ip.is_some();
+    has_metadata || planned.ingress.is_some() || !planned.conditions.is_empty()
 }
 
 fn metadata(name: &ServiceName, planned: &ServicePlan, service: &Service) -> Option<Ask> {

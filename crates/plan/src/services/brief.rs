@@ -1,13 +1,19 @@
 //! What is known of a group before this node's part in it is decided: whose election is the authority, which member
 //! leads, and how many nodes come first. Made for all groups together, because placement looks at all of them.
 
+use std::collections::btree_map;
+use std::iter::Peekable;
+
+use vip_model::LeaseName;
+use vip_model::members::ElectionState;
+use vip_model::service::TrafficPolicy;
+
 use super::election::{Ballot, lease_of};
 use super::endpoint::{self, Backing};
 use super::ground::Ground;
 use super::group::Groups;
 use super::member::Member;
 use super::rank::{Field, Race, ranks};
-use vip_model::service::TrafficPolicy;
 
 /// A group and what is known of it.
 pub(super) struct Brief<'g> {
@@ -15,6 +21,10 @@ pub(super) struct Brief<'g> {
     pub(super) group: &'g [usize],
     /// The authority's ballot.
     pub(super) ballot: &'g Ballot,
+    /// Its Lease.
+    pub(super) lease: Option<&'g LeaseName>,
+    /// The state of its election.
+    pub(super) authority: &'g ElectionState,
     /// The lowest member that can be served on any node.
     pub(super) lead: Option<usize>,
     /// How many nodes come first, when the authority is one of the group's own Leases.
@@ -23,15 +33,17 @@ pub(super) struct Brief<'g> {
 
 /// Briefs for all groups.
 pub(super) fn briefs<'g>(
-    ground: &Ground<'_>,
+    ground: &'g Ground<'_>,
     members: &'g [Member<'_>],
     groups: &'g Groups,
 ) -> Vec<Brief<'g>> {
-    let mut briefs: Vec<_> = groups.iter().map(|group| brief(ground, members, group)).collect();
+    let mut finger = Finger::new(ground);
+    let mut briefs: Vec<_> =
+        groups.iter().map(|group| brief((ground, members), &mut finger, group)).collect();
     let mut racing: Vec<_> = (0..briefs.len())
         .filter(|at| matches!(briefs[*at].ballot, Ballot::Own(_)) && briefs[*at].lead.is_some())
         .collect();
-    racing.sort_by_key(|at| &members[briefs[*at].group[0]].service.created); // stable: then by name
+    racing.sort_by_key(|at| members[briefs[*at].group[0]].created); // stable: then by name
     let races: Vec<_> = racing.iter().filter_map(|at| race(ground, members, &briefs[*at])).collect();
     let me = ground.cluster.runner(ground.world.config.node.as_str());
     for (at, rank) in racing.into_iter().zip(ranks(&ground.cluster.runners, me, &races)) {
@@ -40,7 +52,11 @@ pub(super) fn briefs<'g>(
     briefs
 }
 
-fn brief<'g>(ground: &Ground<'_>, members: &'g [Member<'_>], group: &'g [usize]) -> Brief<'g> {
+fn brief<'g>(
+    (ground, members): (&'g Ground<'_>, &'g [Member<'_>]),
+    finger: &mut Finger<'g>,
+    group: &'g [usize],
+) -> Brief<'g> {
     let shares_vip =
         |member: &Member<'_>| member.addrs.iter().any(|addr| ground.control_plane_vip(*addr).is_some());
     let all = || group.iter().map(|at| &members[*at]);
@@ -53,12 +69,17 @@ fn brief<'g>(ground: &Ground<'_>, members: &'g [Member<'_>], group: &'g [usize])
         &members[group[0]].ballot
     };
     let can_serve = |at: &usize| matches!(members[*at].backing, Backing::Here | Backing::Elsewhere);
-    Brief { group, ballot, lead: group.iter().copied().find(can_serve), rank: 0 }
+    let lease = lease_of(ground, ballot);
+    let authority = match (lease, ballot) {
+        (Some(lease), Ballot::Own(_)) => finger.state(ground, lease),
+        (lease, _) => ground.state_of(lease),
+    };
+    Brief { group, ballot, lease, authority, lead: group.iter().copied().find(can_serve), rank: 0 }
 }
 
 fn race<'g>(ground: &Ground<'_>, members: &'g [Member<'_>], brief: &Brief<'g>) -> Option<Race<'g>> {
     let lead = &members[brief.lead?];
-    let field = match lead.service.traffic {
+    let field = match lead.traffic {
         TrafficPolicy::Cluster => Field::All,
         TrafficPolicy::Local => {
             let names = endpoint::nodes(lead.endpoints);
@@ -68,7 +89,33 @@ fn race<'g>(ground: &Ground<'_>, members: &'g [Member<'_>], brief: &Brief<'g>) -
             Field::Only(nodes)
         }
     };
-    let holder = ground.state_of(lease_of(ground, brief.ballot)).holder.as_deref();
-    let holder = holder.and_then(|holder| ground.cluster.runner(holder));
+    let holder = brief.authority.holder.as_deref().and_then(|holder| ground.cluster.runner(holder));
     Some(Race { key: members[brief.group[0]].name, field, holder })
+}
+
+/// A walk along the states of all elections. Groups come in the order of names and so do their Leases, mostly: a look-up
+/// is the next step of the walk, or a search.
+struct Finger<'g> {
+    rest: Peekable<btree_map::Iter<'g, LeaseName, ElectionState>>,
+}
+
+impl<'g> Finger<'g> {
+    /// How far the walk goes for one look-up: a Lease far ahead must not use it up.
+    const STEPS: usize = 8;
+
+    fn new(ground: &'g Ground<'_>) -> Self {
+        Self { rest: ground.world.members.elections.iter().peekable() }
+    }
+
+    fn state(&mut self, ground: &'g Ground<'_>, lease: &LeaseName) -> &'g ElectionState {
+        for _ in 0..Self::STEPS {
+            if self.rest.next_if(|(other, _)| *other < lease).is_none() {
+                break;
+            }
+        }
+        match self.rest.peek() {
+            Some((other, state)) if *other == lease => state,
+            _ => ground.state(lease),
+        }
+    }
 }

@@ -20,21 +20,20 @@ use vip_model::LeaseName;
 use vip_model::config::{InterfaceChoice, OnDemand, ServiceElection};
 use vip_model::members::ElectionState;
 use vip_model::plan::{ElectionWant, Footprint, NodePlan, Standing};
-use vip_model::service::{Service, ServiceName, TrafficPolicy};
+use vip_model::service::{ServiceName, TrafficPolicy};
 use vip_model::verdict::Reason;
 
 use super::brief::Brief;
 use super::endpoint::Backing;
 use super::ground::{Ground, is_holder};
 use super::member::Member;
+use super::notes::Notes;
 use super::spot::Spot;
 use crate::vip::other_holder;
 use crate::world::Life;
 
 /// The annotation that names the Lease of a Service.
 const LEASE: &str = "kube-vip.io/leaseName";
-/// The annotation that asks for an election of its own; counts when it is exactly `true`.
-const FORCE: &str = "kube-vip.io/forcePerServiceElection";
 /// The longest name of a namespace (RFC 1123 §2.1 label) and of a Lease (subdomain).
 const NAMESPACE_LIMIT: usize = 63;
 const NAME_LIMIT: usize = 253;
@@ -51,13 +50,20 @@ pub(super) enum Ballot {
 }
 
 /// The election of a Service; `Err` says what is wrong with its annotation.
-pub(super) fn ballot(ground: &Ground<'_>, name: &ServiceName, service: &Service) -> Result<Ballot, Reason> {
-    let is_forced = || service.annotations.get(FORCE).is_some_and(|value| value == "true");
-    let lease = match (&ground.services.election, ground.services.on_demand) {
-        (ServiceElection::PerService(_), _) => own_lease(name, service)?,
-        (ServiceElection::Global(_), OnDemand::On(_)) if is_forced() => own_lease(name, service)?,
-        (ServiceElection::Global(election), _) => election.lease.clone(),
+pub(super) fn ballot(
+    ground: &Ground<'_>,
+    name: &ServiceName,
+    (traffic, notes): (TrafficPolicy, &Notes<'_>),
+) -> Result<Ballot, Reason> {
+    let is_own = match (&ground.services.election, &ground.services.on_demand) {
+        (ServiceElection::PerService(_), _) => true,
+        (ServiceElection::Global(_), OnDemand::On(_)) => notes.is_forced(),
+        (ServiceElection::Global(_), OnDemand::Off) => false,
     };
+    if !is_own {
+        return Ok(ground.common.clone());
+    }
+    let lease = own_lease(name, (traffic, notes))?;
     if ground.world.config.control_plane.as_ref().is_some_and(|it| it.election.lease == lease) {
         return Ok(Ballot::ControlPlane);
     }
@@ -72,12 +78,11 @@ pub(super) fn ballot(ground: &Ground<'_>, name: &ServiceName, service: &Service)
     }
 }
 
-fn own_lease(name: &ServiceName, service: &Service) -> Result<LeaseName, Reason> {
-    let Some(text) = service.annotations.get(LEASE).map(|text| text.trim()).filter(|text| !text.is_empty())
-    else {
+fn own_lease(name: &ServiceName, (traffic, notes): (TrafficPolicy, &Notes<'_>)) -> Result<LeaseName, Reason> {
+    let Some(text) = notes.lease else {
         return Ok(LeaseName::new(&*name.namespace, format!("kubevip-{}", name.name)));
     };
-    if service.traffic == TrafficPolicy::Local {
+    if traffic == TrafficPolicy::Local {
         let text = format!(
             "annotation {LEASE}: Services that share a Lease are served by one node, which externalTrafficPolicy Local \
              does not allow; remove the annotation or use policy Cluster"
@@ -120,8 +125,8 @@ pub(super) fn lease_of<'g>(ground: &'g Ground<'_>, ballot: &'g Ballot) -> Option
 
 /// What decides about a group, seen from this node.
 pub(super) struct Chair<'g> {
-    /// The Lease of the authority.
-    pub(super) lease: Option<&'g LeaseName>,
+    /// The Leases of the group beside its authority's, in order.
+    siblings: Vec<&'g LeaseName>,
     /// The election that counts.
     pub(super) election: &'g ElectionState,
     /// What keeps this node from all of its Services, whatever they are.
@@ -139,8 +144,7 @@ impl<'g> Chair<'g> {
         brief: &Brief<'g>,
         spots: &[Spot<'_>],
     ) -> Self {
-        let lease = lease_of(ground, brief.ballot);
-        let authority = ground.state_of(lease);
+        let authority = brief.authority;
         let siblings = siblings(members, brief);
         let bar = bar(ground, brief.ballot);
         let obstacle = match brief.ballot {
@@ -154,9 +158,9 @@ impl<'g> Chair<'g> {
             Some(regent) if !is_holder(authority) && authority.holder.is_none() => regent,
             _ => authority,
         };
-        let all = siblings.iter().map(|lease| ground.state(lease)).chain([authority]);
-        let freeze = all.into_iter().find_map(|state| missing(ground, state));
-        Self { lease, election, obstacle: bar.clone().or(obstacle), bar, freeze }
+        let mut all = siblings.iter().map(|lease| ground.state(lease)).chain([authority]);
+        let freeze = is_holder(election).then(|| all.find_map(|state| missing(ground, state))).flatten();
+        Self { siblings, election, obstacle: bar.clone().or(obstacle), bar, freeze }
     }
 }
 
@@ -216,32 +220,42 @@ fn group_obstacle(
     if links.clone().any(Result::is_ok) { None } else { links.find_map(|link| link.as_ref().err().cloned()) }
 }
 
-/// Stands (or does not) for the group's own Leases.
-pub(super) fn want_own(
-    ground: &Ground<'_>,
-    (members, brief): (&[Member<'_>], &Brief<'_>),
-    (chair, footprint): (&Chair<'_>, Footprint),
-    plan: &mut NodePlan,
-) {
-    let authority = ground.state_of(chair.lease);
-    let siblings = siblings(members, brief);
-    if let Ballot::Own(lease) = brief.ballot {
-        let standing = if chair.obstacle.is_some() { Standing::Leave } else { Standing::Contend };
-        // Who holds a part of the group gets the rest before others try.
-        let states = || siblings.iter().map(|lease| ground.state(lease));
-        let rank = if states().any(is_holder) {
-            0
-        } else {
-            let is_elsewhere = states().any(|state| other_holder(&ground.world, state).is_some());
-            brief.rank.saturating_add(u32::from(is_elsewhere))
-        };
-        want(plan, lease, own_want(ground, standing, rank, footprint));
+/// What is wanted of the Services' own elections, gathered to be planned at once.
+#[derive(Default)]
+pub(super) struct Wants(Vec<(LeaseName, ElectionWant)>);
+
+impl Wants {
+    /// Stands (or does not) for the group's own Leases.
+    pub(super) fn gather(
+        &mut self,
+        ground: &Ground<'_>,
+        (brief, chair): (&Brief<'_>, &Chair<'_>),
+        footprint: Footprint,
+    ) {
+        let authority = brief.authority;
+        if let Ballot::Own(lease) = brief.ballot {
+            let standing = if chair.obstacle.is_some() { Standing::Leave } else { Standing::Contend };
+            // Who holds a part of the group gets the rest before others try.
+            let mut states = chair.siblings.iter().map(|lease| ground.state(lease));
+            let rank = if states.clone().any(is_holder) {
+                0
+            } else {
+                let is_elsewhere = states.any(|state| other_holder(&ground.world, state).is_some());
+                brief.rank.saturating_add(u32::from(is_elsewhere))
+            };
+            self.0.push((lease.clone(), own_want(ground, standing, rank, footprint)));
+        }
+        for lease in &chair.siblings {
+            let keeps = is_holder(ground.state(lease)) && other_holder(&ground.world, authority).is_none();
+            let stands = chair.obstacle.is_none() && (is_holder(authority) || keeps);
+            let standing = if stands { Standing::Contend } else { Standing::Leave };
+            self.0.push(((*lease).clone(), own_want(ground, standing, 0, footprint)));
+        }
     }
-    for lease in siblings {
-        let keeps = is_holder(ground.state(lease)) && other_holder(&ground.world, authority).is_none();
-        let stands = chair.obstacle.is_none() && (is_holder(authority) || keeps);
-        let standing = if stands { Standing::Contend } else { Standing::Leave };
-        want(plan, lease, own_want(ground, standing, 0, footprint));
+
+    /// A Lease of their own belongs to one group only, and is no other election's.
+    pub(super) fn add_to(self, plan: &mut NodePlan) {
+        plan.elections.append(&mut self.0.into_iter().collect());
     }
 }
 
@@ -267,21 +281,18 @@ pub(super) struct Tally {
 /// Stands (or does not) for the global election. `tally` is none while the Services are unknown.
 pub(super) fn want_global(ground: &Ground<'_>, tally: Option<Tally>, plan: &mut NodePlan) {
     let ServiceElection::Global(election) = &ground.services.election else { return };
-    let ballot = match &ground.world.config.control_plane {
-        Some(control_plane) if control_plane.election.lease == election.lease => Ballot::ControlPlane,
-        _ => Ballot::Global,
-    };
+    let ballot = &ground.common;
     let state = ground.state(&election.lease);
     let is_known = tally.is_some() && ground.world.snapshot.endpoints.is_known();
-    let may_take = is_known || ballot == Ballot::ControlPlane || ground.names_us(state);
-    let stands = bar(ground, &ballot).is_none() && may_take && has_link(ground, tally);
+    let may_take = is_known || *ballot == Ballot::ControlPlane || ground.names_us(state);
+    let stands = bar(ground, ballot).is_none() && may_take && has_link(ground, tally);
     let want_of_ours = ElectionWant {
         timings: election.timings,
         annotations: election.annotations.clone(),
         standing: if stands { Standing::Contend } else { Standing::Leave },
         rank: 0,
         footprint: match tally {
-            None if ballot == Ballot::Global => Footprint::Present,
+            None if *ballot == Ballot::Global => Footprint::Present,
             tally => footprint(ground, tally.unwrap_or_default().present),
         },
     };

@@ -3,15 +3,12 @@
 //! they terminate. With `externalTrafficPolicy: Local` only a node with such an endpoint of its own serves.
 //!
 //! An endpoint tells its node by `nodeName`, else by a host name that equals one. One that tells neither counts for
-//! policy `Cluster`; under `Local` it counts for no node, because no proxy calls it local.
+//! policy `Cluster`; under `Local` it counts for no node, because no proxy calls it local. The annotation
+//! `allow-reconcile-without-endpoints` makes a Service of policy `Cluster` need none (see `member`).
 
 use vip_model::NodeName;
-use vip_model::service::{Endpoint, EndpointState, Service, TrafficPolicy};
+use vip_model::service::{Endpoint, EndpointState, TrafficPolicy};
 use vip_model::verdict::Reason;
-
-/// The annotation that serves a Service of policy `Cluster` without endpoints (selector-less Services, other data
-/// paths).
-const WITHOUT_ENDPOINTS: &str = "kube-vip.io/allow-reconcile-without-endpoints";
 
 /// Where a Service can be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,15 +36,12 @@ impl Backing {
     }
 }
 
-/// Where a Service can be served, seen from the node `me`. `endpoints` is none while they are unknown.
-pub(super) fn backing(service: &Service, endpoints: Option<&[Endpoint]>, me: &NodeName) -> Backing {
-    if service.traffic == TrafficPolicy::Cluster && serves_without(service) {
-        return Backing::Here;
-    }
+/// Where a Service of a policy can be served, seen from the node `me`. `endpoints` is none while they are unknown.
+pub(super) fn backing(traffic: TrafficPolicy, endpoints: Option<&[Endpoint]>, me: &NodeName) -> Backing {
     let Some(endpoints) = endpoints else { return Backing::Unknown };
     let state = match best_state(endpoints) {
         None => return Backing::Nowhere,
-        Some(_) if service.traffic == TrafficPolicy::Cluster => return Backing::Here,
+        Some(_) if traffic == TrafficPolicy::Cluster => return Backing::Here,
         Some(state) => state,
     };
     let mut takers = endpoints.iter().filter(|endpoint| endpoint.state == state);
@@ -64,10 +58,6 @@ pub(super) fn backing(service: &Service, endpoints: Option<&[Endpoint]>, me: &No
 pub(super) fn nodes(endpoints: &[Endpoint]) -> impl Iterator<Item = &str> {
     let state = best_state(endpoints);
     endpoints.iter().filter(move |endpoint| Some(endpoint.state) == state).filter_map(place)
-}
-
-fn serves_without(service: &Service) -> bool {
-    service.annotations.get(WITHOUT_ENDPOINTS).is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
 /// The state of those endpoints that take traffic, if any does.

@@ -7,19 +7,17 @@
 use std::net::IpAddr;
 
 use vip_model::plan::PacketFilter;
-use vip_model::service::Service;
 
-/// The annotation that takes a Service out of the filter when it is exactly `true`.
-const OPT_OUT: &str = "kube-vip.io/ignore-service-security";
+use super::member::Member;
 
 /// Opens the ports of those who use an address, unless one of them opts out.
-pub(super) fn open<'s>(
+pub(super) fn open<'m>(
     packets: &mut PacketFilter,
     addr: IpAddr,
-    users: impl Iterator<Item = &'s Service> + Clone,
+    users: impl Iterator<Item = &'m Member<'m>> + Clone,
 ) {
-    let opts_out = |service: &Service| service.annotations.get(OPT_OUT).is_some_and(|value| value == "true");
-    if !users.clone().any(opts_out) {
-        packets.open.insert(addr, users.flat_map(|service| service.ports.iter().copied()).collect());
+    if !users.clone().any(|user| user.notes.is_open()) {
+        let ports = users.flat_map(|user| user.ports.iter().copied());
+        packets.open.insert(addr, ports.collect());
     }
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use vip_model::config::Services;
+use vip_model::config::{ServiceElection, Services};
 use vip_model::members::{ElectionState, Role};
 use vip_model::{LeaseName, NodeName, VipNet};
 
 use crate::place::Links;
+use crate::services::election::Ballot;
 use crate::services::rank::Runner;
 use crate::shown::Shown;
 use crate::world::World;
@@ -19,6 +20,8 @@ pub(super) struct Ground<'a> {
     /// None while the kernel was not read.
     pub(super) kernel: Option<Kernel<'a>>,
     pub(super) cluster: Cluster<'a>,
+    /// The ballot of Services without an election of their own.
+    pub(super) common: Ballot,
     /// Stands for an election that nothing was heard of.
     unheard: ElectionState,
 }
@@ -56,6 +59,7 @@ impl<'a> Ground<'a> {
             services,
             kernel,
             cluster: Cluster::new(world),
+            common: common(world, services),
             unheard: ElectionState::default(),
         }
     }
@@ -79,6 +83,18 @@ impl<'a> Ground<'a> {
     pub(super) fn control_plane_vip(&self, addr: IpAddr) -> Option<VipNet> {
         let control_plane = self.world.config.control_plane.as_ref()?;
         control_plane.vips.iter().copied().find(|vip| vip.addr() == addr)
+    }
+}
+
+/// The global election, which is the control plane's when both have one Lease name.
+fn common(world: &World<'_>, services: &Services) -> Ballot {
+    match (&services.election, &world.config.control_plane) {
+        (ServiceElection::Global(election), Some(control_plane))
+            if control_plane.election.lease == election.lease =>
+        {
+            Ballot::ControlPlane
+        }
+        _ => Ballot::Global,
     }
 }
 

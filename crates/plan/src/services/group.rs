@@ -21,7 +21,7 @@ pub(super) struct Groups {
     order: Vec<usize>,
     /// The lowest member of each member's group.
     roots: Vec<usize>,
-    /// Members that are in no group, with the reason.
+    /// Members that are in no group, with the reason; in their order.
     pub(super) dropped: Vec<(usize, Reason)>,
 }
 
@@ -85,7 +85,7 @@ fn clashes(ground: &Ground<'_>, members: &[Member<'_>], uses: &[(IpAddr, usize)]
             rivals.extend(run.iter().map(|(_, member)| *member));
         }
     }
-    rivals.sort_unstable_by_key(|member| (&members[*member].service.created, *member));
+    rivals.sort_unstable_by_key(|member| (members[*member].created, *member));
     rivals.dedup();
     let mut taken: BTreeMap<(IpAddr, ServicePort), Option<&ServiceName>> = BTreeMap::new();
     for vip in control_plane.iter().flat_map(|control_plane| &control_plane.vips) {
@@ -95,14 +95,14 @@ fn clashes(ground: &Ground<'_>, members: &[Member<'_>], uses: &[(IpAddr, usize)]
     let mut dropped = Vec::new();
     for rival in rivals {
         let member = &members[rival];
-        let wanted =
-            || member.addrs.iter().flat_map(|addr| member.service.ports.iter().map(|port| (*addr, *port)));
+        let wanted = || member.addrs.iter().flat_map(|addr| member.ports.iter().map(|port| (*addr, *port)));
         if let Some((key, owner)) = wanted().find_map(|key| Some((key, *taken.get(&key)?))) {
             dropped.push((rival, clash(key, owner)));
         } else {
             taken.extend(wanted().map(|key| (key, Some(member.name))));
         }
     }
+    dropped.sort_unstable_by_key(|(member, _)| *member);
     dropped
 }
 

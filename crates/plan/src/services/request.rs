@@ -16,10 +16,10 @@ use vip_model::Family;
 use vip_model::service::{FamilyPolicy, Service};
 use vip_model::verdict::Reason;
 
-/// The annotation that names a Service's addresses.
-const ADDRESSES: &str = "kube-vip.io/loadbalancerIPs";
-/// The annotation that puts a Service on a VLAN of its own.
-const VLAN: &str = "kube-vip.io/serviceVLAN";
+use super::notes::Notes;
+
+/// The annotation that names a Service's addresses, as sentences name it.
+const ADDRESSES: &str = "annotation kube-vip.io/loadbalancerIPs";
 /// The most addresses of one Service: enough for every use that is known, and a bound for what one object can cost.
 const ADDRESS_LIMIT: usize = 16;
 /// How much of a user's text a sentence repeats.
@@ -46,19 +46,19 @@ pub(super) enum Source {
 }
 
 /// The addresses that a Service asks for; `Err` says why there are none.
-pub(super) fn request(service: &Service) -> Result<Request, Reason> {
-    if service.annotations.get(VLAN).is_some_and(|vlan| !vlan.trim().is_empty()) {
-        let text = format!("annotation {VLAN}: VLAN links are not supported yet; remove the annotation");
-        return Err(Reason::NotSupported(text));
+pub(super) fn request(service: &Service, notes: &Notes<'_>) -> Result<Request, Reason> {
+    if notes.vlan.is_some() {
+        let text =
+            "annotation kube-vip.io/serviceVLAN: VLAN links are not supported yet; remove the annotation";
+        return Err(Reason::NotSupported(text.to_owned()));
     }
-    let (addrs, source) = named(service)?;
+    let (addrs, source) = named(service, notes)?;
     let addrs = of_families(service, addrs)?;
     Ok(Request { addrs, source })
 }
 
-fn named(service: &Service) -> Result<(Vec<IpAddr>, Source), Reason> {
-    let annotation =
-        service.annotations.get(ADDRESSES).map(|text| list(text)).transpose()?.unwrap_or_default();
+fn named(service: &Service, notes: &Notes<'_>) -> Result<(Vec<IpAddr>, Source), Reason> {
+    let annotation = notes.addresses.map(list).transpose()?.unwrap_or_default();
     if !annotation.is_empty() {
         return Ok((annotation, Source::Annotation));
     }

@@ -8,7 +8,7 @@ use vip_model::verdict::{Reason, Verdict};
 use vip_model::{LeaseName, LinkIndex};
 
 use super::brief::Brief;
-use super::election::{Ballot, Chair, footprint, want, want_own};
+use super::election::{Ballot, Chair, Wants, footprint, want};
 use super::ground::{Ground, is_holder};
 use super::member::Member;
 use super::spot::Spot;
@@ -61,7 +61,7 @@ pub(super) struct Share {
 pub(super) fn seat(
     (ground, members): (&Ground<'_>, &[Member<'_>]),
     brief: &Brief<'_>,
-    plan: &mut NodePlan,
+    (plan, wants): (&mut NodePlan, &mut Wants),
     mut decide: impl FnMut(usize, Decision),
 ) -> Share {
     let users = users(members, brief);
@@ -71,7 +71,8 @@ pub(super) fn seat(
         .collect();
     let chair = Chair::new(ground, members, brief, &spots);
     let present = spots.iter().filter(|spot| spot.is_present(ground)).count();
-    want_leases(ground, (members, brief), (&chair, footprint(ground, present)), plan);
+    wants.gather(ground, (brief, &chair), footprint(ground, present));
+    want_control_plane(ground, brief, footprint(ground, present), plan);
     let verdicts: Vec<_> =
         spots.iter().map(|spot| spot.settle((ground, members), (&chair, brief.ballot), plan)).collect();
     let view = View { ground, members, brief, chair: &chair, spots: &spots, verdicts: &verdicts };
@@ -94,14 +95,8 @@ fn users(members: &[Member<'_>], brief: &Brief<'_>) -> Vec<(IpAddr, usize)> {
     users
 }
 
-fn want_leases(
-    ground: &Ground<'_>,
-    (members, brief): (&[Member<'_>], &Brief<'_>),
-    (chair, footprint): (&Chair<'_>, Footprint),
-    plan: &mut NodePlan,
-) {
-    want_own(ground, (members, brief), (chair, footprint), plan);
-    // The control plane's own want stays as it is, but for what depends on it now.
+/// The control plane's own want stays as it is, but for what depends on it now.
+fn want_control_plane(ground: &Ground<'_>, brief: &Brief<'_>, footprint: Footprint, plan: &mut NodePlan) {
     let control_plane = ground.world.config.control_plane.as_ref();
     if let (Ballot::ControlPlane, Some(control_plane)) = (brief.ballot, control_plane) {
         let election = &control_plane.election;
@@ -148,7 +143,7 @@ impl View<'_> {
             link: mine().find_map(|spot| self.spots[spot].link.as_ref().ok().map(|link| link.index)),
             served: mine().filter(is_served).map(|spot| self.spots[spot].addr).collect(),
             progress: if mine().any(is_moving) { Progress::Moving } else { Progress::Settled },
-            lease: self.chair.lease.cloned(),
+            lease: self.brief.lease.cloned(),
             tenure: self.tenure(),
             verdict: reason.map_or(Verdict::Announce, Verdict::Skip),
         }
@@ -160,7 +155,7 @@ impl View<'_> {
         if let Some(reason) = self.chair.bar.clone().or(member.backing.obstacle()) {
             return Some(reason);
         }
-        let authority = self.ground.state_of(self.chair.lease);
+        let authority = self.brief.authority;
         let shares = |with: usize| Some(Reason::SharedWith(self.members[with].name.clone()));
         let first = self.brief.group[0];
         if let (Ballot::Own(_), Ballot::Own(_)) = (self.brief.ballot, &member.ballot)

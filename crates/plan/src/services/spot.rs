@@ -22,14 +22,15 @@ use super::request::Source;
 use crate::place;
 use crate::vip::{Novelty, Vip, other_holder};
 
-/// The annotation that names a Service's interface; `auto` finds the one whose network contains the address.
-const INTERFACE: &str = "kube-vip.io/serviceInterface";
-
 /// An address of a group.
 pub(super) struct Spot<'g> {
     pub(super) addr: IpAddr,
     /// Its link here, or why there is none.
     pub(super) link: Result<&'g Link, Reason>,
+    /// How it is installed there.
+    net: VipNet,
+    /// Where the kernel has it, on any link and by anybody's hand.
+    shown: &'g [(IpAddr, &'g Address)],
     /// Those who use it: indexes of members, lowest first.
     users: &'g [(IpAddr, usize)],
 }
@@ -38,42 +39,28 @@ impl<'g> Spot<'g> {
     /// The spot of one address. `users` is never empty.
     pub(super) fn new(ground: &'g Ground<'_>, members: &[Member<'_>], users: &'g [(IpAddr, usize)]) -> Self {
         let (addr, first) = users[0];
-        let link = match &ground.kernel {
-            Some(kernel) => link(ground, kernel, &members[first], addr),
-            None => Err(Reason::KernelUnknown),
+        let (link, shown) = match &ground.kernel {
+            Some(kernel) => (link(ground, kernel, &members[first], addr), kernel.shown.at(addr)),
+            None => (Err(Reason::KernelUnknown), [].as_slice()),
         };
-        Self { addr, link, users }
+        let net = net(ground, link.as_ref().ok().copied(), addr);
+        Self { addr, link, net, shown, users }
     }
 
     /// Whether the address is in the kernel by our hand, or lies there for us to adopt.
     pub(super) fn is_present(&self, ground: &Ground<'_>) -> bool {
-        let Some(kernel) = &ground.kernel else { return false };
-        let is_tagged = || kernel.shown.at(self.addr).any(|address| address.tag == kernel.tag);
-        is_tagged() || self.leftover(ground, kernel).is_some()
+        let is_ours = |address: &Address| ground.kernel.as_ref().is_some_and(|it| it.tag == address.tag);
+        self.shown.iter().any(|(_, address)| is_ours(address)) || self.has_leftover(ground)
     }
 
-    /// An untagged address that an agent which does not tag left behind where ours would be. One that a Node lists as
-    /// its own, or with another length, is no leftover.
-    fn leftover(&self, ground: &Ground<'_>, kernel: &Kernel<'g>) -> Option<&'g Address> {
-        let link = self.link.as_ref().ok()?;
-        let net = self.net(ground, kernel, link);
-        let is_left = |address: &&Address| {
-            let is_host = address.net.prefix_len() == address.net.max_prefix_len();
-            address.tag == 0 && address.link == link.index && (is_host || address.net == net.0)
+    /// Whether an agent that does not tag left the address behind where ours would be. One that a Node lists as its own,
+    /// or with another length, is no leftover.
+    fn has_leftover(&self, ground: &Ground<'_>) -> bool {
+        let is_left = |address: &Address| {
+            let is_here = self.link.as_ref().is_ok_and(|link| link.index == address.link);
+            address.tag == 0 && is_here && (is_bare(address) || address.net == self.net.0)
         };
-        kernel.shown.at(self.addr).find(is_left).filter(|_| ground.cluster.owner(self.addr).is_none())
-    }
-
-    fn net(&self, ground: &Ground<'_>, kernel: &Kernel<'_>, link: &Link) -> VipNet {
-        let (rule, longest) = match Family::of(self.addr) {
-            Family::V4 => (ground.services.prefix_v4, 32),
-            Family::V6 => (ground.services.prefix_v6, 128),
-        };
-        let length = match rule {
-            PrefixRule::Fixed(length) => length.min(longest),
-            PrefixRule::OfLink => kernel.links.prefix_around(link, self.addr).unwrap_or(longest),
-        };
-        VipNet(IpNet::new(self.addr, length).expect("no longer than the family's longest"))
+        self.shown.iter().any(|(_, address)| is_left(address)) && ground.cluster.owner(self.addr).is_none()
     }
 
     /// Decides about the address and plans it.
@@ -93,7 +80,7 @@ impl<'g> Spot<'g> {
             (None, None, Ok(_)) => return Verdict::Skip(Reason::KernelUnknown),
         };
         let at = ScopedAddr { addr: self.addr, link: link.index };
-        if self.leftover(ground, kernel).is_some() {
+        if self.has_leftover(ground) {
             plan.addresses.ours_untagged_at.insert(at);
         }
         // The Services say themselves why they are not served.
@@ -102,8 +89,8 @@ impl<'g> Spot<'g> {
         if let Some(reason) = self.refusal((ground, kernel, link), members, novelty) {
             return Verdict::Skip(reason);
         }
-        let net = self.net(ground, kernel, link);
-        let installed = kernel.shown.at(self.addr).find(|it| it.link == link.index && it.net == net.0);
+        let mut shown = self.shown.iter().map(|(_, address)| *address);
+        let installed = shown.find(|it| it.link == link.index && it.net == self.net.0);
         if is_holder(chair.election) && installed.is_none() {
             let unknown = (best == Backing::Unknown).then_some(Reason::EndpointsUnknown);
             if let Some(reason) = chair.freeze.clone().or(unknown) {
@@ -114,7 +101,7 @@ impl<'g> Spot<'g> {
             plan.addresses.undecided.insert(self.addr);
         }
         let scope = place::scope(Scope::Host, link);
-        let vip = Vip { net, link, scope, installed, novelty, on_loss: OnLoss::Remove };
+        let vip = Vip { net: self.net, link, scope, installed, novelty, on_loss: OnLoss::Remove };
         let verdict = vip.plan(&ground.world, chair.election, plan);
         self.open(members, at, plan);
         verdict
@@ -149,14 +136,12 @@ impl<'g> Spot<'g> {
         members: &[Member<'_>],
         novelty: Novelty,
     ) -> Option<Reason> {
-        let net = self.net(ground, kernel, link);
         let mut is_hosts_own = false;
-        for address in kernel.shown.at(self.addr) {
+        for (_, address) in self.shown {
             if address.tag == kernel.tag {
                 return None;
             }
-            let is_host = address.net.prefix_len() == address.net.max_prefix_len();
-            let is_ours_to_be = is_host || (address.link == link.index && address.net == net.0);
+            let is_ours_to_be = is_bare(address) || (address.link == link.index && address.net == self.net.0);
             is_hosts_own |= address.tag != 0 || !is_ours_to_be;
         }
         if is_hosts_own {
@@ -174,9 +159,27 @@ impl<'g> Spot<'g> {
             Presence::Install { .. } | Presence::Keep { .. } => true,
         });
         if let (true, Some(packets)) = (is_here, &mut plan.filter) {
-            filter::open(packets, self.addr, self.users.iter().map(|(_, user)| members[*user].service));
+            filter::open(packets, self.addr, self.users.iter().map(|(_, user)| &members[*user]));
         }
     }
+}
+
+/// Whether an address tells no network.
+fn is_bare(address: &Address) -> bool {
+    address.net.prefix_len() == address.net.max_prefix_len()
+}
+
+fn net(ground: &Ground<'_>, link: Option<&Link>, addr: IpAddr) -> VipNet {
+    let (rule, longest) = match Family::of(addr) {
+        Family::V4 => (ground.services.prefix_v4, 32),
+        Family::V6 => (ground.services.prefix_v6, 128),
+    };
+    let of_link = || ground.kernel.as_ref()?.links.prefix_around(link?, addr);
+    let length = match rule {
+        PrefixRule::Fixed(length) => length.min(longest),
+        PrefixRule::OfLink => of_link().unwrap_or(longest),
+    };
+    VipNet(IpNet::new(addr, length).expect("no longer than the family's longest"))
 }
 
 fn link<'g>(
@@ -186,7 +189,7 @@ fn link<'g>(
     addr: IpAddr,
 ) -> Result<&'g Link, Reason> {
     let down = ground.services.link_down;
-    match member.service.annotations.get(INTERFACE).map(|name| name.trim()).filter(|name| !name.is_empty()) {
+    match member.notes.interface {
         Some("auto") => kernel.links.around(addr, down),
         Some(name) => kernel.links.named(name, down),
         None => kernel.links.choose(&ground.services.interface, down, addr),

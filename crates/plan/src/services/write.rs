@@ -1,7 +1,8 @@
 //! What is written about Services: to their status and annotations, and as labels to our own Node. Fed with what was
 //! decided; says how things shall be, the difference is made elsewhere.
 //!
-//! Only what the kernel shows counts as served. One node writes about one Service:
+//! Only what the kernel shows counts as served, and what the Service says already is left out. One node writes about one
+//! Service:
 //!
 //! * its holder, that it is announced and under which addresses; what it can't serve for a lasting reason;
 //! * what is wrong for every node (a port clash, an invalid or unsupported request): with a global election its holder;
@@ -21,6 +22,8 @@ use vip_model::service::{Condition, Ingress, Service, ServiceName};
 use vip_model::verdict::{Reason, Verdict};
 
 use super::ground::{Ground, is_holder};
+use super::member::Member;
+use super::notes::Notes;
 use super::seat::{Decision, Progress, Tenure};
 use crate::label::{LABEL_LIMIT, label_value};
 
@@ -66,54 +69,77 @@ fn lowest_agent<'g>(ground: &'g Ground<'_>) -> Option<&'g str> {
     lowest
 }
 
-/// The plan for a Service that was decided about.
+/// What a Service says already of how it is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// All that this node would write, served all of its addresses: there is nothing to do.
+    AsServedHere,
+    /// Something else.
+    Otherwise,
+}
+
+impl Word {
+    pub(super) fn of(
+        ground: &Ground<'_>,
+        service: &Service,
+        (notes, addrs): (&Notes<'_>, &[IpAddr]),
+    ) -> Self {
+        let is_as_served = notes.host == Some(ground.world.config.node.as_str())
+            && shows(service, addrs)
+            && says(service, "True", ANNOUNCED);
+        if is_as_served { Self::AsServedHere } else { Self::Otherwise }
+    }
+}
+
+/// Writes about a Service that was decided about.
 pub(super) fn decided(
     ground: &Ground<'_>,
     clerk: Clerk,
-    (service, addrs): (&Service, Vec<IpAddr>),
-    decision: &mut Decision,
-) -> ServicePlan {
-    let mut planned = nothing(service);
-    planned.addrs = addrs;
-    planned.lease = decision.lease.take();
-    planned.serving = match decision.verdict {
-        Verdict::Announce => Serving::Here,
-        Verdict::Skip(_) => Serving::NotHere,
-    };
-    if ground.services.updates == ServiceUpdates::Off {
-        return planned;
+    (member, decision): (&Member<'_>, &Decision),
+    planned: &mut ServicePlan,
+) {
+    let is_announced = decision.verdict == Verdict::Announce;
+    planned.serving = if is_announced { Serving::Here } else { Serving::NotHere };
+    let is_said = is_announced && member.word == Word::AsServedHere;
+    if ground.services.updates == ServiceUpdates::Off || is_said {
+        return;
     }
+    let service = member.service;
     if decision.progress == Progress::Settled && !decision.served.is_empty() {
-        planned.annotations.insert(HOST.to_owned(), Some(ground.world.config.node.to_string()));
-        planned.ingress = Some(ingress(service, &decision.served));
+        let me = ground.world.config.node.as_str();
+        if member.notes.host != Some(me) {
+            planned.annotations.insert(HOST.to_owned(), Some(me.to_owned()));
+        }
+        if !shows(service, &decision.served) {
+            planned.ingress = Some(ingress(service, &decision.served));
+        }
     }
-    let condition = match &decision.verdict {
-        Verdict::Announce => Some(announced()),
-        Verdict::Skip(reason) if may_refuse(service, reason, decision.tenure, clerk) => Some(refused(reason)),
-        Verdict::Skip(_) => None,
-    };
-    planned.conditions.extend(condition.map(|condition| (CONDITION.to_owned(), Some(condition))));
-    planned
+    match &decision.verdict {
+        Verdict::Announce => say(service, "True", ANNOUNCED, planned),
+        Verdict::Skip(reason) if may_refuse(service, reason, decision.tenure, clerk) => {
+            say(service, "False", (word(reason), &reason.to_string()), planned);
+        }
+        Verdict::Skip(_) => {}
+    }
 }
 
-/// The plan for a Service that is ours and cannot be served by anybody.
+/// Writes about a Service that is ours and cannot be served by anybody.
 pub(super) fn impossible(
     ground: &Ground<'_>,
     clerk: Clerk,
-    service: &Service,
-    reason: &Reason,
-) -> ServicePlan {
-    let mut planned = nothing(service);
+    (service, reason): (&Service, &Reason),
+    planned: &mut ServicePlan,
+) {
     let is_for_all = matches!(reason, Reason::PortClash(_) | Reason::Invalid(_) | Reason::NotSupported(_));
     if ground.services.updates == ServiceUpdates::On && clerk == Clerk::Us && is_for_all {
-        planned.conditions.insert(CONDITION.to_owned(), Some(refused(reason)));
+        say(service, "False", (word(reason), &reason.to_string()), planned);
     }
-    planned
 }
 
-fn nothing(service: &Service) -> ServicePlan {
+/// The plan for a Service as long as nothing is known of it.
+pub(super) const fn nothing(uid: String) -> ServicePlan {
     ServicePlan {
-        uid: service.uid.clone(),
+        uid,
         addrs: Vec::new(),
         lease: None,
         serving: Serving::NotHere,
@@ -135,6 +161,17 @@ fn ingress(service: &Service, served: &[IpAddr]) -> Vec<Ingress> {
     served.iter().map(of).collect()
 }
 
+/// Whether the status already shows what is served. An API server older than 1.29 drops `ipMode`.
+fn shows(service: &Service, served: &[IpAddr]) -> bool {
+    let is_shown = |(ingress, addr): (&Ingress, &IpAddr)| {
+        ingress.ip == Some(*addr)
+            && ingress.hostname.is_none()
+            && ingress.mode.as_deref().is_none_or(|mode| mode == MODE)
+            && ingress.ports == service.ports
+    };
+    service.ingress.len() == served.len() && service.ingress.iter().zip(served).all(is_shown)
+}
+
 /// Whether this node says that a Service is not announced.
 fn may_refuse(service: &Service, reason: &Reason, tenure: Tenure, clerk: Clerk) -> bool {
     match reason {
@@ -148,17 +185,22 @@ fn may_refuse(service: &Service, reason: &Reason, tenure: Tenure, clerk: Clerk) 
     }
 }
 
-/// The same on every node, so that a move alone changes nothing in it.
-fn announced() -> Condition {
-    Condition {
-        status: "True".to_owned(),
-        reason: "Announced".to_owned(),
-        message: "a node answers for the addresses".to_owned(),
-    }
+/// Reason and message of a Service that is announced: the same on every node, so that a move changes nothing in it.
+const ANNOUNCED: (&str, &str) = ("Announced", "a node answers for the addresses");
+
+fn says(service: &Service, status: &str, (reason, message): (&str, &str)) -> bool {
+    let found = service.conditions.get(CONDITION);
+    found.is_some_and(|it| it.status == status && it.reason == reason && it.message == message)
 }
 
-fn refused(reason: &Reason) -> Condition {
-    Condition { status: "False".to_owned(), reason: word(reason).to_owned(), message: reason.to_string() }
+/// Plans the condition, unless the Service has it already.
+fn say(service: &Service, status: &str, (reason, message): (&str, &str), planned: &mut ServicePlan) {
+    if says(service, status, (reason, message)) {
+        return;
+    }
+    let owned = str::to_owned;
+    let condition = Condition { status: owned(status), reason: owned(reason), message: owned(message) };
+    planned.conditions.insert(CONDITION.to_owned(), Some(condition));
 }
 
 /// A reason as one word.
@@ -173,20 +215,14 @@ const fn word(reason: &Reason) -> &'static str {
     }
 }
 
-/// Labels our Node for what it serves.
-pub(super) fn label<'s>(
-    ground: &Ground<'_>,
-    served: impl Iterator<Item = (&'s ServiceName, &'s [IpAddr])>,
-    plan: &mut NodePlan,
-) {
-    if ground.services.node_labels == ServiceLabels::Off {
+/// Labels our Node for a Service that it serves.
+pub(super) fn label(ground: &Ground<'_>, name: &ServiceName, served: &[IpAddr], plan: &mut NodePlan) {
+    if ground.services.node_labels == ServiceLabels::Off || served.is_empty() {
         return;
     }
-    for (name, addrs) in served {
-        // A longer name is no legal key.
-        if let Some(key) = key(name) {
-            plan.node_labels.insert(key, Some(label_value(addrs.iter().copied())));
-        }
+    // A longer name is no legal key.
+    if let Some(key) = key(name) {
+        plan.node_labels.insert(key, Some(label_value(served.iter().copied())));
     }
 }
 

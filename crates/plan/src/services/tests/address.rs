@@ -11,11 +11,16 @@ use vip_model::verdict::{Reason, Verdict};
 use vip_model::{NodeName, ScopedAddr};
 
 use super::scene::{ETH0, ETH1, GLOBAL, Scene, address, ip, mac, shown};
-use crate::services::request::{Source, request};
+use crate::services::notes::Notes;
+use crate::services::request::{self, Request, Source};
 
 fn service(change: impl FnOnce(&mut Service)) -> Service {
     let mut scene = Scene::new().service_with("default/web", "", change);
     scene.services.pop_first().unwrap().1
+}
+
+fn request(service: &Service) -> Result<Request, Reason> {
+    request::request(service, &Notes::of(service))
 }
 
 fn annotated(text: &str) -> Service {

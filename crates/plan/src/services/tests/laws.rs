@@ -11,6 +11,7 @@ use vip_model::verdict::{Reason, Subject, Verdict};
 use vip_model::{Known, NodeName, Random};
 
 use super::scene::{GLOBAL, Scene, endpoint, ip, mac, name, shown, tcp};
+use crate::services::notes::Notes;
 use crate::services::request::request;
 use crate::world::{KernelWork, Life};
 
@@ -140,7 +141,7 @@ fn roles(random: &mut Random, mut scene: Scene) -> Scene {
 }
 
 fn asked(service: &Service) -> Vec<IpAddr> {
-    request(service).map(|request| request.addrs).unwrap_or_default()
+    request(service, &Notes::of(service)).map(|request| request.addrs).unwrap_or_default()
 }
 
 /// Whether a reason says that nothing at all is done for a Service on this node.
@@ -201,7 +202,6 @@ fn what_is_announced_or_shown_in_a_status_is_in_the_kernel() {
         for (name, written) in &plan.services {
             let shown = written.ingress.iter().flatten().filter_map(|ingress| ingress.ip);
             assert!(shown.clone().all(has), "seed {seed}: {name}");
-            assert_eq!(written.ingress.is_some(), written.annotations.contains_key("kube-vip.io/vipHost"));
             assert!(
                 shown.clone().all(|addr| asked(&scene.services[name]).contains(&addr)),
                 "seed {seed}: {name}"
