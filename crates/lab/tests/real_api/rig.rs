@@ -184,7 +184,8 @@ impl Rig {
             let file = self.logs().join(format!("{}-kube-vip.log", node.name()));
             let text = std::fs::read_to_string(&file)?;
             ensure!(!text.is_empty(), "{}: the agent logged nothing", file.display());
-            let refused = text.lines().find(|line| line.contains("orbidden") || line.contains("403"));
+            let said = ["a right is missing", "class=forbidden", "403 Forbidden"];
+            let refused = text.lines().find(|line| said.iter().any(|said| line.contains(said)));
             ensure!(refused.is_none(), "{}: {}", file.display(), refused.unwrap_or_default());
         }
         Ok(())
