@@ -123,15 +123,14 @@ fn admit<'a>(ground: &Ground<'a>, listed: &'a Listed) -> (Vec<Row<'a>>, Vec<Memb
     let mut members = Vec::new();
     for (name, service) in listed {
         let service = &**service;
-        let fate = match select(ground.services, name, service) {
-            Err(reason) => Fate::NotOurs(reason),
-            Ok(()) => {
-                let part = Member::new(ground, name, service, endpoints.map(|_| of(name))).map(|member| {
-                    members.push(member);
-                    members.len() - 1
-                });
-                Fate::Ours(Ours { name: name.clone(), uid: service.uid.clone(), part })
-            }
+        let fate = if let Err(reason) = select(ground.services, name, service) {
+            Fate::NotOurs(reason)
+        } else {
+            let part = Member::new(ground, name, service, endpoints.map(|_| of(name))).map(|member| {
+                members.push(member);
+                members.len() - 1
+            });
+            Fate::Ours(Ours { name: name.clone(), uid: service.uid.clone(), part })
         };
         rows.push(Row { name, service, subject: Subject::Service(name.clone()), fate });
     }
