@@ -49,6 +49,16 @@ pub(super) enum Ballot {
     Own(LeaseName),
 }
 
+impl Ballot {
+    /// Takes the name of its own Lease out of a ballot that is no longer needed.
+    pub(super) fn take_own(&mut self) -> Option<LeaseName> {
+        match std::mem::replace(self, Self::Global) {
+            Self::Own(lease) => Some(lease),
+            Self::ControlPlane | Self::Global => None,
+        }
+    }
+}
+
 /// The election of a Service; `Err` says what is wrong with its annotation.
 pub(super) fn ballot(
     ground: &Ground<'_>,
