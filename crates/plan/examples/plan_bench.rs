@@ -98,7 +98,7 @@ fn service(index: usize) -> (ServiceName, Arc<Service>) {
         class: None,
         families: vec![vip_model::Family::V4],
         family_policy: FamilyPolicy::SingleStack,
-        traffic: if index % 4 == 0 { TrafficPolicy::Local } else { TrafficPolicy::Cluster },
+        traffic: if index.is_multiple_of(4) { TrafficPolicy::Local } else { TrafficPolicy::Cluster },
         ports: ports.clone(),
         spec_ip: None,
         ingress: vec![Ingress { ip: Some(addr), hostname: None, mode, ports }],
@@ -183,7 +183,7 @@ impl Bench {
         let config = config(mode);
         let tag = config.instance.address_tag();
         let holder = |index: usize| ["node-1", "node-2", "node-3"][index % 3];
-        let is_ours = |index: &usize| mode == Mode::Global || index % 3 == 0;
+        let is_ours = |index: &usize| mode == Mode::Global || index.is_multiple_of(3);
         let mut elections =
             BTreeMap::from([(LeaseName::new("kube-system", "plndr-svcs-lock"), state("node-1"))]);
         if mode == Mode::Each {
