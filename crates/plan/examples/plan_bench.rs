@@ -1,4 +1,4 @@
-//! What a plan of many Services costs: `cargo run --release -p vip-plan --example plan_bench [SERVICES]`. Prints, for
+//! What a plan of many Services costs: `cargo run --release -p vip-plan --example plan_bench [SERVICES [WORLD]]`. Prints, for
 //! some worlds, the least, the median and the largest time of one plan, of its differences, and of both with the
 //! freeing of it all. The least says what it costs on a machine that does nothing else.
 #![allow(clippy::disallowed_types, reason = "a measurement needs a clock; nothing of it is in the crate")]
@@ -40,6 +40,7 @@ struct Bench {
 
 fn main() {
     let count = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(5000);
+    let only = std::env::args().nth(2);
     println!("{count} Services x 3 endpoints, 3 nodes; plan + differences, {ROUNDS} rounds");
     for (name, election, installed) in [
         ("one election, all served here", Mode::Global, true),
@@ -47,7 +48,9 @@ fn main() {
         ("an election each, a third served here", Mode::Each, true),
         ("an election each, a third to be installed", Mode::Each, false),
     ] {
-        Bench::new(count, election, installed.into()).run(name);
+        if only.as_ref().is_none_or(|only| name.starts_with(only)) {
+            Bench::new(count, election, installed.into()).run(name);
+        }
     }
 }
 

@@ -24,8 +24,10 @@ mod request;
 mod seat;
 mod select;
 mod spot;
+mod walk;
 mod write;
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -41,7 +43,8 @@ use election::{Tally, Wants, want_global};
 use ground::Ground;
 use group::Groups;
 use member::Member;
-use seat::{Decision, seat};
+use seat::{Decider, Decision, seat};
+use walk::Walk;
 use write::Clerk;
 
 pub(crate) use select::select;
@@ -114,23 +117,25 @@ fn protect_everything(ground: &Ground<'_>, plan: &mut NodePlan) {
 /// has to look for its own.
 fn admit<'a>(ground: &Ground<'a>, listed: &'a Listed) -> (Vec<Row<'a>>, Vec<Member<'a>>) {
     let endpoints = ground.world.snapshot.endpoints.get();
-    let mut walk = endpoints.map(|endpoints| endpoints.iter()).into_iter().flatten().peekable();
-    let mut of = |name: &ServiceName| -> &'a [Endpoint] {
-        while walk.next_if(|(other, _)| *other < name).is_some() {}
-        walk.next_if(|(other, _)| *other == name).map(|(_, found)| found.as_slice()).unwrap_or_default()
+    let mut walk = endpoints.map(|endpoints| Walk::new(endpoints));
+    let mut of = |name: &ServiceName| -> Option<&'a [Endpoint]> {
+        let found = walk.as_mut()?.find(name);
+        Some(found.map(Vec::as_slice).unwrap_or_default())
     };
     let mut rows = Vec::with_capacity(listed.len());
     let mut members = Vec::new();
     for (name, service) in listed {
         let service = &**service;
-        let fate = if let Err(reason) = select(ground.services, name, service) {
-            Fate::NotOurs(reason)
-        } else {
-            let part = Member::new(ground, name, service, endpoints.map(|_| of(name))).map(|member| {
+        let mut ours = || {
+            let part = Member::new(ground, name, service, of(name)).map(|member| {
                 members.push(member);
                 members.len() - 1
             });
-            Fate::Ours(Ours { name: name.clone(), uid: service.uid.clone(), part })
+            Ours { name: name.clone(), uid: service.uid.clone(), part }
+        };
+        let fate = match select(ground.services, name, service) {
+            Err(reason) => Fate::NotOurs(reason),
+            Ok(()) => Fate::Ours(ours()),
         };
         rows.push(Row { name, service, subject: Subject::Service(name.clone()), fate });
     }
@@ -185,7 +190,7 @@ fn report(
     (members, mut decisions): (&mut [Member<'_>], Vec<Option<Decision>>),
     plan: &mut NodePlan,
 ) {
-    let clerk = Clerk::of(ground);
+    let clerk = LazyCell::new(|| Clerk::of(ground));
     let mut verdicts = Vec::with_capacity(rows.len());
     let (mut places, mut planned) = (Vec::new(), Vec::new());
     let mut foreign = std::collections::BTreeSet::new();
@@ -203,15 +208,18 @@ fn report(
         let mut written = write::nothing(uid);
         let verdict = match part {
             Err(reason) => {
-                write::impossible(ground, clerk, (service, &reason), &mut written);
+                write::impossible(ground, &clerk, (service, &reason), &mut written);
                 Verdict::Skip(reason)
             }
             Ok(at) => {
                 let decision = decisions[at].take().expect("every member that is not dropped has a group");
-                write::decided(ground, clerk, (&members[at], &decision), &mut written);
+                write::decided(ground, &clerk, (&members[at], &decision), &mut written);
                 write::label(ground, name, &decision.served, plan);
                 written.addrs = std::mem::take(&mut members[at].addrs);
-                written.lease = decision.lease;
+                written.lease = match decision.lease {
+                    Decider::Own => members[at].ballot.take_own(),
+                    Decider::Other(lease) => lease,
+                };
                 places.extend(decision.link.map(|link| (subject.clone(), link)));
                 decision.verdict
             }

@@ -33,6 +33,8 @@ pub(super) struct Chronicle {
     /// Since when a Lease that we hold could be taken, until its addresses are announced.
     taking: BTreeMap<LeaseName, Instant>,
     exited: bool,
+    /// The Lease of the control plane, when one is configured.
+    control_plane: Option<LeaseName>,
 }
 
 impl Chronicle {
@@ -49,6 +51,7 @@ impl Chronicle {
             gate: Gate::Open,
             taking: BTreeMap::new(),
             exited: false,
+            control_plane: control_plane(config),
         }
     }
 
@@ -91,6 +94,7 @@ impl Chronicle {
     pub(super) fn reconfigured(&mut self, now: Instant, config: &Config) {
         self.view.node = config.node.to_string();
         self.view.instance = config.instance.to_string();
+        self.control_plane = control_plane(config);
         self.write(now, "agent", "configuration changed".to_owned());
     }
 
@@ -280,7 +284,7 @@ impl Chronicle {
     }
 
     fn vips(&self, plan: &NodePlan, members: &Members, actual: Option<&Actual>) -> Vec<VipView> {
-        let Some(lease) = plan.elections.keys().next() else { return Vec::new() };
+        let Some(lease) = &self.control_plane else { return Vec::new() };
         let holder = members.elections.get(lease).and_then(|state| state.holder.clone());
         let of = |(subject, (verdict, since)): (&Subject, &(Verdict, Instant))| {
             let Subject::ControlPlane(vip) = subject else { return None };
@@ -311,6 +315,10 @@ impl Chronicle {
         }
         self.journal.push_back(Transition { at, subject, change });
     }
+}
+
+fn control_plane(config: &Config) -> Option<LeaseName> {
+    config.control_plane.as_ref().map(|control_plane| control_plane.election.lease.clone())
 }
 
 fn about(change: &Change) -> String {

@@ -1,9 +1,6 @@
 //! What is known of a group before this node's part in it is decided: whose election is the authority, which member
 //! leads, and how many nodes come first. Made for all groups together, because placement looks at all of them.
 
-use std::collections::btree_map;
-use std::iter::Peekable;
-
 use vip_model::LeaseName;
 use vip_model::members::ElectionState;
 use vip_model::service::TrafficPolicy;
@@ -14,6 +11,7 @@ use super::ground::Ground;
 use super::group::Groups;
 use super::member::Member;
 use super::rank::{Field, Race, ranks};
+use super::walk::Walk;
 
 /// A group and what is known of it.
 pub(super) struct Brief<'g> {
@@ -37,9 +35,9 @@ pub(super) fn briefs<'g>(
     members: &'g [Member<'_>],
     groups: &'g Groups,
 ) -> Vec<Brief<'g>> {
-    let mut finger = Finger::new(ground);
+    let mut states = Walk::new(&ground.world.members.elections);
     let mut briefs: Vec<_> =
-        groups.iter().map(|group| brief((ground, members), &mut finger, group)).collect();
+        groups.iter().map(|group| brief((ground, members), &mut states, group)).collect();
     let mut racing: Vec<_> = (0..briefs.len())
         .filter(|at| matches!(briefs[*at].ballot, Ballot::Own(_)) && briefs[*at].lead.is_some())
         .collect();
@@ -54,7 +52,7 @@ pub(super) fn briefs<'g>(
 
 fn brief<'g>(
     (ground, members): (&'g Ground<'_>, &'g [Member<'_>]),
-    finger: &mut Finger<'g>,
+    states: &mut Walk<'g, LeaseName, ElectionState>,
     group: &'g [usize],
 ) -> Brief<'g> {
     let shares_vip =
@@ -71,7 +69,7 @@ fn brief<'g>(
     let can_serve = |at: &usize| matches!(members[*at].backing, Backing::Here | Backing::Elsewhere);
     let lease = lease_of(ground, ballot);
     let authority = match (lease, ballot) {
-        (Some(lease), Ballot::Own(_)) => finger.state(ground, lease),
+        (Some(lease), Ballot::Own(_)) => states.find(lease).unwrap_or(ground.state_of(None)),
         (lease, _) => ground.state_of(lease),
     };
     Brief { group, ballot, lease, authority, lead: group.iter().copied().find(can_serve), rank: 0 }
@@ -91,31 +89,4 @@ fn race<'g>(ground: &Ground<'_>, members: &'g [Member<'_>], brief: &Brief<'g>) -
     };
     let holder = brief.authority.holder.as_deref().and_then(|holder| ground.cluster.runner(holder));
     Some(Race { key: members[brief.group[0]].name, field, holder })
-}
-
-/// A walk along the states of all elections. Groups come in the order of names and so do their Leases, mostly: a look-up
-/// is the next step of the walk, or a search.
-struct Finger<'g> {
-    rest: Peekable<btree_map::Iter<'g, LeaseName, ElectionState>>,
-}
-
-impl<'g> Finger<'g> {
-    /// How far the walk goes for one look-up: a Lease far ahead must not use it up.
-    const STEPS: usize = 8;
-
-    fn new(ground: &'g Ground<'_>) -> Self {
-        Self { rest: ground.world.members.elections.iter().peekable() }
-    }
-
-    fn state(&mut self, ground: &'g Ground<'_>, lease: &LeaseName) -> &'g ElectionState {
-        for _ in 0..Self::STEPS {
-            if self.rest.next_if(|(other, _)| *other < lease).is_none() {
-                break;
-            }
-        }
-        match self.rest.peek() {
-            Some((other, state)) if *other == lease => state,
-            _ => ground.state(lease),
-        }
-    }
 }

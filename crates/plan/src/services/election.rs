@@ -18,7 +18,7 @@ use std::collections::btree_map::Entry;
 
 use vip_model::LeaseName;
 use vip_model::config::{InterfaceChoice, OnDemand, ServiceElection};
-use vip_model::members::ElectionState;
+use vip_model::members::{ElectionState, History, Role};
 use vip_model::plan::{ElectionWant, Footprint, NodePlan, Standing};
 use vip_model::service::{ServiceName, TrafficPolicy};
 use vip_model::verdict::Reason;
@@ -47,6 +47,16 @@ pub(super) enum Ballot {
     Global,
     /// One of its own, or one that it shares by annotation.
     Own(LeaseName),
+}
+
+impl Ballot {
+    /// Takes the name of its own Lease out of a ballot that is no longer needed.
+    pub(super) fn take_own(&mut self) -> Option<LeaseName> {
+        match std::mem::replace(self, Self::Global) {
+            Self::Own(lease) => Some(lease),
+            Self::ControlPlane | Self::Global => None,
+        }
+    }
 }
 
 /// The election of a Service; `Err` says what is wrong with its annotation.
@@ -161,6 +171,19 @@ impl<'g> Chair<'g> {
         let mut all = siblings.iter().map(|lease| ground.state(lease)).chain([authority]);
         let freeze = is_holder(election).then(|| all.find_map(|state| missing(ground, state))).flatten();
         Self { siblings, election, obstacle: bar.clone().or(obstacle), bar, freeze }
+    }
+}
+
+impl Chair<'_> {
+    /// What keeps this node from having an address of the group at all. While neither the endpoints nor the Lease were
+    /// seen, what an earlier life of the agent installed stays.
+    pub(super) fn obstacle_to_stay(&self) -> Option<&Reason> {
+        self.obstacle.as_ref().filter(|reason| **reason != Reason::EndpointsUnknown || !self.is_unseen())
+    }
+
+    /// Whether the Lease was not seen yet.
+    pub(super) fn is_unseen(&self) -> bool {
+        self.election.role == Role::Undecided && self.election.history == History::Unknown
     }
 }
 

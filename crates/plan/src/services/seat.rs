@@ -24,7 +24,7 @@ pub(super) struct Decision {
     pub(super) served: Vec<IpAddr>,
     pub(super) progress: Progress,
     /// The election that decides.
-    pub(super) lease: Option<LeaseName>,
+    pub(super) lease: Decider,
     pub(super) tenure: Tenure,
 }
 
@@ -35,6 +35,15 @@ pub(super) enum Progress {
     Moving,
     /// Nothing is.
     Settled,
+}
+
+/// Whose election decides about a Service.
+#[derive(Debug)]
+pub(super) enum Decider {
+    /// That of its own ballot.
+    Own,
+    /// Another one.
+    Other(Option<LeaseName>),
 }
 
 /// Who decides about a Service now.
@@ -143,7 +152,10 @@ impl View<'_> {
             link: mine().find_map(|spot| self.spots[spot].link.as_ref().ok().map(|link| link.index)),
             served: mine().filter(is_served).map(|spot| self.spots[spot].addr).collect(),
             progress: if mine().any(is_moving) { Progress::Moving } else { Progress::Settled },
-            lease: self.brief.lease.cloned(),
+            lease: match (self.brief.ballot, &member.ballot) {
+                (Ballot::Own(lease), Ballot::Own(own)) if lease == own => Decider::Own,
+                _ => Decider::Other(self.brief.lease.cloned()),
+            },
             tenure: self.tenure(),
             verdict: reason.map_or(Verdict::Announce, Verdict::Skip),
         }

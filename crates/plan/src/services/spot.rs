@@ -74,7 +74,7 @@ impl<'g> Spot<'g> {
             let subject = Subject::ControlPlane(self.addr);
             return plan.verdicts.get(&subject).cloned().unwrap_or(Verdict::Skip(Reason::KernelUnknown));
         }
-        let (kernel, link) = match (&chair.obstacle, &ground.kernel, &self.link) {
+        let (kernel, link) = match (chair.obstacle_to_stay(), &ground.kernel, &self.link) {
             (None, Some(kernel), Ok(link)) => (kernel, *link),
             (Some(reason), ..) | (None, _, Err(reason)) => return Verdict::Skip(reason.clone()),
             (None, None, Ok(_)) => return Verdict::Skip(Reason::KernelUnknown),
@@ -85,6 +85,10 @@ impl<'g> Spot<'g> {
         }
         // The Services say themselves why they are not served.
         let Some(best) = self.backing(members) else { return Verdict::Skip(Reason::NoEndpoint) };
+        let is_blind = best == Backing::Unknown && chair.election.role == Role::Undecided;
+        if is_blind && !chair.is_unseen() && !ground.names_us(chair.election) {
+            return Verdict::Skip(Reason::EndpointsUnknown); // others may take the Lease, we may not
+        }
         let novelty = self.novelty((ground, members), (chair, ballot));
         if let Some(reason) = self.refusal((ground, kernel, link), members, novelty) {
             return Verdict::Skip(reason);

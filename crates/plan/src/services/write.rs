@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::Deref;
 
 use vip_model::config::{ServiceElection, ServiceLabels, ServiceUpdates};
 use vip_model::plan::{NodePlan, ServicePlan, Serving};
@@ -36,7 +37,7 @@ const LABEL: &str = "service-provided.kube-vip.io/";
 /// `ipMode` of an address that nodes answer for: packets arrive with it as their destination.
 const MODE: &str = "VIP";
 
-/// Whether this node writes what is wrong for every node.
+/// Whether this node writes what is wrong for every node. Found out only when there is something to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Clerk {
     /// It does.
@@ -94,7 +95,7 @@ impl Word {
 /// Writes about a Service that was decided about.
 pub(super) fn decided(
     ground: &Ground<'_>,
-    clerk: Clerk,
+    clerk: &impl Deref<Target = Clerk>,
     (member, decision): (&Member<'_>, &Decision),
     planned: &mut ServicePlan,
 ) {
@@ -116,7 +117,7 @@ pub(super) fn decided(
     }
     match &decision.verdict {
         Verdict::Announce => say(service, "True", ANNOUNCED, planned),
-        Verdict::Skip(reason) if may_refuse(service, reason, decision.tenure, clerk) => {
+        Verdict::Skip(reason) if may_refuse(service, reason, (decision.tenure, clerk)) => {
             say(service, "False", (word(reason), &reason.to_string()), planned);
         }
         Verdict::Skip(_) => {}
@@ -126,12 +127,12 @@ pub(super) fn decided(
 /// Writes about a Service that is ours and cannot be served by anybody.
 pub(super) fn impossible(
     ground: &Ground<'_>,
-    clerk: Clerk,
+    clerk: &impl Deref<Target = Clerk>,
     (service, reason): (&Service, &Reason),
     planned: &mut ServicePlan,
 ) {
     let is_for_all = matches!(reason, Reason::PortClash(_) | Reason::Invalid(_) | Reason::NotSupported(_));
-    if ground.services.updates == ServiceUpdates::On && clerk == Clerk::Us && is_for_all {
+    if ground.services.updates == ServiceUpdates::On && is_for_all && **clerk == Clerk::Us {
         say(service, "False", (word(reason), &reason.to_string()), planned);
     }
 }
@@ -173,13 +174,17 @@ fn shows(service: &Service, served: &[IpAddr]) -> bool {
 }
 
 /// Whether this node says that a Service is not announced.
-fn may_refuse(service: &Service, reason: &Reason, tenure: Tenure, clerk: Clerk) -> bool {
+fn may_refuse(
+    service: &Service,
+    reason: &Reason,
+    (tenure, clerk): (Tenure, &impl Deref<Target = Clerk>),
+) -> bool {
     match reason {
         Reason::Conflict(_) | Reason::NodeAddress(_) => tenure == Tenure::Ours,
         Reason::NoEndpoint => {
             let says_announced = service.conditions.get(CONDITION).is_some_and(|it| it.status == "True");
-            let is_ours = tenure == Tenure::Ours || (tenure == Tenure::Nobodys && clerk == Clerk::Us);
-            says_announced && is_ours
+            let is_ours = || tenure == Tenure::Ours || (tenure == Tenure::Nobodys && **clerk == Clerk::Us);
+            says_announced && is_ours()
         }
         _ => false,
     }

@@ -6,6 +6,7 @@ use vip_model::Family;
 use vip_model::config::{InterfaceChoice, PrefixRule, Scope};
 use vip_model::kernel::LinkState;
 use vip_model::observed::ProbeState;
+use vip_model::plan::Footprint;
 use vip_model::service::{FamilyPolicy, Ingress, Service};
 use vip_model::verdict::{Reason, Verdict};
 use vip_model::{NodeName, ScopedAddr};
@@ -231,6 +232,7 @@ fn an_untagged_leftover_is_adopted_by_the_holder_and_removed_by_others_but_only_
     // kube-proxy in mode ipvs keeps Service addresses on a link of its own.
     let proxy = scene().held_by(GLOBAL, "n2").with(|scene| lost(scene, ETH0));
     assert_eq!(proxy.changes(), []);
+    assert_eq!(proxy.want(GLOBAL).footprint, Footprint::Clear, "it does not hold our Lease back");
 }
 
 #[test]

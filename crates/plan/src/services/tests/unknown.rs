@@ -1,6 +1,7 @@
 //! Unknown is not empty.
 
 use vip_model::Known;
+use vip_model::members::History;
 use vip_model::plan::{Footprint, Standing};
 use vip_model::service::EndpointState;
 use vip_model::verdict::{Reason, Verdict};
@@ -63,6 +64,24 @@ fn an_undecided_node_does_not_keep_what_it_could_not_serve() {
     let scene = Scene::new().undecided(GLOBAL).service(WEB, "10.0.0.50").installed("10.0.0.50/32");
     let scene = scene.endpoints(WEB, &[endpoint("n1", EndpointState::NotReady)]).run();
     assert!(scene.ours().is_empty());
+}
+
+#[test]
+fn a_restarted_agent_that_has_seen_neither_endpoints_nor_lease_keeps_what_it_finds_and_takes_nothing() {
+    for (scene, lease) in [(Scene::new(), GLOBAL), (Scene::per_service(), LEASE)] {
+        let scene = scene.service(WEB, "10.0.0.50").installed("10.0.0.50/32");
+        let scene = scene.with(|scene| scene.endpoints_listed = false).undecided(lease);
+        let state = |scene: &mut Scene, history| {
+            scene.members.elections.get_mut(&super::scene::lease(lease)).unwrap().history = history;
+        };
+        let unseen = scene.clone().with(|scene| state(scene, History::Unknown));
+        assert_eq!((unseen.changes(), unseen.standing(lease)), (vec![], Standing::Leave));
+        let unheard = unseen.with(|scene| scene.members.elections.clear());
+        assert_eq!((unheard.changes(), unheard.standing(lease)), (vec![], Standing::Leave));
+        // Seen and free: another node may take it at any moment.
+        let free = scene.with(|scene| state(scene, History::Held));
+        assert_eq!((free.standing(lease), free.run().ours().len()), (Standing::Leave, 0));
+    }
 }
 
 #[test]
