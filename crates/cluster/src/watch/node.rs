@@ -17,6 +17,9 @@ use crate::snapshots;
 const OUR_LABELS: [&str; 2] = ["kube-vip.io/", "service-provided.kube-vip.io/"];
 /// The label of a Node that no load balancer may use.
 const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+/// The label of a control-plane node. kubeadm puts the label above on each of them, for the balancers of clouds; agents
+/// usually run on just these nodes, so beside this label it excludes nothing. The drain annotation does.
+const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
 /// The annotation by which an operator takes a Node out.
 const DRAIN: &str = "kube-vip.io/drain";
 /// The taint of a Node that was declared dead.
@@ -45,7 +48,9 @@ struct Labels;
 
 impl Keys for Labels {
     fn keep(key: &str) -> bool {
-        key == EXCLUDE_LABEL || OUR_LABELS.iter().any(|prefix| key.starts_with(prefix))
+        key == EXCLUDE_LABEL
+            || key == CONTROL_PLANE_LABEL
+            || OUR_LABELS.iter().any(|prefix| key.starts_with(prefix))
     }
 }
 
@@ -103,7 +108,9 @@ impl NodeShape {
             .collect::<BTreeSet<_>>();
         let ready = status.conditions.iter().any(|one| one.kind == "Ready" && one.status == "True");
         let mut labels = metadata.labels.0;
-        let labelled = labels.remove(EXCLUDE_LABEL).map(|_| format!("label {EXCLUDE_LABEL}"));
+        let leads = labels.remove(CONTROL_PLANE_LABEL).is_some();
+        let labelled =
+            labels.remove(EXCLUDE_LABEL).filter(|_| !leads).map(|_| format!("label {EXCLUDE_LABEL}"));
         let draining = metadata.annotations.0.get(DRAIN).is_some_and(|drain| drain == "true");
         let tainted = spec.taints.iter().any(|taint| taint.key == OUT_OF_SERVICE);
         let excluded = labelled
@@ -209,6 +216,12 @@ mod tests {
         };
         let rows = [
             (serde_json::json!({"metadata": {"name": "n", "labels": {EXCLUDE_LABEL: ""}}}), Some("label ")),
+            (
+                serde_json::json!({
+                    "metadata": {"name": "n", "labels": {EXCLUDE_LABEL: "", CONTROL_PLANE_LABEL: ""}},
+                }),
+                None,
+            ),
             (
                 serde_json::json!({"metadata": {"name": "n", "annotations": {DRAIN: "true"}}}),
                 Some("annotation "),
