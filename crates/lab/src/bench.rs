@@ -6,6 +6,7 @@
 //! ```text
 //!   launcher (host) ── pid 1 of the lab: switch `br0`, instruments, API servers
 //!                        ├── n1 … nN   own PID, mount, UTS and network namespace; eth0 .11 … ; default route .1
+//!                        │     └── pods   network namespaces behind their node, where a scenario wants some
 //!                        ├── client    network namespace, eth0 .100    (Prober)
 //!                        ├── watch     network namespace, eth0 .101    (Detector)
 //!                        └── router    network namespace, eth0 .1
@@ -18,8 +19,10 @@ pub mod init;
 pub mod link;
 pub mod metronome;
 pub mod net;
+pub(crate) mod netlink;
 pub mod node;
 pub mod place;
+pub mod pod;
 pub mod prober;
 pub mod program;
 pub mod sightings;
@@ -32,16 +35,18 @@ pub mod watcher;
 pub mod wire;
 
 pub use detector::Detector;
+pub use echo::Responder;
 pub use metronome::Metronome;
 pub use net::Mac;
 pub use node::Node;
 pub use place::Place;
+pub use pod::Pod;
 pub use prober::Prober;
 pub use program::{Program, Spawn};
 pub use sightings::{Overlap, Sightings};
 pub use stamp::{Span, Stamp};
 pub use topology::{Lab, Shape};
-pub use trace::{Gap, Trace};
+pub use trace::{Answer, Gap, Trace};
 
 use std::io;
 use std::os::fd::AsRawFd;

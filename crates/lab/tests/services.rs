@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test file: its rig is a test too
 
 #[path = "services/rig.rs"]
+#[allow(dead_code)] // each test file that shares it uses its own part
 mod rig;
 
 use std::time::Duration;

@@ -1,5 +1,6 @@
-//! The echo on every node: answers the prober's datagrams from the very address that was probed, with the node's number
-//! in it, so that a client learns *who* answered. A thread of the node's init; dies with the node.
+//! The echo on every node and in every pod: answers the prober's datagrams from the very address that was probed, with
+//! the numbers of node and pod in it, so that a client learns *who* answered. On a node it is a thread of the node's
+//! init and dies with the node; in a pod the pod's thread.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,10 +20,19 @@ use super::{Error, Result, sys};
 pub const ASK: [u8; 4] = *b"lab?";
 /// First bytes of an answer.
 pub const ANSWER: [u8; 4] = *b"lab!";
-/// Length of both: mark, sequence number (big endian, 8 bytes), node number, padding.
+/// Length of both: mark, sequence number (big endian, 8 bytes), node number, pod number, padding.
 pub const LENGTH: usize = 16;
 /// Real-time priority of echo, prober and detector.
 pub(super) const PRIORITY: i32 = 50;
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Responder {
+    /// The number of the node.
+    pub node: u8,
+    /// The number of the pod on that node; 0 is the node itself.
+    pub pod: u8,
+}
 
 /// A question with its sequence number.
 pub fn ask(sequence: u64) -> [u8; LENGTH] {
@@ -32,27 +42,46 @@ pub fn ask(sequence: u64) -> [u8; LENGTH] {
     bytes
 }
 
-/// The sequence number and the node of an answer; `None` if it is none.
-pub fn read_answer(bytes: &[u8]) -> Option<(u64, u8)> {
+/// The sequence number of an answer and who gave it; `None` if it is none.
+pub fn read_answer(bytes: &[u8]) -> Option<(u64, Responder)> {
     let (mark, rest) = bytes.split_first_chunk::<4>()?;
     let (sequence, rest) = rest.split_first_chunk::<8>()?;
-    (*mark == ANSWER).then_some((u64::from_be_bytes(*sequence), *rest.first()?))
+    let [node, pod] = *rest.first_chunk::<2>()?;
+    (*mark == ANSWER).then_some((u64::from_be_bytes(*sequence), Responder { node, pod }))
 }
 
-/// The two sockets of a node's echo.
+/// The two sockets of an echo.
+#[derive(Debug)]
 pub(super) struct Echo {
-    node: u8,
+    who: Responder,
     sockets: [OwnedFd; 2],
 }
 
 impl Echo {
     /// Opens both sockets in the calling thread's network namespace.
-    pub(super) fn bind(node: u8) -> Result<Self> {
+    pub(super) fn bind(who: Responder) -> Result<Self> {
         let v4 = open((Ipv4Addr::UNSPECIFIED, ECHO_PORT).into())?;
         set(&v4, sockopt::Ipv4PacketInfo, &true, "IP_PKTINFO")?;
         let v6 = open((Ipv6Addr::UNSPECIFIED, ECHO_PORT).into())?;
         set(&v6, sockopt::Ipv6RecvPacketInfo, &true, "IPV6_RECVPKTINFO")?;
-        Ok(Self { node, sockets: [v4, v6] })
+        Ok(Self { who, sockets: [v4, v6] })
+    }
+
+    /// Who answers.
+    pub(super) fn who(&self) -> Responder {
+        self.who
+    }
+
+    /// Its sockets, to wait for.
+    pub(super) fn sockets(&self) -> &[OwnedFd; 2] {
+        &self.sockets
+    }
+
+    /// Answers everything that has come.
+    pub(super) fn answer(&self) {
+        for socket in &self.sockets {
+            while answer_one(socket, self.who).is_some() {}
+        }
     }
 
     /// Answers for ever.
@@ -60,9 +89,7 @@ impl Echo {
         let _ = sys::real_time(PRIORITY); // refused in a user namespace; the lab says so once
         loop {
             wait(&self.sockets, Duration::from_secs(1));
-            for socket in &self.sockets {
-                while answer_one(socket, self.node).is_some() {}
-            }
+            self.answer();
         }
     }
 }
@@ -82,7 +109,7 @@ fn open(at: SocketAddr) -> Result<OwnedFd> {
 }
 
 /// Takes one question and answers it; `None` when there is none.
-fn answer_one(socket: &OwnedFd, node: u8) -> Option<()> {
+fn answer_one(socket: &OwnedFd, who: Responder) -> Option<()> {
     let mut buffer = [0_u8; LENGTH];
     let mut control = [0_u8; 256];
     let mut parts = [IoSliceMut::new(&mut buffer)];
@@ -93,7 +120,7 @@ fn answer_one(socket: &OwnedFd, node: u8) -> Option<()> {
         return Some(());
     }
     buffer[..4].copy_from_slice(&ANSWER);
-    buffer[12] = node;
+    (buffer[12], buffer[13]) = (who.node, who.pod);
     let parts = [IoSlice::new(&buffer)];
     // Lost when it can't be sent, as any answer may be.
     let _ = match probed {
@@ -120,12 +147,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_carries_sequence_and_node() {
+    fn an_answer_carries_sequence_node_and_pod() {
         let mut bytes = ask(0x0102_0304_0506_0708);
         assert_eq!(read_answer(&bytes), None, "a question is no answer");
         bytes[..4].copy_from_slice(&ANSWER);
-        bytes[12] = 3;
-        assert_eq!(read_answer(&bytes), Some((0x0102_0304_0506_0708, 3)));
+        (bytes[12], bytes[13]) = (3, 7);
+        assert_eq!(read_answer(&bytes), Some((0x0102_0304_0506_0708, Responder { node: 3, pod: 7 })));
         assert_eq!(read_answer(&bytes[..12]), None, "too short");
     }
 }

@@ -67,7 +67,7 @@ pub(super) fn live(args: &[OsString]) -> Result<u8> {
     sethostname(&name).map_err(Error::system("naming a node"))?;
     place::quiet_ipv6()?;
     place::loopback_up()?;
-    let echo = echo::Echo::bind(number)?;
+    let echo = echo::Echo::bind(echo::Responder { node: number, pod: 0 })?;
     std::thread::spawn(move || echo.serve());
     let mut out = std::io::stdout();
     writeln!(out, "ready").map_err(Error::system("saying ready"))?;

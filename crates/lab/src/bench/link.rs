@@ -2,22 +2,17 @@
 //! and filters between ports. Port faults are one raw netlink message on a socket that is already open, because a
 //! power failure must not wait for a program to start.
 
-use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::net::if_::if_nametoindex;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvmsg, sendmsg, socket,
-};
+use nix::sys::socket::SockProtocol;
 
+use super::netlink::Netlink;
 use super::place::{Place, feed, output};
 use super::{Error, Result, boot};
 
 const RTM_SETLINK: u16 = 19;
-const NLM_F_REQUEST_ACK: u16 = 0x01 | 0x04;
-const NLMSG_ERROR: u16 = 2;
 const IFLA_PROTINFO_NESTED: u16 = 0x000c | 0x8000;
 const IFLA_BRPORT_STATE: u16 = 1;
 const AF_BRIDGE: u8 = 7;
@@ -47,7 +42,7 @@ pub enum Carrier {
 #[derive(Debug)]
 pub struct Switch {
     place: Place,
-    socket: OwnedFd,
+    netlink: Netlink,
 }
 
 impl Switch {
@@ -57,10 +52,9 @@ impl Switch {
         place.ip("link set lo up\n\
                   link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
                   link set br0 up\n")?;
-        let socket =
-            socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)
-                .map_err(Error::system("opening a netlink socket"))?;
-        Ok(Self { place, socket })
+        let netlink =
+            Netlink::open(SockProtocol::NetlinkRoute).map_err(Error::system("opening a netlink socket"))?;
+        Ok(Self { place, netlink })
     }
 
     /// The place where the bridge is.
@@ -81,7 +75,7 @@ impl Switch {
         let message = [&header[..], &protinfo].concat();
         let begin = Instant::now();
         loop {
-            let done = self.request(&message);
+            let done = self.netlink.request(RTM_SETLINK, &message);
             // A cable that was just plugged in: the kernel looks at carriers up to a second later, and until then no
             // port forwards (`br_set_port_state` asks `netif_oper_up`).
             let early = done.as_ref().is_err_and(|cause| cause.raw_os_error() == Some(libc::ENETDOWN));
@@ -96,7 +90,9 @@ impl Switch {
     pub fn set_carrier(&self, port: &str, carrier: Carrier) -> Result<()> {
         let flags = if carrier == Carrier::On { IFF_UP } else { 0 };
         let header = ifinfo(0, Self::index(port)?, flags, IFF_UP);
-        self.request(&header).map_err(Error::system(format!("setting the carrier of {port}")))
+        self.netlink
+            .request(RTM_SETLINK, &header)
+            .map_err(Error::system(format!("setting the carrier of {port}")))
     }
 
     /// Drops what goes from one port to another, in this direction only.
@@ -136,26 +132,6 @@ impl Switch {
     /// The calling thread is in the switch's namespace, as all threads of the lab are that were not moved.
     fn index(port: &str) -> Result<u32> {
         if_nametoindex(port).map_err(Error::system(format!("looking for port {port}")))
-    }
-
-    /// Sends one message and waits for the kernel's acknowledgement (netlink(7): `nlmsgerr` with 0).
-    fn request(&self, body: &[u8]) -> std::io::Result<()> {
-        let length = u32::try_from(16 + body.len()).map_err(std::io::Error::other)?;
-        let mut message = Vec::new();
-        message.extend(length.to_ne_bytes());
-        message.extend(RTM_SETLINK.to_ne_bytes());
-        message.extend(NLM_F_REQUEST_ACK.to_ne_bytes());
-        message.extend([0; 8]);
-        message.extend(body);
-        let fd = self.socket.as_raw_fd();
-        sendmsg(fd, &[IoSlice::new(&message)], &[], MsgFlags::empty(), Some(&NetlinkAddr::new(0, 0)))?;
-        let mut answer = [0_u8; 1024];
-        recvmsg::<()>(fd, &mut [IoSliceMut::new(&mut answer)], None, MsgFlags::empty())?;
-        let code = i32::from_ne_bytes([answer[16], answer[17], answer[18], answer[19]]);
-        if u16::from_ne_bytes([answer[4], answer[5]]) == NLMSG_ERROR && code == 0 {
-            return Ok(());
-        }
-        Err(std::io::Error::from_raw_os_error(-code))
     }
 }
 

@@ -1,5 +1,5 @@
 //! The prober: one thread in the client's namespace that sends a datagram to a VIP every 2 ms and notes who answered
-//! and when, by the kernel's receive stamps. It uses the client's neighbour cache as any client does, so a missing
+//! (a node, or a pod behind a Service) and when, by the kernel's receive stamps. It uses the client's neighbour cache as any client does, so a missing
 //! announcement shows as an outage. `trace()` gives what was seen so far.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -9,7 +9,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::echo::{self, PRIORITY};
-use super::net::ECHO_PORT;
 use super::place::Place;
 use super::trace::{Answer, Probe, Trace};
 use super::{Error, Result, Stamp, socket, sys};
@@ -17,32 +16,32 @@ use super::{Error, Result, Stamp, socket, sys};
 /// Time between two probes.
 pub const PERIOD: Duration = Duration::from_millis(2);
 
-/// A running prober of one VIP.
+/// A running prober of one VIP and port.
 #[derive(Debug)]
 pub struct Prober {
-    vip: IpAddr,
+    target: SocketAddr,
     seen: Arc<Mutex<Trace>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Prober {
-    /// Starts to probe `vip` from `client`.
-    pub fn start(client: &Place, vip: IpAddr) -> Result<Self> {
-        let socket = client.within(|| open(vip))??;
+    /// Starts to probe an address and port from `client`.
+    pub fn start(client: &Place, target: SocketAddr) -> Result<Self> {
+        let socket = client.within(|| open(target.ip()))??;
         let seen = Arc::new(Mutex::new(Trace { period: PERIOD, probes: Vec::new() }));
         let stop = Arc::new(AtomicBool::new(false));
         let (theirs, ending) = (Arc::clone(&seen), Arc::clone(&stop));
         let thread = thread::Builder::new()
-            .name(format!("probe {vip}"))
-            .spawn(move || probe(&socket, SocketAddr::new(vip, ECHO_PORT), &theirs, &ending))
+            .name(format!("probe {}", target.ip()))
+            .spawn(move || probe(&socket, target, &theirs, &ending))
             .map_err(Error::system("starting a prober"))?;
-        Ok(Self { vip, seen, stop, thread: Some(thread) })
+        Ok(Self { target, seen, stop, thread: Some(thread) })
     }
 
     /// The probed address.
     pub fn vip(&self) -> IpAddr {
-        self.vip
+        self.target.ip()
     }
 
     /// What was seen so far.
@@ -68,7 +67,10 @@ impl Prober {
                 return Ok(answer);
             }
             if begin.elapsed() > limit {
-                return Err(Error::Timeout { what: format!("an answer from {}", self.vip), waited: limit });
+                return Err(Error::Timeout {
+                    what: format!("an answer from {}", self.target),
+                    waited: limit,
+                });
             }
             thread::sleep(Duration::from_millis(2));
         }
@@ -125,11 +127,11 @@ fn send(link: &UdpSocket, to: SocketAddr, seen: &Mutex<Trace>) {
 fn collect(link: &UdpSocket, seen: &Mutex<Trace>) {
     let mut buffer = [0_u8; echo::LENGTH];
     while let Some((length, at)) = socket::take(link, &mut buffer) {
-        let Some((sequence, node)) = echo::read_answer(&buffer[..length]) else { continue };
+        let Some((sequence, who)) = echo::read_answer(&buffer[..length]) else { continue };
         let mut trace = lock(seen);
         let probe = usize::try_from(sequence).ok().and_then(|index| trace.probes.get_mut(index));
         if let Some(probe) = probe.filter(|probe| probe.answer.is_none()) {
-            probe.answer = Some(Answer { at, node });
+            probe.answer = Some(Answer { at, node: who.node, pod: who.pod });
         }
     }
 }

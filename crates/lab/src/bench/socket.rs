@@ -14,12 +14,14 @@ use super::{Error, Result, Stamp};
 /// Room for the control messages that we ask for.
 const CONTROL: usize = 256;
 
-/// Waits until one of the sockets has something to read, at most `limit`.
-pub(super) fn wait<Fd: AsFd>(sockets: &[Fd], limit: Duration) {
+/// Waits until one of the sockets has something to read, at most `limit`; gives the positions of those that have.
+pub(super) fn wait<Fd: AsFd>(sockets: &[Fd], limit: Duration) -> Vec<usize> {
     let mut asked: Vec<PollFd> =
         sockets.iter().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
     // An interrupted wait is a short wait; the caller looks at the clock anyway.
     let _ = ppoll(&mut asked, Some(TimeSpec::from_duration(limit)), None);
+    let stirs = |(at, fd): (usize, &PollFd)| fd.revents().is_some_and(|seen| !seen.is_empty()).then_some(at);
+    asked.iter().enumerate().filter_map(stirs).collect()
 }
 
 /// Asks the kernel to stamp what this socket receives.

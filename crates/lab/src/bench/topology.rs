@@ -2,7 +2,7 @@
 //! namespaces; scenarios take instruments and faults from it. Dropping it kills the nodes; the kernel removes the rest.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::link::Switch;
@@ -125,9 +125,14 @@ impl Lab {
         node.power_on(&self.switch)
     }
 
-    /// Starts a prober of `vip` in the client.
+    /// Starts a prober of the nodes' echo at `vip` in the client.
     pub fn probe(&self, vip: IpAddr) -> Result<Prober> {
-        Prober::start(&self.client, vip)
+        Prober::start(&self.client, SocketAddr::new(vip, net::ECHO_PORT))
+    }
+
+    /// Starts a prober of a Service's address and UDP port in the client.
+    pub fn probe_service(&self, target: SocketAddr) -> Result<Prober> {
+        Prober::start(&self.client, target)
     }
 
     /// Starts a detector of `vip` in the watcher's namespace.

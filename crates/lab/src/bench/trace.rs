@@ -9,8 +9,10 @@ use super::{Span, Stamp};
 pub struct Answer {
     /// When the kernel received it.
     pub at: Stamp,
-    /// The number of the node that wrote it.
+    /// The number of the node that wrote it, or whose pod did.
     pub node: u8,
+    /// The number of the pod that wrote it; 0 is the node itself.
+    pub pod: u8,
 }
 
 /// One probe.
@@ -165,7 +167,7 @@ mod tests {
         let probes = (0..until / 2).map(|n| {
             let sent = at(n * 2);
             let rtt = Duration::from_micros(100);
-            Probe { sent, answer: who(n * 2).map(|node| Answer { at: sent.after(rtt), node }) }
+            Probe { sent, answer: who(n * 2).map(|node| Answer { at: sent.after(rtt), node, pod: 0 }) }
         });
         Trace { period: Duration::from_millis(2), probes: probes.collect() }
     }
@@ -210,7 +212,7 @@ mod tests {
     #[test]
     fn a_probe_that_waited_for_the_neighbour_counts_when_it_is_answered() {
         let mut trace = trace(200, |now| (now < 50).then_some(1));
-        trace.probes[40].answer = Some(Answer { at: at(190), node: 2 });
+        trace.probes[40].answer = Some(Answer { at: at(190), node: 2, pod: 0 });
         let gap = trace.gap(Span::new(at(0), at(198)));
         assert_eq!((gap.span.until, gap.length()), (at(190), Duration::from_micros(141_900)));
     }

@@ -167,7 +167,8 @@ mod tests {
     fn record(until: u64, who: impl Fn(u64) -> Option<u8>) -> Record {
         let probes = (0..until / 2).map(|n| {
             let sent = at(n * 2);
-            let answer = who(n * 2).map(|node| Answer { at: sent.after(Duration::from_micros(100)), node });
+            let answer =
+                who(n * 2).map(|node| Answer { at: sent.after(Duration::from_micros(100)), node, pod: 0 });
             Probe { sent, answer }
         });
         let trace = Trace { period: Duration::from_millis(2), probes: probes.collect() };

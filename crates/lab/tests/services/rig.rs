@@ -1,7 +1,9 @@
 //! The stage of the Services scenarios: three nodes with agents that serve Services, the lab's API server as cluster,
 //! detectors that see who answers for an address.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,10 +12,12 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use vip_lab::api::{Identity, Kind, Login};
-use vip_lab::bench::{Detector, Lab, Program, Shape, Span, Stamp, boot};
+use vip_lab::bench::{Detector, Lab, Pod, Prober, Program, Responder, Shape, Span, Stamp, boot, pod};
 use vip_lab::scenario::agent::{self, Manifest};
 use vip_lab::scenario::control_plane::{ControlPlane, PORT};
+use vip_lab::scenario::service::{self, Backend, Family, Standing};
 use vip_lab::scenario::table::Gate;
+use vip_lab::scenario::{proxy, service::PORT as SERVICE_PORT};
 
 const LAB: &str = env!("CARGO_BIN_EXE_lab");
 /// Two labs at once would disturb each other's figures.
@@ -27,6 +31,7 @@ const LIMIT: Duration = Duration::from_secs(8);
 pub(crate) struct Rig {
     // Dropped in this order: programs before the nodes that they run in.
     agents: Vec<Option<Program>>,
+    pods: BTreeMap<Responder, Pod>,
     plane: ControlPlane,
     lab: Lab,
 }
@@ -70,7 +75,18 @@ impl Rig {
             let local = credentials.kubeconfig(Login::Certificate(&Identity::admin()), &url)?;
             node.write("/etc/kubernetes/admin.conf", &local)?;
         }
-        Ok(Self { agents: (0..NODES).map(|_| None).collect(), plane, lab })
+        let objects = proxy::follow(plane.server())?;
+        for node in lab.nodes() {
+            pod::furnish(&lab, node)?;
+            proxy::start(node, &objects)?;
+        }
+        let agents = (0..NODES).map(|_| None).collect();
+        Ok(Self { agents, pods: BTreeMap::new(), plane, lab })
+    }
+
+    /// The bench.
+    pub(crate) fn lab(&self) -> &Lab {
+        &self.lab
     }
 
     /// Starts an agent for Services alone on every node, with these further settings.
@@ -119,46 +135,69 @@ impl Rig {
         }
     }
 
-    /// The pods behind a Service: address and the number of its node. Gives the moment.
-    pub(crate) fn endpoints(&self, service: &str, pods: &[(&str, u8)]) -> Result<Stamp> {
-        let endpoints: Vec<Value> = pods
-            .iter()
-            .map(|(addr, node)| {
-                let conditions = json!({"ready": true, "serving": true, "terminating": false});
-                json!({"addresses": [addr], "conditions": conditions, "nodeName": format!("n{node}")})
-            })
-            .collect();
+    /// Starts a pod, if it does not run yet; gives its endpoints in both families.
+    pub(crate) fn pod(&mut self, node: u8, number: u8) -> Result<[Backend; 2]> {
+        let who = Responder { node, pod: number };
+        if !self.pods.contains_key(&who) {
+            self.pods.insert(who, Pod::start(self.lab.node(node)?, number)?);
+        }
+        let backend = |address| Backend { address, node, standing: Standing::Ready };
+        Ok(self.pods[&who].addresses().map(backend))
+    }
+
+    /// Kills a pod.
+    pub(crate) fn kill_pod(&mut self, node: u8, number: u8) {
+        self.pods.remove(&Responder { node, pod: number });
+    }
+
+    /// Pods behind a Service by their nodes and numbers, in both families; they are started where they don't run.
+    /// Gives the moment.
+    pub(crate) fn deploy(&mut self, service: &str, pods: &[(u8, u8)]) -> Result<Stamp> {
+        let mut backends = Vec::new();
+        for (node, number) in pods {
+            backends.extend(self.pod(*node, *number)?);
+        }
+        self.backends(service, &backends)
+    }
+
+    /// The endpoints behind a Service in both families. Gives the moment.
+    pub(crate) fn backends(&self, service: &str, backends: &[Backend]) -> Result<Stamp> {
         let at = Stamp::now();
-        self.plane.server().store().apply(&json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-            "metadata": {
-                "name": format!("{service}-1"), "namespace": "default",
-                "labels": {"kubernetes.io/service-name": service},
-            },
-            "endpoints": endpoints, "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
-        }))?;
+        for family in [Family::V4, Family::V6] {
+            self.plane.server().store().apply(&service::slice(service, family, backends))?;
+        }
         Ok(at)
     }
 
-    /// Creates a Service of type LoadBalancer with this address. Gives the moment.
-    pub(crate) fn create(&self, name: &str, addr: &str, more: Value) -> Result<Stamp> {
-        let mut spec = json!({
-            "type": "LoadBalancer", "externalTrafficPolicy": "Cluster", "ipFamilies": ["IPv4"],
-            "ipFamilyPolicy": "SingleStack", "clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.10"],
-            "ports": [{"port": 80, "protocol": "TCP", "targetPort": 8080}],
-        });
-        if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
-            spec.extend(more);
-        }
+    /// Endpoints behind a Service that nothing serves: IPv4 address and the number of its node. Gives the moment.
+    pub(crate) fn endpoints(&self, service: &str, pods: &[(&str, u8)]) -> Result<Stamp> {
+        let backends: Result<Vec<_>> = pods
+            .iter()
+            .map(|(address, node)| {
+                Ok(Backend { address: address.parse()?, node: *node, standing: Standing::Ready })
+            })
+            .collect();
         let at = Stamp::now();
-        self.plane.server().store().apply(&json!({
-            "apiVersion": "v1", "kind": "Service", "spec": spec,
-            "metadata": {
-                "name": name, "namespace": "default",
-                "annotations": {"kube-vip.io/loadbalancerIPs": addr},
-            },
-        }))?;
+        self.plane.server().store().apply(&service::slice(service, Family::V4, &backends?))?;
         Ok(at)
+    }
+
+    /// Creates a Service of type LoadBalancer with these addresses, separated by commas. Gives the moment.
+    pub(crate) fn create(&self, name: &str, addresses: &str, more: Value) -> Result<Stamp> {
+        let parsed: Result<Vec<IpAddr>, _> = addresses.split(',').map(str::parse).collect();
+        let object = service::service(name, &parsed?, more);
+        let at = Stamp::now();
+        self.plane.server().store().apply(&object)?;
+        Ok(at)
+    }
+
+    /// Writes the addresses into the status of a Service, as an agent does.
+    pub(crate) fn set_status(&self, name: &str, addresses: &[&str]) -> Result<()> {
+        let mut service = self.get("services", "default", name).context("the Service is there")?;
+        let ingress: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
+        service["status"] = json!({"loadBalancer": {"ingress": ingress}});
+        self.plane.server().store().apply(&service)?;
+        Ok(())
     }
 
     /// Deletes a Service.
@@ -171,6 +210,17 @@ impl Rig {
     /// Watches who answers for an address.
     pub(crate) fn watch(&self, addr: &str) -> Result<Detector> {
         Ok(self.lab.detect(addr.parse()?)?)
+    }
+
+    /// Probes a Service at one of its addresses, as its client does.
+    pub(crate) fn probe(&self, addr: &str) -> Result<Prober> {
+        Ok(self.lab.probe_service(SocketAddr::new(addr.parse()?, SERVICE_PORT))?)
+    }
+
+    /// Asks a Service over TCP who answers.
+    pub(crate) fn ask(&self, addr: &str) -> Result<Responder> {
+        let target = SocketAddr::new(addr.parse()?, SERVICE_PORT);
+        Ok(pod::ask(self.lab.client(), target, Duration::from_secs(1))?)
     }
 
     /// From `since` to the first answer.
