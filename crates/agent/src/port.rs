@@ -1,12 +1,15 @@
 //! The door of the node: everything that goes in and everything that comes out.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use vip_model::LinkIndex;
 use vip_model::QuestionId;
 use vip_model::kernel::{Actual, Batch, FrameIn, FrameOut, Report};
 use vip_model::observed::{Errand, ErrandAnswer};
+use vip_model::peers::{DoorState, DoorWant, PeerHeard, PeerSend};
+use vip_model::session::{Memory, Sessions};
 use vip_model::store::{Answer, LeaseSeen, Question, Snapshot, Watches};
 
 /// One thing that happened in the world.
@@ -26,6 +29,15 @@ pub enum Input {
     Answer(QuestionId, Answer),
     /// The answer to an errand.
     Errand(ErrandAnswer),
+    /// All session Leases of the instance. Whole; only the newest counts.
+    Sessions(Arc<Sessions>),
+    /// A heartbeat arrived, checked and newer than the last one of its session.
+    Peer(Box<PeerHeard>),
+    /// What became of the door for heartbeats.
+    Door(DoorState),
+    /// What an earlier life of this agent left behind since the node booted. Comes once, after the start, in mode
+    /// `session`; nothing is asked for before.
+    Memory(Option<Box<Memory>>),
     /// Stop in good order: silence, addresses gone, Leases released, then `Output::Exit`.
     Stop,
 }
@@ -43,6 +55,12 @@ pub enum Output {
     Ask(Question),
     /// Watch these: the whole set.
     Watch(Watches),
+    /// Send this heartbeat. It may be lost.
+    Peer(Box<PeerSend>),
+    /// Open (or move, or close) the door for heartbeats.
+    Door(Option<DoorWant>),
+    /// Keep this for a next life of the agent on this boot of the node.
+    Remember(Box<Memory>),
     /// Run this errand. Exactly one `Input::Errand` comes back.
     Errand(Errand),
     /// Everything is in order: the process can end.

@@ -61,6 +61,10 @@ impl Asking<'_> {
     async fn reply(&self, ask: &Ask) -> Result<Answer, Failure> {
         match ask {
             Ask::ReadLease(_) | Ask::WriteLease(_) => unreachable!("answered on the lane of the Leases"),
+            Ask::ReadSession(_) | Ask::WriteSession(_) => {
+                let text = "sessions are not asked for yet".to_owned();
+                Err(Failure { class: FailureClass::Invalid, text })
+            }
             Ask::LabelNode { node, labels } => {
                 let body = json!({"metadata": {"labels": labels}});
                 let call = Call {

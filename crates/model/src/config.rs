@@ -24,6 +24,98 @@ pub struct Config {
     /// Services of type LoadBalancer, when they are wanted (`svc_enable`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services: Option<Services>,
+    /// How owners of addresses are found (`election_mode`).
+    #[serde(default, skip_serializing_if = "ElectionMode::is_lease")]
+    pub election_mode: ElectionMode,
+}
+
+/// How owners of addresses are found. One mode per agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ElectionMode {
+    /// One renewed Lease per election, as upstream does it.
+    #[default]
+    Lease,
+    /// Sessions, juries and claims.
+    Session(SessionSettings),
+}
+
+impl ElectionMode {
+    /// Whether it is the mode `lease`.
+    pub const fn is_lease(&self) -> bool {
+        matches!(self, Self::Lease)
+    }
+}
+
+/// Settings of the mode `session`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionSettings {
+    /// Namespace of the session Leases: that of the agent's first election.
+    pub namespace: String,
+    /// Timings of the session Lease (`vip_leaseduration` and so on).
+    pub timings: LeaseTimings,
+    /// Heartbeats between agents.
+    pub peers: PeerMode,
+    /// Lifetime of control-plane addresses in the kernel, whole seconds (`vip_address_lifetime`, default 3 s).
+    pub control_plane_lifetime: Duration,
+    /// Lifetime of Service addresses in the kernel, whole seconds (`svc_address_lifetime`, default 8 s).
+    pub service_lifetime: Duration,
+    /// What a holder does when neither jurors nor the API prove its right (`api_loss`).
+    pub api_loss: ApiLoss,
+    /// Whether groups go back to a node that is placed better (`failback`).
+    pub failback: Failback,
+    /// What a stopping agent does with what it holds (`on_stop`).
+    pub on_stop: OnStop,
+}
+
+/// Heartbeats between agents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerMode {
+    /// None are sent and none are heard: sessions live by the API alone.
+    Off,
+    /// They are sent.
+    On {
+        /// UDP port (`peers_port`).
+        port: u16,
+        /// Time between two heartbeats (`peers_interval`, 10 ms to 1 s, default 50 ms).
+        interval: Duration,
+    },
+}
+
+/// What a holder does when neither jurors nor the API prove its right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApiLoss {
+    /// It holds while enough jurors vouch, else it lets go at the renew deadline.
+    #[default]
+    HoldIfPeersAgree,
+    /// It holds on. In a partition two nodes may answer.
+    Hold,
+    /// It lets go at the renew deadline, whatever jurors say, as in mode `lease`.
+    Release,
+}
+
+/// Whether groups go back to a node that is placed better.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failback {
+    /// Never: they move when they must.
+    #[default]
+    Never,
+    /// When that node has been a candidate for so long.
+    After(Duration),
+}
+
+/// What a stopping agent does with what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnStop {
+    /// It gives it to another member, make before break.
+    #[default]
+    HandOver,
+    /// It leaves it in the kernel, for its own restart within the lifetime of the addresses.
+    Stay,
 }
 
 /// How addresses are made reachable. One mode per agent.

@@ -135,6 +135,40 @@ pub struct ElectionWant {
     pub rank: u32,
     /// Whether anything that depends on this election is still in the kernel. A Lease is released only when not.
     pub footprint: Footprint,
+    /// What mode `session` needs to know of the group; none in mode `lease`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupWant>,
+}
+
+/// What mode `session` needs to know of an address group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupWant {
+    /// How long its addresses live in the kernel without being refreshed, whole seconds.
+    pub lifetime: Duration,
+    /// Where its addresses can be looked for from here; empty for an election without addresses.
+    pub looks: Vec<Look>,
+    /// Whether this node serves all that it wants of the group: installed and announced.
+    pub progress: Progress,
+}
+
+/// A place where an address can be looked for by unicast.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Look {
+    /// The address and our link.
+    pub at: ScopedAddr,
+    /// Our link-layer address on that link.
+    pub addr: LinkAddr,
+}
+
+/// How far this node is with a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// Something is still to be done, or the group is not ours.
+    #[default]
+    Pending,
+    /// Its addresses are installed and announced.
+    Announced,
 }
 
 /// Whether we stand for an election.
@@ -145,6 +179,8 @@ pub enum Standing {
     Contend,
     /// Somebody healthier should have it: give it up if another takes it, hold it if nobody does.
     Reluctant,
+    /// We serve it and another node should: give it to one, and serve until that one does. In mode `lease` as `Leave`.
+    HandOver,
     /// We cannot serve it: let go and stay away.
     Leave,
 }

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::EndpointSource;
 use crate::service::{Condition, Endpoint, Ingress, Service, ServiceName};
-use crate::{Known, LeaseName, NodeName, QuestionId};
+use crate::session::{SessionSeen, SessionWrite};
+use crate::{InstanceName, Known, LeaseName, NodeName, QuestionId};
 
 /// A `metadata.resourceVersion`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -101,6 +102,10 @@ pub enum Ask {
     WriteServiceStatus(ServiceStatusWrite),
     /// Post an Event (`events`, core/v1).
     PostEvent(EventPost),
+    /// Read a session Lease, freshly.
+    ReadSession(LeaseName),
+    /// Write a session Lease, if it still is as expected.
+    WriteSession(Box<SessionWrite>),
 }
 
 /// A compare-and-swap change of a Service's metadata and address. What is not named is kept.
@@ -197,6 +202,10 @@ pub enum Purpose {
     Renew,
     /// To give it up.
     Release,
+    /// To name the heir of another node's session.
+    Depose,
+    /// To give it to a successor that is named.
+    HandOver,
 }
 
 /// What `spec.acquireTime` becomes.
@@ -215,6 +224,8 @@ pub enum Acquired {
 pub enum Answer {
     /// The Lease as read or as written.
     Lease(LeaseSeen),
+    /// The session Lease as read or as written; none when there is none (or none that can be understood).
+    Session(LeaseName, Option<Box<SessionSeen>>),
     /// The premise of a write no longer holds (409 Conflict or `AlreadyExists`, or 404 on a replace): look again.
     Conflict,
     /// Done, nothing more to say.
@@ -308,6 +319,18 @@ pub struct Watches {
     /// Namespace and name of the pools' ConfigMap, when it is of interest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pools: Option<(String, String)>,
+    /// The session Leases of an instance, when they are of interest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<SessionWatch>,
+}
+
+/// Which session Leases are watched: those with the label `kube-vip.io/session-of=<instance>`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionWatch {
+    /// Their namespace.
+    pub namespace: String,
+    /// The instance.
+    pub instance: InstanceName,
 }
 
 /// Which Services are watched.

@@ -161,6 +161,7 @@ fn config(mode: Mode) -> Config {
         node: NodeName::new("node-1"),
         instance: InstanceName::new("services"),
         advertise: Advertise::Arp(layer2),
+        election_mode: vip_model::config::ElectionMode::Lease,
         control_plane: None,
         services: Some(services),
     }

@@ -131,6 +131,7 @@ fn want_election(world: &World<'_>, control_plane: &ControlPlane, standing: Stan
         standing,
         rank: 0,
         footprint: footprint(world, control_plane),
+        group: None,
     };
     plan.elections.insert(election.lease.clone(), want);
 }

@@ -77,6 +77,7 @@ impl Case {
             node: NodeName::new("n1"),
             instance: InstanceName::new("control-plane"),
             advertise: Advertise::Arp(layer2),
+            election_mode: vip_model::config::ElectionMode::Lease,
             services: None,
             control_plane: Some(ControlPlane {
                 vips: self.vips.clone(),

@@ -213,7 +213,9 @@ impl LeaseElection {
                 self.phase = Phase::Follower;
             }
             Phase::Holder(tenure) => match self.want.standing {
-                Standing::Leave => self.phase = Phase::Leaving(tenure, Released::NotAsked),
+                Standing::Leave | Standing::HandOver => {
+                    self.phase = Phase::Leaving(tenure, Released::NotAsked)
+                }
                 Standing::Reluctant if self.yields.may(now) => {
                     self.yields.begin(now);
                     self.phase = Phase::Leaving(tenure, Released::NotAsked);
@@ -265,7 +267,7 @@ impl LeaseElection {
                 self.wrote(now, &asked);
             }
             // A Lease question is never answered with a bare "done"; reading again is always safe.
-            Answer::Done => self.must_look = true,
+            Answer::Done | Answer::Session(..) => self.must_look = true,
         }
     }
 
@@ -371,6 +373,12 @@ impl Machine for LeaseElection {
     type Output = LeaseQuestion;
 
     fn want(&mut self, now: Instant, want: ElectionWant) {
+        // Nobody can be named as successor in a Lease of this kind.
+        let standing = match want.standing {
+            Standing::HandOver => Standing::Leave,
+            standing @ (Standing::Contend | Standing::Reluctant | Standing::Leave) => standing,
+        };
+        let want = ElectionWant { standing, ..want };
         if self.want.standing == Standing::Leave && want.standing != Standing::Leave {
             self.stood_at = now;
         }

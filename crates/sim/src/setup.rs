@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use vip_model::config::{
-    Advertise, Config, ControlPlane, Election, HealthCheck, InterfaceChoice, Layer2, LeaseTimings, LinkDown,
-    NodeLabel, OnLoss, Scope,
+    Advertise, Config, ControlPlane, Election, ElectionMode, HealthCheck, InterfaceChoice, Layer2,
+    LeaseTimings, LinkDown, NodeLabel, OnLoss, Scope,
 };
 use vip_model::{InstanceName, LeaseName, NodeName, Random, VipNet};
 
@@ -188,6 +188,7 @@ impl Setup {
                 skip_conflict_probe: self.probing == Probing::Skipped,
             }),
             services: None,
+            election_mode: ElectionMode::Lease,
             control_plane: Some(ControlPlane {
                 vips: self.agents[agent].vips.clone(),
                 port: 6443,

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use vip_agent::{Input, Output};
 use vip_model::kernel::{Change, Lifetime, Outcome};
+use vip_model::session::SessionWrite;
 use vip_model::store::{Answer, Ask, LeaseSeen, LeaseWrite, Sight};
 
 use crate::clock::Moment;
@@ -83,8 +84,12 @@ impl Trace {
             Input::Answer(question, answer) => 6 + (question.0 << 8) + (answer_kind(answer) << 48),
             Input::Errand(answer) => 7 + (answer.id.0 << 8),
             Input::Stop => 8,
+            Input::Sessions(sessions) => 21 + ((sessions.len() as u64) << 8),
+            Input::Peer(heard) => 22 + (heard.datagram.sequence.as_nanos() << 8),
+            Input::Door(_) => 23,
+            Input::Memory(_) => 24,
         });
-        if matches!(input, Input::Frame(_) | Input::Errand(_)) && self.limit < LONG {
+        if matches!(input, Input::Frame(_) | Input::Errand(_) | Input::Peer(_)) && self.limit < LONG {
             return self.mix(now.as_nanos());
         }
         self.note(now, Some(id), || format!("<- {}", input_text(input)));
@@ -100,8 +105,11 @@ impl Trace {
             Output::Watch(_) => 15,
             Output::Errand(errand) => 16 + (errand.id.0 << 8),
             Output::Exit => 17,
+            Output::Peer(sent) => 18 + (sent.datagram.sequence.as_nanos() << 8),
+            Output::Door(_) => 19,
+            Output::Remember(_) => 20,
         });
-        if matches!(output, Output::Errand(_)) && self.limit < LONG {
+        if matches!(output, Output::Errand(_) | Output::Peer(_)) && self.limit < LONG {
             return self.mix(now.as_nanos());
         }
         self.note(now, Some(id), || format!("-> {}", output_text(output)));
@@ -136,6 +144,7 @@ fn answer_kind(answer: &Answer) -> u64 {
         Answer::Conflict => 2,
         Answer::Done => 3,
         Answer::Failed(failure) => 4 + failure.class as u64,
+        Answer::Session(..) => 20,
     }
 }
 
@@ -155,6 +164,10 @@ fn answer_text(answer: &Answer) -> String {
         Answer::Conflict => "conflict".to_owned(),
         Answer::Done => "done".to_owned(),
         Answer::Failed(failure) => format!("failed: {}, {}", failure.class.as_str(), failure.text),
+        Answer::Session(lease, None) => format!("{} absent", lease.name),
+        Answer::Session(lease, Some(seen)) => {
+            format!("{} v{} is {} {:?}", lease.name, seen.version.0, seen.record.id, seen.record.end)
+        }
     }
 }
 
@@ -207,6 +220,10 @@ fn input_text(input: &Input) -> String {
         Input::Answer(id, answer) => format!("answer {id}: {}", answer_text(answer)),
         Input::Errand(answer) => format!("health check: {:?}", answer.result),
         Input::Stop => "SIGTERM".to_owned(),
+        Input::Sessions(sessions) => format!("sees {} sessions", sessions.len()),
+        Input::Peer(heard) => format!("hears {:?}", heard.datagram),
+        Input::Door(door) => format!("door {door:?}"),
+        Input::Memory(memory) => format!("remembers {:?}", memory.as_ref().map(|memory| memory.record.id)),
     }
 }
 
@@ -226,11 +243,19 @@ fn output_text(output: &Output) -> String {
                 Ask::WriteService(write) => format!("write {}", write.service),
                 Ask::WriteServiceStatus(write) => format!("status of {}", write.service),
                 Ask::PostEvent(event) => format!("event {} of {}", event.reason, event.service),
+                Ask::ReadSession(lease) => format!("read {}", lease.name),
+                Ask::WriteSession(write) => {
+                    let SessionWrite { lease, purpose, via, record, .. } = &**write;
+                    format!("{purpose:?} {} {} {:?} {via:?}", lease.name, record.id, record.end)
+                }
             };
             format!("ask {} (timeout {:?}): {text}", question.id, question.timeout)
         }
         Output::Watch(watches) => format!("watches {} leases", watches.leases.len()),
         Output::Errand(_) => "health check".to_owned(),
         Output::Exit => "exits".to_owned(),
+        Output::Peer(sent) => format!("says {:?}", sent.datagram),
+        Output::Door(door) => format!("wants the door {door:?}"),
+        Output::Remember(memory) => format!("keeps {}", memory.record.id),
     }
 }

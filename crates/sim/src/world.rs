@@ -362,6 +362,7 @@ impl World {
             }
             Output::Watch(watches) => self.watches_change(id, watches),
             Output::Errand(errand) => self.run_errand(id, &errand),
+            Output::Peer(_) | Output::Door(_) | Output::Remember(_) => {}
             Output::Exit => self.end(id),
         }
     }

@@ -176,7 +176,7 @@ impl KernelDesk {
     pub(super) fn labels_answered(&mut self, now: Instant, answer: &Answer) {
         let pause = match answer {
             Answer::Failed(_) => LABEL_RETRY,
-            Answer::Done | Answer::Conflict | Answer::Lease(_) => SHORTEST_LIFETIME,
+            Answer::Done | Answer::Conflict | Answer::Lease(_) | Answer::Session(..) => SHORTEST_LIFETIME,
         };
         self.labels = Labels::Pausing(now + pause);
     }

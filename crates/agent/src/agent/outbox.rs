@@ -69,7 +69,12 @@ impl Outbox {
         let (name, from) = match ask {
             Ask::WriteService(write) => (&write.service, &write.expect),
             Ask::WriteServiceStatus(write) => (&write.service, &write.expect),
-            Ask::ReadLease(_) | Ask::WriteLease(_) | Ask::LabelNode { .. } | Ask::PostEvent(_) => {
+            Ask::ReadLease(_)
+            | Ask::WriteLease(_)
+            | Ask::ReadSession(_)
+            | Ask::WriteSession(_)
+            | Ask::LabelNode { .. }
+            | Ask::PostEvent(_) => {
                 return None;
             }
         };
@@ -82,7 +87,7 @@ impl Outbox {
     pub(super) fn answered(&mut self, now: Instant, name: &ServiceName, answer: &Answer) {
         let Some(letter) = self.letters.get_mut(name) else { return };
         let pause = match answer {
-            Answer::Done | Answer::Lease(_) => {
+            Answer::Done | Answer::Lease(_) | Answer::Session(..) => {
                 letter.failures = 0;
                 SHOWN_WITHIN
             }

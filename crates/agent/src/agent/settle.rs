@@ -117,6 +117,7 @@ impl Agent {
             pools: services
                 .and_then(|services| services.ipam.as_ref())
                 .map(|ipam| (ipam.namespace.clone(), ipam.config_map.clone())),
+            sessions: None,
         };
         if self.watches != watches {
             self.watches = watches.clone();

@@ -39,6 +39,7 @@ fn config() -> Config {
             skip_conflict_probe: false,
         }),
         services: None,
+        election_mode: vip_model::config::ElectionMode::Lease,
         control_plane: Some(ControlPlane {
             vips: vec![vip()],
             port: 6443,
@@ -123,6 +124,7 @@ impl Desk {
             Output::Frame(frame) => self.log.push(format!("frame {:04x}", frame.ethertype)),
             Output::Exit => self.log.push("exit".to_owned()),
             Output::Listen(_) | Output::Watch(_) | Output::Errand(_) => {}
+            Output::Peer(_) | Output::Door(_) | Output::Remember(_) => panic!("mode lease has no peers"),
         }
     }
 
@@ -171,7 +173,12 @@ impl Desk {
         let name = match &question.ask {
             Ask::ReadLease(name) => name.clone(),
             Ask::WriteLease(write) => write.lease.clone(),
-            Ask::LabelNode { .. } | Ask::WriteService(_) | Ask::WriteServiceStatus(_) | Ask::PostEvent(_) => {
+            Ask::ReadSession(_)
+            | Ask::WriteSession(_)
+            | Ask::LabelNode { .. }
+            | Ask::WriteService(_)
+            | Ask::WriteServiceStatus(_)
+            | Ask::PostEvent(_) => {
                 panic!("nothing of the kind is wanted")
             }
         };

@@ -225,6 +225,9 @@ impl Walk {
                 self.exited = true;
                 self.tally.exits += 1;
             }
+            Output::Peer(_) | Output::Door(_) | Output::Remember(_) => {
+                panic!("mode lease has no peers: {output:?}")
+            }
             Output::Listen(_) | Output::Watch(_) => {}
         }
     }
@@ -286,6 +289,8 @@ fn lease_of(ask: &Ask) -> Option<&vip_model::LeaseName> {
     match ask {
         Ask::ReadLease(lease) => Some(lease),
         Ask::WriteLease(write) => Some(&write.lease),
+        Ask::ReadSession(lease) => Some(lease),
+        Ask::WriteSession(write) => Some(&write.lease),
         Ask::LabelNode { .. } | Ask::WriteService(_) | Ask::WriteServiceStatus(_) | Ask::PostEvent(_) => None,
     }
 }

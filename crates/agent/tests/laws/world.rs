@@ -48,6 +48,7 @@ pub(crate) fn first_config() -> Config {
         instance: InstanceName::new("control-plane"),
         advertise: Advertise::Arp(Layer2 { announce_interval: seconds(3), skip_conflict_probe: false }),
         services: None,
+        election_mode: vip_model::config::ElectionMode::Lease,
         control_plane: Some(ControlPlane {
             vips: vec![vip("10.0.0.100/32"), vip("fd00::100/128")],
             port: 6443,
@@ -227,6 +228,7 @@ impl Store {
         match ask {
             Ask::ReadLease(lease) => Answer::Lease(self.seen(lease.clone())),
             Ask::WriteLease(write) => self.write(write),
+            Ask::ReadSession(_) | Ask::WriteSession(_) => unreachable!("mode lease has no sessions"),
             Ask::LabelNode { .. } | Ask::WriteService(_) | Ask::WriteServiceStatus(_) | Ask::PostEvent(_) => {
                 Answer::Done
             }

@@ -39,6 +39,7 @@ pub(crate) fn effective() -> Effective {
                 skip_conflict_probe: false,
             }),
             services: None,
+            election_mode: vip_model::config::ElectionMode::Lease,
             control_plane: Some(control_plane),
         },
         api: ApiSettings {

@@ -62,6 +62,7 @@ impl World {
                     inbox.post(Input::Errand(errands.run(errand).await));
                 });
             }
+            Output::Peer(_) | Output::Door(_) | Output::Remember(_) => {}
             // The loop ends at this one and does not hand it on.
             Output::Exit => {}
         }

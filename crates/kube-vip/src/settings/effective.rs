@@ -1,7 +1,7 @@
 //! From text to the effective configuration: which mode, which features, which instance, and everything around the
 //! control plane and the Services, which have their own modules. Values of features that are not built yet are warned about here.
 
-use vip_model::config::{Advertise, Config, Layer2};
+use vip_model::config::{Advertise, Config, ElectionMode, Layer2};
 use vip_model::{InstanceName, NodeName};
 
 use super::refusal::Refusal;
@@ -41,7 +41,14 @@ pub(super) fn build(values: &Values, machine: &Machine) -> Result<Effective, Ref
         log: parse::log_level(log_number(values)?),
         prometheus_server: prometheus_server(values, &mut warnings),
         health_check_port: health_check_port(values)?,
-        config: Config { node, instance, advertise, control_plane, services },
+        config: Config {
+            node,
+            instance,
+            advertise,
+            control_plane,
+            services,
+            election_mode: ElectionMode::Lease,
+        },
         warnings,
     };
     Ok(effective)

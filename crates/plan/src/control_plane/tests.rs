@@ -94,6 +94,7 @@ impl Scene {
             instance: InstanceName::new("control-plane"),
             advertise: Advertise::Arp(layer2),
             services: None,
+            election_mode: vip_model::config::ElectionMode::Lease,
             control_plane: Some(control_plane),
         };
         let links = [link(LinkIndex(1), "lo"), link(ETH0, "eth0"), link(ETH1, "eth1")];

@@ -96,6 +96,7 @@ impl Scene {
                 node: NodeName::new("n1"),
                 instance: InstanceName::new("services"),
                 advertise: Advertise::Arp(layer2),
+                election_mode: vip_model::config::ElectionMode::Lease,
                 control_plane: None,
                 services: Some(services_config()),
             },

@@ -287,7 +287,14 @@ fn own_want(ground: &Ground<'_>, standing: Standing, rank: u32, footprint: Footp
         (ServiceElection::PerService(timings), _) | (_, OnDemand::On(timings)) => *timings,
         (ServiceElection::Global(election), OnDemand::Off) => election.timings,
     };
-    ElectionWant { timings, annotations: std::collections::BTreeMap::new(), standing, rank, footprint }
+    ElectionWant {
+        timings,
+        annotations: std::collections::BTreeMap::new(),
+        standing,
+        rank,
+        footprint,
+        group: None,
+    }
 }
 
 /// What the groups under the global election have in common.
@@ -318,6 +325,7 @@ pub(super) fn want_global(ground: &Ground<'_>, tally: Option<Tally>, plan: &mut 
             None if *ballot == Ballot::Global => Footprint::Present,
             tally => footprint(ground, tally.unwrap_or_default().present),
         },
+        group: None,
     };
     want(plan, &election.lease, want_of_ours);
 }
@@ -358,6 +366,7 @@ pub(super) fn want(plan: &mut NodePlan, lease: &LeaseName, wanted: ElectionWant)
 fn stricter(one: Standing, other: Standing) -> Standing {
     match (one, other) {
         (Standing::Leave, _) | (_, Standing::Leave) => Standing::Leave,
+        (Standing::HandOver, _) | (_, Standing::HandOver) => Standing::HandOver,
         (Standing::Reluctant, _) | (_, Standing::Reluctant) => Standing::Reluctant,
         (Standing::Contend, Standing::Contend) => Standing::Contend,
     }

@@ -115,6 +115,7 @@ fn want_control_plane(ground: &Ground<'_>, brief: &Brief<'_>, footprint: Footpri
             standing: Standing::Contend,
             rank: 0,
             footprint,
+            group: None,
         };
         want(plan, &election.lease, wanted);
     }

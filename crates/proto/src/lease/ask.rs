@@ -71,8 +71,10 @@ impl LeaseElection {
         let timings = self.want.timings;
         let take_at = match self.want.standing {
             // Others need not wait for the expiry of what we can't serve.
-            Standing::Leave if self.names_us() && self.is_clear() => return Some((last.at, Intent::Release)),
-            Standing::Leave => return None,
+            Standing::Leave | Standing::HandOver if self.names_us() && self.is_clear() => {
+                return Some((last.at, Intent::Release));
+            }
+            Standing::Leave | Standing::HandOver => return None,
             Standing::Contend if self.names_us() => last.free_at,
             Standing::Contend => last.free_at.max(self.stood_at) + RANK_STEP * self.want.rank.min(RANK_MAX),
             Standing::Reluctant => last.free_at + timings.retry_period,
@@ -125,7 +127,7 @@ impl LeaseElection {
         };
         let (holder, duration, acquired) = match purpose {
             Purpose::Release => (None, Duration::from_secs(1), Acquired::Now),
-            Purpose::Take | Purpose::Renew => (
+            Purpose::Take | Purpose::Renew | Purpose::Depose | Purpose::HandOver => (
                 Some(self.me.clone()),
                 self.want.timings.duration,
                 kept.and_then(|kept| kept.acquired.clone()).map_or(Acquired::Now, Acquired::Keep),

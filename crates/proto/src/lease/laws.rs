@@ -33,6 +33,7 @@ pub fn election() -> LeaseElection {
         standing: Standing::Contend,
         rank: 0,
         footprint: Footprint::Clear,
+        group: None,
     };
     LeaseElection::new(FROM, NodeName::new(ME), lease(), want, Random::new(1))
 }
@@ -181,10 +182,12 @@ impl Walk<'_> {
                 Standing::Contend,
                 Standing::Contend,
                 Standing::Reluctant,
+                Standing::HandOver,
                 Standing::Leave,
             ]),
             rank: self.pick(&[0, 0, 1, 2]),
             footprint: self.pick(&[Footprint::Clear, Footprint::Present]),
+            group: None,
         }
     }
 
@@ -315,10 +318,12 @@ impl Walk<'_> {
                 self.release_asked = true;
             }
             Purpose::Take => {
-                assert_ne!(self.want.standing, Standing::Leave, "taken by who cannot serve");
+                let stands = matches!(self.want.standing, Standing::Contend | Standing::Reluctant);
+                assert!(stands, "taken by who cannot serve");
                 let free = self.election.takeable_since().is_some_and(|since| since <= self.now);
                 assert!(free, "taken from a living holder");
             }
+            Purpose::Depose | Purpose::HandOver => unreachable!("this mode names no successor"),
             Purpose::Renew => {
                 assert!(
                     matches!(self.election.state().role, Role::Holder { .. }),

@@ -85,6 +85,7 @@ impl<'a> Shadow<'a> {
             Ask::WriteLease(write) => self.store.write(write, self.world.now, self.now),
             Ask::LabelNode { node, labels } => self.store.label(node, labels),
             Ask::WriteService(_) | Ask::WriteServiceStatus(_) | Ask::PostEvent(_) => Answer::Done,
+            Ask::ReadSession(_) | Ask::WriteSession(_) => Answer::Conflict,
         }
     }
 

@@ -118,6 +118,7 @@ impl World {
                 answer
             }
             Ask::WriteService(_) | Ask::WriteServiceStatus(_) | Ask::PostEvent(_) => Answer::Done,
+            Ask::ReadSession(_) | Ask::WriteSession(_) => Answer::Conflict,
         }
     }
 
@@ -321,6 +322,8 @@ pub(crate) fn lease_of(ask: &Ask) -> Option<&LeaseName> {
     match ask {
         Ask::ReadLease(lease) => Some(lease),
         Ask::WriteLease(write) => Some(&write.lease),
+        Ask::ReadSession(lease) => Some(lease),
+        Ask::WriteSession(write) => Some(&write.lease),
         Ask::LabelNode { .. } | Ask::WriteService(_) | Ask::WriteServiceStatus(_) | Ask::PostEvent(_) => None,
     }
 }

@@ -153,6 +153,7 @@ impl Scene {
             instance: InstanceName::new("services"),
             advertise: Advertise::Arp(layer2),
             services: Some(services_config()),
+            election_mode: vip_model::config::ElectionMode::Lease,
             control_plane: None,
         };
         let scene = Self {
