@@ -34,7 +34,7 @@ fn want(standing: Standing, footprint: Footprint) -> ElectionWant {
         renew_deadline: Duration::from_secs(3),
         retry_period: Duration::from_secs(1),
     };
-    ElectionWant { timings, annotations: BTreeMap::new(), standing, rank: 0, footprint }
+    ElectionWant { timings, annotations: BTreeMap::new(), standing, rank: 0, footprint, group: None }
 }
 
 fn record(holder: Option<&str>, seconds: u64) -> LeaseRecord {
