@@ -4,6 +4,7 @@
 //! what reaches the node was sent by a member, to this node, and is newer than what came from that session before.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,6 +17,40 @@ use crate::{Instant, LeaseName, NodeName};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KeyId(pub u32);
+
+/// A key for heartbeats. Only the gateways and the door see it: it has no text, is in no journal and in no view.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PeerKey([u8; Self::LENGTH]);
+
+impl PeerKey {
+    /// Bytes of a key.
+    pub const LENGTH: usize = 32;
+
+    /// A key of these bytes.
+    pub const fn new(bytes: [u8; Self::LENGTH]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn bytes(&self) -> &[u8; Self::LENGTH] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PeerKey(…)")
+    }
+}
+
+/// The keys for heartbeats, as the store has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerKeys {
+    /// The one that all shall use as soon as all can read it.
+    pub newest: PeerKey,
+    /// The one before; none when there never was one or it was taken away.
+    pub previous: Option<PeerKey>,
+}
 
 /// A claim on the wire: a 64-bit FNV-1a hash of `namespace/name` of its Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -181,6 +216,12 @@ pub struct DoorState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_does_not_show_itself() {
+        let keys = PeerKeys { newest: PeerKey::new([7; PeerKey::LENGTH]), previous: None };
+        assert_eq!(format!("{keys:?}"), "PeerKeys { newest: PeerKey(…), previous: None }");
+    }
 
     #[test]
     fn a_group_is_the_hash_of_its_leases_name() {
