@@ -317,7 +317,7 @@ impl Machine for Agent {
             }
             Input::Answer(id, answer) => self.answered(now, id, answer),
             Input::Errand(answer) => self.ran(now, answer),
-            Input::Sessions(_) | Input::Peer(_) | Input::Door(_) | Input::Memory(_) => {}
+            Input::Sessions(_) | Input::Peer(_) | Input::Door(_) | Input::Recall(_) => {}
             Input::Stop => self.stop(now),
         }
     }

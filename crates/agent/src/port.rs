@@ -9,7 +9,7 @@ use vip_model::QuestionId;
 use vip_model::kernel::{Actual, Batch, FrameIn, FrameOut, Report};
 use vip_model::observed::{Errand, ErrandAnswer};
 use vip_model::peers::{DoorState, DoorWant, PeerHeard, PeerSend};
-use vip_model::session::{Memory, Sessions};
+use vip_model::session::{Memory, Recall, Sessions};
 use vip_model::store::{Answer, LeaseSeen, Question, Snapshot, Watches};
 
 /// One thing that happened in the world.
@@ -37,7 +37,7 @@ pub enum Input {
     Door(DoorState),
     /// What an earlier life of this agent left behind since the node booted. Comes once, after the start, in mode
     /// `session`; nothing is asked for before.
-    Memory(Option<Box<Memory>>),
+    Recall(Box<Recall>),
     /// Stop in good order: silence, addresses gone, Leases released, then `Output::Exit`.
     Stop,
 }

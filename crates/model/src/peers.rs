@@ -81,6 +81,8 @@ pub struct Datagram {
     pub sequence: Instant,
     /// What was last heard from the receiver.
     pub echo: Option<Echo>,
+    /// The generation of the sender's jury when the receiver is in it, counted from 1; 0 when it is not.
+    pub jury: u32,
     /// How long ago the API last answered the sender; none when it never did.
     pub api_age: Option<Duration>,
     /// Whether the sender could hold VIPs.

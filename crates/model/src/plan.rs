@@ -10,7 +10,7 @@ use crate::config::{HealthCheck, LeaseTimings, Scope};
 use crate::kernel::Lifetime;
 use crate::service::{Condition, Ingress, ServiceName, ServicePort};
 use crate::verdict::{Subject, Verdict};
-use crate::{Family, Instant, LeaseName, LinkAddr, LinkIndex, ScopedAddr, VipNet};
+use crate::{Family, Instant, LeaseName, LinkAddr, LinkIndex, NodeName, ScopedAddr, VipNet};
 
 /// What this node should be and do, as a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,6 +147,8 @@ pub struct GroupWant {
     pub lifetime: Duration,
     /// Where its addresses can be looked for from here; empty for an election without addresses.
     pub looks: Vec<Look>,
+    /// The only nodes that could serve it, the best first; none when every fit member could.
+    pub heirs: Option<Vec<NodeName>>,
     /// Whether this node serves all that it wants of the group: installed and announced.
     pub progress: Progress,
 }

@@ -69,6 +69,11 @@ impl TryFrom<String> for SessionId {
     }
 }
 
+/// One boot of a node: a 64-bit hash of the kernel's random boot id; as text 16 hex digits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BootId(pub SessionId);
+
 /// The name of the session Lease of a node's instance.
 pub fn session_lease(namespace: &str, instance: &InstanceName, node: &NodeName) -> LeaseName {
     LeaseName::new(namespace, format!("kube-vip-session-{instance}-{node}"))
@@ -81,6 +86,8 @@ pub struct SessionRecord {
     pub id: SessionId,
     /// The node.
     pub node: NodeName,
+    /// The boot of the node in which it began.
+    pub boot: BootId,
     /// Where the node's peers socket listens; the first of a family that both sides have is used. Empty while it does
     /// not listen.
     #[serde(default)]
@@ -129,7 +136,7 @@ impl Site {
 /// Up to five other members that lend a session its right.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Jury {
-    /// Counted up with every change of the list.
+    /// Counted up from 1 with every change of the list; 0 for a jury that never was.
     pub generation: u32,
     /// Their nodes, sorted.
     pub members: Vec<NodeName>,
@@ -215,6 +222,15 @@ pub enum Via {
     /// Only servers on other nodes, over a connection made for this question: its answer proves that this node reaches
     /// others. With no such server known, the answer is `Failed`.
     Elsewhere,
+}
+
+/// What an agent reads at its start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recall {
+    /// This boot of the node.
+    pub boot: BootId,
+    /// What an earlier life of the agent left behind since then; none when there was none or it cannot be read.
+    pub memory: Option<Memory>,
 }
 
 /// What a restarted agent goes on with, kept in a file that a reboot removes.

@@ -87,7 +87,7 @@ impl Trace {
             Input::Sessions(sessions) => 21 + ((sessions.len() as u64) << 8),
             Input::Peer(heard) => 22 + (heard.datagram.sequence.as_nanos() << 8),
             Input::Door(_) => 23,
-            Input::Memory(_) => 24,
+            Input::Recall(_) => 24,
         });
         if matches!(input, Input::Frame(_) | Input::Errand(_) | Input::Peer(_)) && self.limit < LONG {
             return self.mix(now.as_nanos());
@@ -223,7 +223,9 @@ fn input_text(input: &Input) -> String {
         Input::Sessions(sessions) => format!("sees {} sessions", sessions.len()),
         Input::Peer(heard) => format!("hears {:?}", heard.datagram),
         Input::Door(door) => format!("door {door:?}"),
-        Input::Memory(memory) => format!("remembers {:?}", memory.as_ref().map(|memory| memory.record.id)),
+        Input::Recall(recall) => {
+            format!("recalls {:?}", recall.memory.as_ref().map(|memory| memory.record.id))
+        }
     }
 }
 
