@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use vip_model::LeaseName;
 use vip_model::store::{Acquired, Expect, LeaseRecord, LeaseWrite, Version};
 
 /// `apiVersion` of a Lease.
@@ -63,7 +62,7 @@ pub(crate) fn slim(mut object: Value) -> Value {
 
 /// The object to send: `base` with what `write` says, everything else as it was.
 pub(crate) fn compose(base: Option<Value>, write: &LeaseWrite, now: &str) -> Value {
-    let LeaseName { namespace, name } = &write.lease;
+    let (namespace, name) = write.lease.parts();
     let mut object = base.filter(Value::is_object).unwrap_or_else(|| json!({}));
     object["apiVersion"] = json!(API_VERSION);
     object["kind"] = json!("Lease");

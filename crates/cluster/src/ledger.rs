@@ -138,7 +138,7 @@ impl Page {
 }
 
 fn concerns(lease: &LeaseName, namespace: &str, name: Option<&str>) -> bool {
-    lease.namespace == namespace && name.is_none_or(|name| lease.name == name)
+    lease.namespace() == namespace && name.is_none_or(|name| lease.name() == name)
 }
 
 #[cfg(test)]

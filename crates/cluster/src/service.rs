@@ -19,7 +19,7 @@ pub(crate) fn collection(namespace: Option<&str>) -> String {
 
 /// One Service.
 pub(crate) fn path(service: &ServiceName) -> String {
-    format!("{}/{}", collection(Some(&service.namespace)), service.name)
+    format!("{}/{}", collection(Some(service.namespace())), service.name())
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ pub(crate) async fn keep(gateway: Arc<Gateway>, mut wanted: cell::Receiver<Watch
 fn plan(wanted: &Watches) -> BTreeMap<Key, BTreeSet<String>> {
     let mut namespaces: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for lease in &wanted.leases {
-        namespaces.entry(&lease.namespace).or_default().insert(lease.name.clone());
+        namespaces.entry(lease.namespace()).or_default().insert(lease.name().to_owned());
     }
     let mut plan = BTreeMap::new();
     for (namespace, names) in namespaces {
@@ -129,8 +129,10 @@ fn start(gateway: &Arc<Gateway>, key: &Key, names: BTreeSet<String>) -> Running 
     let shared = Arc::clone(gateway);
     let task = match key.clone() {
         Key::Nodes => run(gateway, NodeWatch::new(shared)),
-        Key::Lease(LeaseName { namespace, name }) => {
-            run(gateway, LeaseWatch::new(shared, namespace, Some(name), receiver))
+        Key::Lease(lease) => {
+            let (namespace, name) = lease.parts();
+            let name = Some(name.to_owned());
+            run(gateway, LeaseWatch::new(shared, namespace.to_owned(), name, receiver))
         }
         Key::Namespace(namespace) => run(gateway, LeaseWatch::new(shared, namespace, None, receiver)),
         Key::Services(namespace) => run(gateway, ServiceWatch::new(shared, namespace)),

@@ -84,8 +84,8 @@ fn arp(text: &mut Text, config: &Config) {
 fn election(text: &mut Text, control_plane: &ControlPlane) {
     let election = &control_plane.election;
     text.section("LEADER ELECTION CONFIGURATION");
-    text.line("Lease Namespace", &election.lease.namespace);
-    text.line("Lease Name", &election.lease.name);
+    text.line("Lease Namespace", election.lease.namespace());
+    text.line("Lease Name", election.lease.name());
     text.line("Lease Duration", format_args!("{} seconds", election.timings.duration.as_secs()));
     text.line("Renew Deadline", format_args!("{} seconds", election.timings.renew_deadline.as_secs()));
     text.line("Retry Period", format_args!("{} seconds", election.timings.retry_period.as_secs()));

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ObjectName;
+
 /// The name of a Kubernetes node, lower case: the identity in a Lease. Cheap to clone: every endpoint carries one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -64,52 +66,12 @@ impl fmt::Display for InstanceName {
     }
 }
 
-/// Namespace and name of a `coordination.k8s.io/v1` Lease; as text `namespace/name`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct LeaseName {
-    /// Namespace of the Lease.
-    pub namespace: String,
-    /// Name of the Lease.
-    pub name: String,
-}
+/// What a [`LeaseName`] names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OfLease {}
 
-impl LeaseName {
-    /// A Lease by namespace and name.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
-    }
-}
-
-impl fmt::Display for LeaseName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-impl From<LeaseName> for String {
-    fn from(lease: LeaseName) -> Self {
-        lease.to_string()
-    }
-}
-
-/// A text that is no `namespace/name`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not of the form namespace/name")]
-pub struct NotALeaseName(pub String);
-
-impl TryFrom<String> for LeaseName {
-    type Error = NotALeaseName;
-
-    fn try_from(text: String) -> Result<Self, NotALeaseName> {
-        match text.split_once('/') {
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-                Ok(Self::new(namespace, name))
-            }
-            _ => Err(NotALeaseName(text)),
-        }
-    }
-}
+/// Namespace and name of a `coordination.k8s.io/v1` Lease.
+pub type LeaseName = ObjectName<OfLease>;
 
 /// The id of one request to the outside. Its answer carries it back (the fourth law of a turn).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -18,11 +18,13 @@ pub mod view;
 mod ids;
 mod known;
 mod net;
+mod object;
 mod random;
 mod time;
 
-pub use ids::{InstanceName, LeaseName, NodeName, NotALeaseName, QuestionId};
+pub use ids::{InstanceName, LeaseName, NodeName, OfLease, QuestionId};
 pub use known::Known;
 pub use net::{Family, LinkAddr, LinkIndex, NotAScopedAddr, ScopedAddr, VipNet, WrongLength};
+pub use object::{NotAnObjectName, ObjectName};
 pub use random::Random;
 pub use time::Instant;

@@ -3,60 +3,19 @@
 //! not an error.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::store::Version;
-use crate::{Family, NodeName};
+use crate::{Family, NodeName, ObjectName};
 
-/// Namespace and name of a Service; as text `namespace/name`. Ordered by namespace, then by name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct ServiceName {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
+/// What a [`ServiceName`] names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OfService {}
 
-impl ServiceName {
-    /// A Service by namespace and name.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
-    }
-}
-
-impl fmt::Display for ServiceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-impl From<ServiceName> for String {
-    fn from(service: ServiceName) -> Self {
-        service.to_string()
-    }
-}
-
-/// A text that is no `namespace/name` of a Service.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not of the form namespace/name")]
-pub struct NotAServiceName(pub String);
-
-impl TryFrom<String> for ServiceName {
-    type Error = NotAServiceName;
-
-    fn try_from(text: String) -> Result<Self, NotAServiceName> {
-        match text.split_once('/') {
-            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-                Ok(Self::new(namespace, name))
-            }
-            _ => Err(NotAServiceName(text)),
-        }
-    }
-}
+/// Namespace and name of a Service.
+pub type ServiceName = ObjectName<OfService>;
 
 /// One Service, of any type: one that stops being a load balancer must still be seen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -191,7 +191,10 @@ impl Bench {
             elections = (0..count)
                 .map(|index| {
                     let (name, _) = service(index);
-                    (LeaseName::new(name.namespace, format!("kubevip-{}", name.name)), state(holder(index)))
+                    (
+                        LeaseName::new(name.namespace(), format!("kubevip-{}", name.name())),
+                        state(holder(index)),
+                    )
                 })
                 .collect();
         }

@@ -130,7 +130,7 @@ fn enter_services<'a>(
     let (mut pending, mut leftovers) = (Vec::new(), Vec::new());
     for at in order {
         let (name, service) = input.services[*at];
-        let owner = Owner::Namespace(&name.namespace);
+        let owner = Owner::Namespace(name.namespace());
         let mut addrs = Vec::new();
         if let Some((found, outcome)) = present(input, service, ledger) {
             addrs = found;
@@ -215,8 +215,8 @@ fn serve<'s>(
     let mut rest = Vec::new();
     for at in pending {
         let (name, service) = input.services[*at];
-        let Some(pool) = settings.pool(&name.namespace) else {
-            outcomes[*at] = Outcome::Refused(no_pool(&name.namespace));
+        let Some(pool) = settings.pool(name.namespace()) else {
+            outcomes[*at] = Outcome::Refused(no_pool(name.namespace()));
             continue;
         };
         let request = Request { name, service, pool };
@@ -240,7 +240,7 @@ fn no_pool(namespace: &str) -> Reason {
 }
 
 fn assigned(settings: &Settings<'_>, request: Request<'_>, addrs: Vec<IpAddr>) -> Outcome {
-    let interface = settings.interface(&request.name.namespace).map(str::to_owned);
+    let interface = settings.interface(request.name.namespace()).map(str::to_owned);
     Outcome::Assign(Assignment { addrs, origin: Origin::Pool(request.pool.key.to_owned()), interface })
 }
 

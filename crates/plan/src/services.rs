@@ -231,7 +231,7 @@ fn report(
     plan.places.append(&mut places.into_iter().collect());
     plan.services.append(&mut planned.into_iter().collect());
     let is_out_of_scope = |name: &ServiceName| {
-        ground.services.namespace.as_ref().is_some_and(|namespace| *namespace != name.namespace)
+        ground.services.namespace.as_ref().is_some_and(|namespace| *namespace != name.namespace())
     };
     write::unlabel(ground, |name| is_out_of_scope(name) || foreign.contains(name), plan);
 }

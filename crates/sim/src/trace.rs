@@ -150,10 +150,10 @@ fn answer_kind(answer: &Answer) -> u64 {
 
 fn seen_text(seen: &LeaseSeen) -> String {
     match &seen.sight {
-        Sight::Absent(_) => format!("{} absent", seen.lease.name),
+        Sight::Absent(_) => format!("{} absent", seen.lease.name()),
         Sight::Present { version, record } => {
             let holder = record.holder.as_deref().unwrap_or("nobody");
-            format!("{} v{} held by {holder}", seen.lease.name, version.0)
+            format!("{} v{} held by {holder}", seen.lease.name(), version.0)
         }
     }
 }
@@ -194,7 +194,7 @@ fn change_text(change: &Change) -> String {
 
 fn write_text(write: &LeaseWrite) -> String {
     let holder = write.holder.as_ref().map_or("nobody", |node| node.as_str());
-    format!("{:?} {} {:?} for {holder}", write.purpose, write.lease.name, write.expect)
+    format!("{:?} {} {:?} for {holder}", write.purpose, write.lease.name(), write.expect)
 }
 
 fn input_text(input: &Input) -> String {
@@ -239,7 +239,7 @@ fn output_text(output: &Output) -> String {
         Output::Listen(links) => format!("listens on {links:?}"),
         Output::Ask(question) => {
             let text = match &question.ask {
-                Ask::ReadLease(lease) => format!("read {}", lease.name),
+                Ask::ReadLease(lease) => format!("read {}", lease.name()),
                 Ask::WriteLease(write) => write_text(write),
                 Ask::LabelNode { node, labels } => format!("label {node} {labels:?}"),
                 Ask::WriteService(write) => format!("write {}", write.service),

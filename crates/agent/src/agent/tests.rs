@@ -382,7 +382,8 @@ fn a_lease_with_another_name_is_taken_and_the_old_one_released() {
     let mut desk = Desk::new();
     desk.run_for(500);
     let mut config = config();
-    config.control_plane.as_mut().unwrap().election.lease.name = "other".to_owned();
+    let election = &mut config.control_plane.as_mut().unwrap().election;
+    election.lease = LeaseName::new(election.lease.namespace(), "other");
     desk.log.clear();
     desk.agent.want(desk.now, config);
     desk.drain();

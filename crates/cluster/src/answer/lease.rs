@@ -14,10 +14,10 @@ use crate::lease;
 impl Asking<'_> {
     /// Reads a Lease: what it shows, and the object.
     pub(super) async fn read(&self, lease: &LeaseName) -> Result<(LeaseSeen, Option<Value>), Failure> {
-        let call = lease_call("get", lease, lease::path(&lease.namespace, Some(&lease.name)), None);
+        let call = lease_call("get", lease, lease::path(lease.namespace(), Some(lease.name())), None);
         match self.call(&call).await {
             Ok(reply) => self.take(&call, lease, &reply).map(|(seen, object)| (seen, Some(object))),
-            Err(Problem::Refused(refusal)) if refusal.is_absence_of("leases", &lease.name) => {
+            Err(Problem::Refused(refusal)) if refusal.is_absence_of("leases", lease.name()) => {
                 Ok((LeaseSeen { lease: lease.clone(), sight: Sight::Absent(None) }, None))
             }
             Err(problem) => Err(problem.into_failure()),
@@ -25,7 +25,7 @@ impl Asking<'_> {
     }
 
     pub(super) async fn write(&self, write: &LeaseWrite) -> Result<Answer, Failure> {
-        let LeaseName { namespace, name } = &write.lease;
+        let (namespace, name) = write.lease.parts();
         let (verb, path, base) = match &write.expect {
             Expect::Absent => ("create", lease::path(namespace, None), None),
             Expect::Version(version) => {

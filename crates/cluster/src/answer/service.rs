@@ -82,7 +82,7 @@ impl Asking<'_> {
                     && self.read_service(name).await?.is_some_and(|mut object| !compose(&mut object));
                 Ok(if met_itself { Answer::Done } else { Answer::Conflict })
             }
-            Err(Problem::Refused(refusal)) if refusal.is_absence_of("services", &name.name) => {
+            Err(Problem::Refused(refusal)) if refusal.is_absence_of("services", name.name()) => {
                 Ok(Answer::Conflict)
             }
             Err(problem) => Err(problem.into_failure()),
@@ -102,7 +102,7 @@ impl Asking<'_> {
             Ok(reply) => serde_json::from_slice(reply.whole())
                 .map(|object| Some(lease::slim(object)))
                 .map_err(|error| classify::nonsense(&call, &reply.server, &error)),
-            Err(Problem::Refused(refusal)) if refusal.is_absence_of("services", &name.name) => Ok(None),
+            Err(Problem::Refused(refusal)) if refusal.is_absence_of("services", name.name()) => Ok(None),
             Err(problem) => Err(problem.into_failure()),
         }
     }
@@ -114,7 +114,7 @@ impl Asking<'_> {
             verb: "create",
             resource: "events",
             object: post.service.to_string(),
-            path: format!("/api/v1/namespaces/{}/events", post.service.namespace),
+            path: format!("/api/v1/namespaces/{}/events", post.service.namespace()),
             body: Some((text_of(&body), "application/json")),
         };
         match self.call(&call).await {
@@ -129,7 +129,7 @@ impl Asking<'_> {
 /// A core/v1 Event as client-go's recorder writes it.
 fn event(post: &EventPost, node: &str, now: Timestamp) -> Value {
     let EventPost { service, uid, weight, reason, message } = post;
-    let ServiceName { namespace, name } = service;
+    let (namespace, name) = service.parts();
     let end = message.floor_char_boundary(LONGEST_MESSAGE);
     let time = service::seconds(now);
     json!({

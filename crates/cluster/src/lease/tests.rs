@@ -1,6 +1,6 @@
 use k8s_openapi::api::coordination::v1::Lease;
-use vip_model::NodeName;
 use vip_model::store::Purpose;
+use vip_model::{LeaseName, NodeName};
 
 use super::*;
 

@@ -135,11 +135,12 @@ struct ConditionShape {
 impl ServiceShape {
     /// Its name, whatever it says.
     pub(crate) fn name(&self) -> ServiceName {
-        ServiceName::new(&*self.metadata.namespace, &*self.metadata.name)
+        ServiceName::new(&self.metadata.namespace, &self.metadata.name)
     }
 
     /// Its name and what it says.
     pub(crate) fn convert(self) -> (ServiceName, Service) {
+        let name = self.name();
         let Self { metadata, spec, status } = self;
         let service = Service {
             uid: metadata.uid,
@@ -171,7 +172,7 @@ impl ServiceShape {
                 None => ObjectLife::Alive,
             },
         };
-        (ServiceName { namespace: metadata.namespace, name: metadata.name }, service)
+        (name, service)
     }
 }
 

@@ -65,7 +65,7 @@ async fn a_write_keeps_what_it_does_not_know() {
     let theirs = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": {
-            "name": lease.name, "namespace": lease.namespace,
+            "name": lease.name(), "namespace": lease.namespace(),
             "labels": {"team": "net"}, "annotations": {"theirs": "1", "both": "old"},
         },
         "spec": {"holderIdentity": "n9", "leaseDurationSeconds": 15},

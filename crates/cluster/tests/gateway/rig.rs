@@ -125,8 +125,8 @@ impl Rig {
     pub(crate) fn stored(&self, lease: &LeaseName) -> Option<Arc<Value>> {
         self.server.store().get(
             Kind::named("leases").expect("the rig is set up"),
-            &lease.namespace,
-            &lease.name,
+            lease.namespace(),
+            lease.name(),
         )
     }
 

@@ -18,7 +18,7 @@ fn apply(rig: &Rig, lease: &LeaseName, who: &str) {
         .store()
         .apply(&json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": {"name": lease.name, "namespace": lease.namespace},
+            "metadata": {"name": lease.name(), "namespace": lease.namespace()},
             "spec": {"holderIdentity": who, "leaseDurationSeconds": 15},
         }))
         .expect("the store takes it");
@@ -27,8 +27,8 @@ fn apply(rig: &Rig, lease: &LeaseName, who: &str) {
 fn delete(rig: &Rig, lease: &LeaseName) {
     rig.server.store().delete(
         Kind::named("leases").expect("the store takes it"),
-        &lease.namespace,
-        &lease.name,
+        lease.namespace(),
+        lease.name(),
     );
 }
 

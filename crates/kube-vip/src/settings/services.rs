@@ -71,11 +71,11 @@ fn service_election(
 }
 
 fn ipam(values: &Values, machine: &Machine, timings: LeaseTimings) -> Result<Ipam, Refusal> {
-    let namespace = election::lease(values, machine, key::LEASE_NAME)?.namespace;
+    let common = election::lease(values, machine, key::LEASE_NAME)?;
     Ok(Ipam {
         namespace: object_name(values, key::IPAM_NAMESPACE)?,
         config_map: object_name(values, key::IPAM_CONFIG_MAP)?,
-        election: election::without_annotations(LeaseName::new(namespace, IPAM_LEASE), timings),
+        election: election::without_annotations(LeaseName::new(common.namespace(), IPAM_LEASE), timings),
     })
 }
 

@@ -94,7 +94,7 @@ impl<'a> Search<'a> {
     /// An address in use, in the pool, on which the Service's ports are free.
     fn shared(&mut self, request: Request<'a>, family: Family, space: &Space) -> Option<u128> {
         let ports = &request.service.ports[..];
-        if ports.is_empty() || !self.settings.may_share(&request.name.namespace) {
+        if ports.is_empty() || !self.settings.may_share(request.name.namespace()) {
             return None;
         }
         let order = self.settings.order;
@@ -133,7 +133,7 @@ impl<'a> Search<'a> {
 
     fn take(&mut self, request: Request<'a>, addrs: &[IpAddr]) {
         for addr in addrs {
-            self.ledger.enter(*addr, Owner::Namespace(&request.name.namespace), &request.service.ports);
+            self.ledger.enter(*addr, Owner::Namespace(request.name.namespace()), &request.service.ports);
         }
     }
 }

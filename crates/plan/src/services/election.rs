@@ -90,7 +90,7 @@ pub(super) fn ballot(
 
 fn own_lease(name: &ServiceName, (traffic, notes): (TrafficPolicy, &Notes<'_>)) -> Result<LeaseName, Reason> {
     let Some(text) = notes.lease else {
-        return Ok(LeaseName::new(&*name.namespace, format!("kubevip-{}", name.name)));
+        return Ok(LeaseName::new(name.namespace(), format!("kubevip-{}", name.name())));
     };
     if traffic == TrafficPolicy::Local {
         let text = format!(
@@ -99,7 +99,7 @@ fn own_lease(name: &ServiceName, (traffic, notes): (TrafficPolicy, &Notes<'_>)) 
         );
         return Err(Reason::Invalid(text));
     }
-    let (namespace, lease) = text.split_once('/').unwrap_or((&name.namespace, text));
+    let (namespace, lease) = text.split_once('/').unwrap_or((name.namespace(), text));
     let is_legal =
         is_name(namespace, NAMESPACE_LIMIT) && !namespace.contains('.') && is_name(lease, NAME_LIMIT);
     if !is_legal {

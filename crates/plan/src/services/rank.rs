@@ -106,7 +106,7 @@ fn fnv(start: u64, bytes: &[u8]) -> u64 {
 }
 
 fn hash_of(key: &ServiceName) -> u64 {
-    fnv(fnv(fnv(FNV_OFFSET, key.namespace.as_bytes()), b"/"), key.name.as_bytes())
+    fnv(FNV_OFFSET, key.as_str().as_bytes())
 }
 
 /// The finalizer of `SplitMix64` (Steele, Lea, Flood 2014): every bit of the input changes half of the output.

@@ -10,7 +10,7 @@ const IGNORE: &str = "kube-vip.io/ignore";
 
 /// `Err` says why a Service is not ours.
 pub(crate) fn select(services: &Services, name: &ServiceName, service: &Service) -> Result<(), Reason> {
-    if let Some(ours) = services.namespace.as_ref().filter(|ours| **ours != name.namespace) {
+    if let Some(ours) = services.namespace.as_ref().filter(|ours| **ours != name.namespace()) {
         return Err(Reason::OtherNamespace(ours.clone()));
     }
     if service.kind != ServiceKind::LoadBalancer {

@@ -248,6 +248,6 @@ pub(super) fn unlabel(ground: &Ground<'_>, is_foreign: impl Fn(&ServiceName) -> 
 }
 
 fn key(name: &ServiceName) -> Option<String> {
-    let part = format!("{}.{}", name.name, name.namespace);
+    let part = format!("{}.{}", name.name(), name.namespace());
     (part.len() <= LABEL_LIMIT).then(|| format!("{LABEL}{part}"))
 }

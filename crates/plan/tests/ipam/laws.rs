@@ -102,7 +102,7 @@ fn assert_outcomes_are_right(cluster: &Cluster, seed: u64) {
         match outcome {
             Outcome::Assign(assignment) => {
                 for addr in &assignment.addrs {
-                    assert!(is_of_pool(cluster, &name.namespace, *addr), "seed {seed}: {name} got {addr}");
+                    assert!(is_of_pool(cluster, name.namespace(), *addr), "seed {seed}: {name} got {addr}");
                 }
                 let families: Vec<_> = assignment.addrs.iter().map(|addr| Family::of(*addr)).collect();
                 let both = match wanted.families.first() {

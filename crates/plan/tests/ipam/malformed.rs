@@ -132,7 +132,7 @@ fn a_thousand_bad_annotations_and_spec_addresses_get_a_reason_each_and_cost_nobo
     let outcomes = cluster.outcomes();
     let mut told = 0;
     for (name, outcome) in &outcomes {
-        if name.namespace != "bad" {
+        if name.namespace() != "bad" {
             assert_eq!(Some(outcome), expected.get(name), "{name}");
             continue;
         }

@@ -137,7 +137,7 @@ fn the_oldest_service_comes_first() {
     let order: Vec<_> = services(&plan, &found, &BTreeSet::new())
         .into_iter()
         .map(|ask| match ask {
-            Ask::WriteService(write) => write.service.name,
+            Ask::WriteService(write) => write.service.name().to_owned(),
             other => panic!("{other:?}"),
         })
         .collect();
