@@ -60,7 +60,7 @@ pub struct GroupId(pub u64);
 impl GroupId {
     /// The group of a claim.
     pub fn of(lease: &LeaseName) -> Self {
-        let bytes = lease.namespace.bytes().chain([b'/']).chain(lease.name.bytes());
+        let bytes = lease.namespace().bytes().chain([b'/']).chain(lease.name().bytes());
         Self(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         }))

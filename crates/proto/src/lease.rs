@@ -214,7 +214,7 @@ impl LeaseElection {
             }
             Phase::Holder(tenure) => match self.want.standing {
                 Standing::Leave | Standing::HandOver => {
-                    self.phase = Phase::Leaving(tenure, Released::NotAsked)
+                    self.phase = Phase::Leaving(tenure, Released::NotAsked);
                 }
                 Standing::Reluctant if self.yields.may(now) => {
                     self.yields.begin(now);

@@ -164,9 +164,9 @@ fn answer_text(answer: &Answer) -> String {
         Answer::Conflict => "conflict".to_owned(),
         Answer::Done => "done".to_owned(),
         Answer::Failed(failure) => format!("failed: {}, {}", failure.class.as_str(), failure.text),
-        Answer::Session(lease, None) => format!("{} absent", lease.name),
+        Answer::Session(lease, None) => format!("{} absent", lease.name()),
         Answer::Session(lease, Some(seen)) => {
-            format!("{} v{} is {} {:?}", lease.name, seen.version.0, seen.record.id, seen.record.end)
+            format!("{} v{} is {} {:?}", lease.name(), seen.version.0, seen.record.id, seen.record.end)
         }
     }
 }
@@ -245,10 +245,10 @@ fn output_text(output: &Output) -> String {
                 Ask::WriteService(write) => format!("write {}", write.service),
                 Ask::WriteServiceStatus(write) => format!("status of {}", write.service),
                 Ask::PostEvent(event) => format!("event {} of {}", event.reason, event.service),
-                Ask::ReadSession(lease) => format!("read {}", lease.name),
+                Ask::ReadSession(lease) => format!("read {}", lease.name()),
                 Ask::WriteSession(write) => {
                     let SessionWrite { lease, purpose, via, record, .. } = &**write;
-                    format!("{purpose:?} {} {} {:?} {via:?}", lease.name, record.id, record.end)
+                    format!("{purpose:?} {} {} {:?} {via:?}", lease.name(), record.id, record.end)
                 }
             };
             format!("ask {} (timeout {:?}): {text}", question.id, question.timeout)
