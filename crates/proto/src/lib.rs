@@ -6,6 +6,7 @@ pub mod arp;
 pub mod gate;
 pub mod lease;
 pub mod ndp;
+pub mod peers;
 
 mod machine;
 #[cfg(any(test, feature = "rig"))]

