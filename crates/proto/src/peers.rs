@@ -21,6 +21,8 @@
 //! +---------------+---------------+---------------+---------------+
 //! |  successions  |    unseen     |    groups     |       0       |
 //! +---------------+---------------+---------------+---------------+
+//! |                      generation of the jury                   |
+//! +---------------------------------------------------------------+
 //! | length, name of the sender's node | length, name of the receiver's node
 //! | asks, grants:  of 8, generation 4, heir 8, attempt 4, rank 1
 //! | successions:   id 8, 1 with an heir and 0 without, heir 8

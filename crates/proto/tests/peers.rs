@@ -30,6 +30,7 @@ fn quiet() -> Datagram {
         to: NodeName::new("b"),
         sequence: Instant::from_nanos(1_000_000_007),
         echo: None,
+        jury: 0,
         api_age: None,
         fitness: Fitness::Fit,
         groups: vec![],
@@ -59,6 +60,7 @@ fn full() -> Datagram {
             sequence: Instant::from_nanos((1 << 41) + 6),
             word: Word::Vouches,
         }),
+        jury: 0x0102_0304,
         api_age: Some(Duration::from_millis(1500)),
         fitness: Fitness::BackSoon,
         groups: vec![

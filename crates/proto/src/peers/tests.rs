@@ -56,6 +56,7 @@ fn datagram(random: &mut Random, groups: usize, longest_name: usize) -> Datagram
             sequence: Instant::from_nanos(echoed.rotate_left(7)),
             word,
         }),
+        jury: random.next_u64() as u32,
         api_age: random.chance(0.5).then(|| Duration::from_nanos(random.next_u64() >> 1)),
         fitness: [Fitness::Fit, Fitness::Unhealthy, Fitness::Leaving, Fitness::BackSoon]
             [random.below(4) as usize],
@@ -174,8 +175,8 @@ fn authentic_bytes_that_do_not_say_what_they_should_are_refused() {
         sealed_by_a_member(|bytes| bytes[49] = 3),
         sealed_by_a_member(|bytes| bytes[50] = 255),
         sealed_by_a_member(|bytes| bytes[54] = 255),
-        sealed_by_a_member(|bytes| bytes[56] = 0),
-        sealed_by_a_member(|bytes| bytes[57] = 0xff),
+        sealed_by_a_member(|bytes| bytes[60] = 0),
+        sealed_by_a_member(|bytes| bytes[61] = 0xff),
         sealed_by_a_member(|bytes| bytes.truncate(bytes.len() - 1)),
     ];
     for (number, outcome) in refused.iter().enumerate() {

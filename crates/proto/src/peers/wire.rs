@@ -28,7 +28,7 @@ pub const GROUPS_MOST: usize = 96;
 const MAGIC: [u8; 2] = *b"kv";
 const VERSION: u8 = 1;
 const HEADER: usize = 8;
-const FIXED: usize = 48;
+const FIXED: usize = 52;
 const VOTE: usize = 25;
 const SUCCESSION: usize = 17;
 const UNSEEN: usize = 8;
@@ -109,6 +109,7 @@ pub fn encode(datagram: &Datagram, bytes: &mut Vec<u8>) -> Result<(), Unsendable
     put_fixed(datagram, bytes);
     let counts = [asks.len(), grants.len(), successions.len(), unseen.len(), groups.len(), 0];
     bytes.extend(counts.map(|count| count as u8));
+    bytes.extend_from_slice(&datagram.jury.to_be_bytes());
     put_name(&datagram.from, bytes)?;
     put_name(&datagram.to, bytes)?;
     for vote in asks.iter().chain(grants) {
@@ -211,6 +212,7 @@ pub fn decode(body: &[u8]) -> Result<Datagram, Refused> {
         return Err(Refused::Malformed("the length of a list"));
     }
     let datagram = Datagram {
+        jury: rest.u32()?,
         from: rest.name()?,
         session,
         to: rest.name()?,
