@@ -90,9 +90,9 @@ pub(crate) fn quiet_for(world: &World, span: Duration) -> bool {
 }
 
 /// The nodes of a mask, for people.
-pub(crate) fn nodes_of(mask: u32) -> String {
+pub(crate) fn nodes_of(mask: u64) -> String {
     let names: Vec<String> =
-        (0..32).filter(|bit| mask & (1 << bit) != 0).map(|bit| format!("n{}", bit + 1)).collect();
+        (0..64).filter(|bit| mask & (1_u64 << bit) != 0).map(|bit| format!("n{}", bit + 1)).collect();
     if names.is_empty() { "nobody".to_owned() } else { names.join(" and ") }
 }
 

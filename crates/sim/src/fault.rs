@@ -93,6 +93,60 @@ pub enum What {
     LeaseDeleted,
     /// Another client takes the Leases, and renews them until the end.
     LeaseStolen,
+    /// SIGKILL after `amount` more outputs of any kind.
+    KillAfter,
+    /// SIGSTOP after `amount` more outputs of any kind.
+    PauseAfter,
+    /// No heartbeats between this node and node `amount`.
+    PeerCut,
+    /// No heartbeats from this node to node `amount`.
+    PeerCutOut,
+    /// No heartbeats between this node and anybody.
+    PeerIsolate,
+    /// `amount` per cent of all heartbeats are lost.
+    PeerLoss,
+    /// Every heartbeat is late by up to `amount` ms, in any order.
+    PeerDelay,
+    /// `amount` per cent of all heartbeats arrive twice.
+    PeerDuplicate,
+    /// After `amount` per cent of all heartbeats somebody sends an old one again.
+    PeerReplay,
+    /// A firewall blocks the port for heartbeats on this node.
+    PortBlocked,
+    /// The port for heartbeats cannot be opened, and is closed.
+    DoorShut,
+    /// The node has another key than the others, under the same fingerprint.
+    KeyWrong,
+    /// The node cannot read any key.
+    KeyUnreadable,
+    /// A new key comes into the Secret; at the end the old one leaves it, if every session lists the new one.
+    KeyRotation,
+    /// Neither this node nor node `amount` reaches the API server of the other.
+    ApiCut,
+    /// This node reaches no API server but its own, nobody reaches this node's.
+    ApiIsolate,
+    /// This node reaches no API server at all.
+    ApiAway,
+    /// All that leads to other nodes is cut, silently: VIP network, node network, API servers.
+    CutOff,
+    /// As above, and the link has no carrier.
+    Unplug,
+    /// All that leads from this node to node `amount` and back is cut, silently.
+    Between,
+    /// Etcd has no leader: writes over this node's API server wait until the end, also beyond their timeout.
+    WritesWait,
+    /// Broadcast questions for addresses are answered by the fabric, for the living and the dead.
+    ArpSuppression,
+    /// `amount` per cent of all announcements are lost.
+    LostAnnouncements,
+    /// Somebody deletes the session Leases of the node (once).
+    SessionDeleted,
+    /// What agents of the node left for their next lives is lost (once).
+    MemoryLost,
+    /// The agents of the node end in good order, and at the end start in mode `lease`.
+    ToLeaseMode,
+    /// As above, in mode `session`.
+    ToSessionMode,
 }
 
 /// Name in text and kind of each fault.
@@ -138,6 +192,33 @@ const NAMES: &[(&str, What)] = &[
     ("slow-dump", What::SlowDump),
     ("lease-deleted", What::LeaseDeleted),
     ("lease-stolen", What::LeaseStolen),
+    ("kill-after", What::KillAfter),
+    ("pause-after", What::PauseAfter),
+    ("peer-cut", What::PeerCut),
+    ("peer-cut-out", What::PeerCutOut),
+    ("peer-isolate", What::PeerIsolate),
+    ("peer-loss", What::PeerLoss),
+    ("peer-delay", What::PeerDelay),
+    ("peer-duplicate", What::PeerDuplicate),
+    ("peer-replay", What::PeerReplay),
+    ("port-blocked", What::PortBlocked),
+    ("door-shut", What::DoorShut),
+    ("key-wrong", What::KeyWrong),
+    ("key-unreadable", What::KeyUnreadable),
+    ("key-rotation", What::KeyRotation),
+    ("api-cut", What::ApiCut),
+    ("api-isolate", What::ApiIsolate),
+    ("api-away", What::ApiAway),
+    ("cut-off", What::CutOff),
+    ("unplug", What::Unplug),
+    ("between", What::Between),
+    ("writes-wait", What::WritesWait),
+    ("arp-suppression", What::ArpSuppression),
+    ("lost-announcements", What::LostAnnouncements),
+    ("session-deleted", What::SessionDeleted),
+    ("memory-lost", What::MemoryLost),
+    ("to-lease-mode", What::ToLeaseMode),
+    ("to-session-mode", What::ToSessionMode),
 ];
 
 impl What {

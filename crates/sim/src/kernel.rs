@@ -126,6 +126,14 @@ impl FakeKernel {
         LinkAddr::Ethernet([2, 0, 0, 0, 0, u8::try_from(node + 1).expect("few nodes")])
     }
 
+    /// The node with this link-layer address.
+    pub fn node_with(addr: &LinkAddr) -> Option<usize> {
+        match addr.as_bytes() {
+            [2, 0, 0, 0, 0, number] => usize::from(*number).checked_sub(1),
+            _ => None,
+        }
+    }
+
     /// Adds the VIP link with a new index, up, with the node's own addresses.
     pub fn add_vip_link(&mut self) {
         if self.vip_link().is_some() {

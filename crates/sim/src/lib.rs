@@ -4,11 +4,13 @@
 //! Nothing here reads a clock or a random source of the machine: a seed is enough to see a run again.
 
 pub mod check;
+pub mod client;
 pub mod clock;
 pub mod fault;
 pub mod generate;
 pub mod kernel;
 pub mod mutation;
+pub mod peers;
 pub mod process;
 mod queue;
 pub mod run;
@@ -26,6 +28,9 @@ pub use generate::generate;
 pub use mutation::Mutation;
 pub use run::{Case, Outcome};
 pub use scenario::{NotAScenario, parse};
-pub use setup::{AgentSetup, Endpoints, GateSetup, Probing, Secondaries, Setup, v4_vip, v6_vip};
+pub use setup::{
+    AgentSetup, Endpoints, GateSetup, MemorySetup, ModeSetup, Probing, Secondaries, SessionSetup, Setup,
+    v4_vip, v6_vip,
+};
 pub use trace::Lines;
 pub use world::Objection;

@@ -11,9 +11,10 @@ use vip_model::kernel::{Batch, BatchId, Outcome};
 use vip_model::store::Watches;
 use vip_model::verdict::{Subject, Verdict};
 use vip_model::view::View;
-use vip_model::{Instant, LeaseName, LinkIndex, QuestionId};
+use vip_model::{InstanceName, Instant, LeaseName, LinkIndex, QuestionId};
 
 use crate::clock::Moment;
+use crate::peers::Door;
 use crate::queue::Event;
 
 /// Number of a process in the world; stays the same over restarts.
@@ -41,6 +42,10 @@ pub(crate) enum Trap {
     PauseAtBatch,
     /// Stopped at the next question.
     PauseAtAsk,
+    /// Killed after so many outputs of any kind.
+    KillAfter(u32),
+    /// Stopped after so many outputs of any kind.
+    PauseAfter(u32),
 }
 
 /// Where the dumps of a process stand.
@@ -81,6 +86,8 @@ pub(crate) enum Watched {
     Lease(LeaseName),
     /// All Nodes.
     Nodes,
+    /// The session Leases of an instance.
+    Sessions(InstanceName),
 }
 
 /// A question that waits for its answer.
@@ -140,6 +147,8 @@ pub struct Process {
     pub(crate) listening: BTreeSet<LinkIndex>,
     pub(crate) frozen: Vec<Event>,
     pub(crate) trap: Option<Trap>,
+    /// Its door for heartbeats.
+    pub(crate) door: Door,
 }
 
 impl Process {
@@ -169,6 +178,7 @@ impl Process {
             listening: BTreeSet::new(),
             frozen: Vec::new(),
             trap: None,
+            door: Door::default(),
         }
     }
 

@@ -6,10 +6,12 @@ use std::rc::Rc;
 
 use vip_agent::Input;
 use vip_model::kernel::{Actual, FrameOut};
+use vip_model::session::Memory;
 use vip_model::store::{Answer, Question};
 use vip_model::{LinkAddr, QuestionId};
 
 use crate::clock::Moment;
+use crate::peers::{Sealed, Target};
 use crate::process::ProcessId;
 
 /// Something of one process: it waits while the process is stopped and is lost when it dies.
@@ -37,6 +39,16 @@ pub(crate) enum Own {
     News(u32, usize),
     /// A frame leaves.
     Frame(Box<FrameOut>),
+    /// A heartbeat is read from the socket.
+    Datagram(Rc<Sealed>),
+    /// The door is opened, moved or closed.
+    DoorMoves,
+    /// The keys for heartbeats are read.
+    ReadKeys,
+    /// What an earlier life left arrives.
+    Recall,
+    /// What shall be kept for the next life is written.
+    Keep(Box<Memory>),
 }
 
 /// When the picture of a dump is taken.
@@ -55,6 +67,8 @@ pub(crate) enum Host {
     Node(usize),
     /// The client.
     Client,
+    /// The switches themselves.
+    Fabric,
 }
 
 /// A frame on the wire.
@@ -75,6 +89,8 @@ pub(crate) enum Event {
     Serve { id: ProcessId, generation: u32, question: Box<Question>, endpoint: usize },
     /// A frame reaches a host.
     Frame { to: Host, frame: Rc<Wired> },
+    /// A heartbeat reaches a node.
+    Datagram { to: Target, sealed: Rc<Sealed> },
     /// An address of this node may have expired.
     Expire(usize),
     /// Fault number `.0` begins.
@@ -137,8 +153,11 @@ impl Queue {
         self.heap.push(Reverse(Entry { at, number: self.made, event }));
     }
 
-    /// Takes the next event.
-    pub(crate) fn pop(&mut self) -> Option<(Moment, Event)> {
+    /// Takes the next event, if it happens by `end`.
+    pub(crate) fn pop_until(&mut self, end: Moment) -> Option<(Moment, Event)> {
+        if self.heap.peek().is_none_or(|Reverse(entry)| entry.at > end) {
+            return None;
+        }
         self.heap.pop().map(|Reverse(entry)| (entry.at, entry.event))
     }
 }

@@ -27,6 +27,8 @@ pub struct Case {
     pub mutation: Option<Mutation>,
     /// The longest time for which a VIP may be silent, where the case promises one.
     pub gap: Option<Duration>,
+    /// The longest time for which two nodes may answer, where the case promises one.
+    pub overlap: Option<Duration>,
 }
 
 /// What came out of a run.
@@ -51,7 +53,7 @@ impl Case {
     pub fn of_seed(seed: u64, minutes: u32) -> Self {
         let setup = Setup::draw(seed);
         let schedule = generate(&setup, minutes);
-        Self { setup, schedule, mutation: None, gap: None }
+        Self { setup, schedule, mutation: None, gap: None, overlap: None }
     }
 
     /// Runs it. A panic inside is an objection of the checker `panic`.

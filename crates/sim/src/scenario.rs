@@ -9,6 +9,8 @@
 //! 20s +ever kill n1
 //! ```
 
+mod session;
+
 use std::time::Duration;
 
 use vip_model::config::{InterfaceChoice, LinkDown, NodeLabel, OnLoss};
@@ -35,7 +37,8 @@ pub struct NotAScenario {
 /// Reads a scenario; the sentence is what its comment lines say.
 pub fn parse(text: &str) -> Result<(String, Case), NotAScenario> {
     let mut sentence = Vec::new();
-    let mut case = Case { setup: Setup::plain(0), schedule: Vec::new(), mutation: None, gap: None };
+    let mut case =
+        Case { setup: Setup::plain(0), schedule: Vec::new(), mutation: None, gap: None, overlap: None };
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if let Some(comment) = line.strip_prefix('#') {
@@ -49,6 +52,8 @@ pub fn parse(text: &str) -> Result<(String, Case), NotAScenario> {
             case.schedule.push(fault);
         } else if let Some(bound) = line.strip_prefix("gap-at-most ") {
             case.gap = parse_seconds(bound.trim());
+        } else if let Some(bound) = line.strip_prefix("overlap-at-most ") {
+            case.overlap = parse_seconds(bound.trim());
         } else if !line.is_empty() {
             let bad = |why| NotAScenario { line: number + 1, text: line.to_owned(), why };
             set(&mut case.setup, line).map_err(bad)?;
@@ -98,7 +103,7 @@ fn set(setup: &mut Setup, line: &str) -> Result<(), String> {
         "skip-dad" => setup.probing = Probing::Skipped,
         "all-endpoints" => setup.endpoints = Endpoints::All,
         "secondaries-go" => setup.secondaries = Secondaries::Go,
-        _ => return Err("unknown word".to_owned()),
+        _ => return session::set(setup, key, &rest).unwrap_or_else(|| Err("unknown word".to_owned())),
     }
     Ok(())
 }
@@ -128,7 +133,7 @@ mod tests {
         assert_eq!(case.setup.timings.duration, Duration::from_secs(15));
         assert_eq!(case.setup.agents[0].vips.len(), 2);
         assert_eq!(case.schedule[0].what, What::Kill);
-        assert_eq!(parse("nodes 9").unwrap_err().why, "1 to 5 nodes");
+        assert_eq!(parse("nodes 99").unwrap_err().why, "1 to 50 nodes");
         assert_eq!(parse("\n5s +1s melt n1").unwrap_err().line, 2);
     }
 }

@@ -14,8 +14,12 @@ use vip_model::{InstanceName, LeaseName, NodeName, Random, VipNet};
 
 use crate::clock::Drift;
 
+mod session;
+
+pub use session::{MemorySetup, ModeSetup, PEERS_PORT, SessionSetup};
+
 /// At most this many nodes in a world.
-pub const MAX_NODES: usize = 5;
+pub const MAX_NODES: usize = 50;
 
 /// A world before anything goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub struct Setup {
     pub endpoints: Endpoints,
     /// What the kernel does with secondary addresses when their primary goes.
     pub secondaries: Secondaries,
+    /// What the mode `session` needs; none in worlds of the mode `lease`.
+    pub session: Option<SessionSetup>,
 }
 
 /// One agent, the same on every node.
@@ -120,6 +126,7 @@ impl Setup {
             probing: Probing::On,
             endpoints: Endpoints::Own,
             secondaries: Secondaries::Promoted,
+            session: None,
         }
     }
 
@@ -150,6 +157,7 @@ impl Setup {
             probing: if dice.chance(0.2) { Probing::Skipped } else { Probing::On },
             endpoints: if dice.chance(0.5) { Endpoints::All } else { Endpoints::Own },
             secondaries: if dice.chance(0.2) { Secondaries::Go } else { Secondaries::Promoted },
+            session: None,
         }
     }
 
@@ -188,7 +196,7 @@ impl Setup {
                 skip_conflict_probe: self.probing == Probing::Skipped,
             }),
             services: None,
-            election_mode: ElectionMode::Lease,
+            election_mode: self.election_mode(node),
             control_plane: Some(ControlPlane {
                 vips: self.agents[agent].vips.clone(),
                 port: 6443,
@@ -206,6 +214,11 @@ impl Setup {
                 node_label: if agent == 0 { self.node_label } else { NodeLabel::Off },
             }),
         }
+    }
+
+    fn election_mode(&self, node: usize) -> ElectionMode {
+        let Some(session) = &self.session else { return ElectionMode::Lease };
+        session.election_mode(session.mode_of(node), self.timings)
     }
 
     /// The Lease of agent number `agent`.

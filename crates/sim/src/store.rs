@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use vip_model::session::SessionWrite;
 use vip_model::store::{
     Acquired, Answer, Expect, Failure, FailureClass, LeaseRecord, LeaseSeen, LeaseWrite, NodeFacts, Purpose,
     Sight, Snapshot, Version,
@@ -13,6 +14,10 @@ use vip_model::{Instant, Known, LeaseName, NodeName};
 
 use crate::clock::Moment;
 use crate::setup::{node_name, own_addresses};
+
+mod shelf;
+
+pub use shelf::{Shelf, Stamp};
 
 /// The name of a client that is none of our nodes.
 pub const STRANGER: &str = "stranger";
@@ -57,6 +62,18 @@ pub struct Endpoint {
     pub lost_answers: u32,
     /// Up to how long a request waits before it is served.
     pub late: Duration,
+    /// Whether writes are carried out.
+    pub writes: Writing,
+}
+
+/// Whether writes of a server are carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Writing {
+    /// They are.
+    #[default]
+    Live,
+    /// They wait: etcd has no leader.
+    Waiting,
 }
 
 /// Whether watches of a server tell news.
@@ -75,6 +92,8 @@ pub struct Store {
     version: u64,
     leases: BTreeMap<LeaseName, Vec<Event>>,
     nodes: BTreeMap<NodeName, NodeFacts>,
+    /// Session Leases.
+    pub sessions: Shelf,
     /// One per node.
     pub endpoints: Vec<Endpoint>,
     /// Whether writes are compared before they are swapped (a mutation takes this away).
@@ -102,6 +121,7 @@ impl Store {
             version: 100,
             leases: BTreeMap::new(),
             nodes: (0..nodes).map(facts).collect(),
+            sessions: Shelf::default(),
             endpoints: vec![Endpoint::default(); nodes],
             swap: Swap::Compared,
         }
@@ -202,6 +222,12 @@ impl Store {
         let sight = Sight::Present { version: self.next_version(), record };
         self.append(&write.lease, Event { at: now, sight: sight.clone() });
         Answer::Lease(LeaseSeen { lease: write.lease.clone(), sight })
+    }
+
+    /// Carries out a write of a session Lease; `wall` is the writer's wall clock.
+    pub fn write_session(&mut self, write: &SessionWrite, now: Moment, wall: Instant) -> Answer {
+        let version = self.next_version();
+        self.sessions.write(write, &Stamp { now, wall: format!("{wall}"), version })
     }
 
     /// Somebody deletes a Lease.

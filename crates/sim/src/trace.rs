@@ -122,6 +122,17 @@ impl Trace {
         });
     }
 
+    /// A write of a session Lease that reached the store.
+    pub(crate) fn session_write(
+        &mut self,
+        now: Moment,
+        id: ProcessId,
+        write: &SessionWrite,
+        answer: &Answer,
+    ) {
+        self.note(now, Some(id), || format!("   store: {} = {}", session_text(write), answer_text(answer)));
+    }
+
     /// A write that reached the store.
     pub(crate) fn write(&mut self, now: Moment, id: ProcessId, write: &LeaseWrite, answer: &Answer) {
         self.note(now, Some(id), || format!("   store: {} = {}", write_text(write), answer_text(answer)));
@@ -197,6 +208,11 @@ fn write_text(write: &LeaseWrite) -> String {
     format!("{:?} {} {:?} for {holder}", write.purpose, write.lease.name(), write.expect)
 }
 
+fn session_text(write: &SessionWrite) -> String {
+    let SessionWrite { lease, purpose, via, record, .. } = write;
+    format!("{purpose:?} {} {} {:?} {via:?}", lease.name(), record.id, record.end)
+}
+
 fn input_text(input: &Input) -> String {
     match input {
         Input::Actual(actual) => {
@@ -246,10 +262,7 @@ fn output_text(output: &Output) -> String {
                 Ask::WriteServiceStatus(write) => format!("status of {}", write.service),
                 Ask::PostEvent(event) => format!("event {} of {}", event.reason, event.service),
                 Ask::ReadSession(lease) => format!("read {}", lease.name()),
-                Ask::WriteSession(write) => {
-                    let SessionWrite { lease, purpose, via, record, .. } = &**write;
-                    format!("{purpose:?} {} {} {:?} {via:?}", lease.name(), record.id, record.end)
-                }
+                Ask::WriteSession(write) => session_text(write),
             };
             format!("ask {} (timeout {:?}): {text}", question.id, question.timeout)
         }

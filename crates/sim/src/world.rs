@@ -1,10 +1,14 @@
 //! The world in a box: real agents, each on a fake kernel with a clock of its own, one fake API, one fake wire. Fed
 //! with a set-up and a schedule of faults; gives facts to checkers and stops at the first one that objects.
 
+mod fabric;
 mod fact;
 mod faults;
 mod kernel_gate;
 mod node;
+mod peer_gate;
+mod session_faults;
+mod session_gate;
 mod store_gate;
 mod wire_gate;
 
@@ -16,9 +20,11 @@ use vip_model::{Instant, Random, VipNet};
 use vip_proto::Machine;
 
 use crate::check::Checkers;
+use crate::client::{Eye, Mask};
 use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::mutation::Mutation;
+use crate::peers::NodeNet;
 use crate::process::{Dumping, Life, Process, ProcessId, Trap};
 use crate::queue::{Event, Own, Queue};
 use crate::setup::Setup;
@@ -56,12 +62,18 @@ pub struct World {
     pub store: Store,
     /// The segment.
     pub wire: Wire,
+    /// The node network and the ways to API servers.
+    pub node_net: NodeNet,
+    /// How many heartbeats agents have sent.
+    pub sent_peers: u64,
+    /// Each VIP in the eyes of the client.
+    pub eyes: Vec<Eye>,
     /// Every VIP with the agent that it belongs to.
     pub vips: Vec<(usize, VipNet)>,
     /// For each VIP: on which nodes the kernel answers for it, one bit each, whoever put it there.
-    pub answering: Vec<u32>,
+    pub answering: Vec<Mask>,
     /// As above, for addresses that agents put there.
-    pub owning: Vec<u32>,
+    pub owning: Vec<Mask>,
     /// When all that heals is healed.
     pub healed: Moment,
     /// When somebody last deleted the Leases; never, most of the time.
@@ -101,7 +113,10 @@ impl World {
             nodes,
             processes,
             store,
-            wire: Wire::new(vips.len()),
+            wire: Wire::new(setup.nodes(), vips.len()),
+            node_net: NodeNet::new(setup.nodes()),
+            sent_peers: 0,
+            eyes: vec![Eye::default(); vips.len()],
             answering: vec![0; vips.len()],
             owning: vec![0; vips.len()],
             healed: faults::healed(&schedule),
@@ -141,18 +156,21 @@ impl World {
     /// Lets the world run until `end`, or until a checker objects.
     pub fn run(&mut self, end: Moment) {
         while self.objection.is_none() {
-            match self.queue.pop() {
-                Some((at, event)) if at <= end => {
+            match self.queue.pop_until(end) {
+                Some((at, event)) => {
                     self.now = at;
                     self.happen(event);
                 }
-                _ => break,
+                None => break,
             }
         }
         if self.objection.is_none() {
             self.now = end;
             for id in 0..self.processes.len() {
                 self.look_at(id);
+            }
+            for eye in &mut self.eyes {
+                eye.close(end);
             }
             self.tell(&Fact::End);
         }
@@ -182,6 +200,7 @@ impl World {
                 self.serve(id, generation, &question, endpoint);
             }
             Event::Frame { to, frame } => self.frame_arrives(to, &frame),
+            Event::Datagram { to, sealed } => self.datagram_arrives(to, sealed),
             Event::Expire(node) => self.expire(node),
             Event::Begin(number) => self.fault_begins(number),
             Event::Heal(number) => self.fault_ends(number),
@@ -224,6 +243,11 @@ impl World {
             Own::Connect(number) => self.watch_opens(id, number),
             Own::News(number, event) => self.watch_tells(id, number, event),
             Own::Frame(frame) => self.frame_leaves(id, *frame),
+            Own::Datagram(sealed) => self.datagram_is_read(id, sealed),
+            Own::DoorMoves => self.door_moves(id),
+            Own::ReadKeys => self.keys_are_read(id),
+            Own::Recall => self.recalled(id),
+            Own::Keep(memory) => self.kept(id, memory),
         }
     }
 
@@ -303,6 +327,7 @@ impl World {
             self.tell(&Fact::Output(id, &output));
             self.trace.output(self.now, id, &output);
             self.carry(id, output);
+            self.count_output(id);
         }
         let deadline = agent.deadline();
         if self.processes[id].generation != generation {
@@ -362,7 +387,9 @@ impl World {
             }
             Output::Watch(watches) => self.watches_change(id, watches),
             Output::Errand(errand) => self.run_errand(id, &errand),
-            Output::Peer(_) | Output::Door(_) | Output::Remember(_) => {}
+            Output::Peer(sent) => self.peer_leaves(id, *sent),
+            Output::Door(want) => self.door_wanted(id, want),
+            Output::Remember(memory) => self.remember(id, memory),
             Output::Exit => self.end(id),
         }
     }
@@ -375,11 +402,23 @@ impl World {
         trap
     }
 
+    /// One more output was carried out: a trap that counts them may spring.
+    fn count_output(&mut self, id: ProcessId) {
+        let trap = &mut self.processes[id].trap;
+        if let Some(Trap::KillAfter(left) | Trap::PauseAfter(left)) = trap {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                let sprung = trap.take();
+                self.spring(id, sprung);
+            }
+        }
+    }
+
     fn spring(&mut self, id: ProcessId, trap: Option<Trap>) {
         match trap {
             None => {}
-            Some(Trap::KillAtBatch | Trap::KillAtAsk) => self.end(id),
-            Some(Trap::PauseAtBatch | Trap::PauseAtAsk) => {
+            Some(Trap::KillAtBatch | Trap::KillAtAsk | Trap::KillAfter(_)) => self.end(id),
+            Some(Trap::PauseAtBatch | Trap::PauseAtAsk | Trap::PauseAfter(_)) => {
                 self.processes[id].life = Life::Paused;
                 self.excuse(self.processes[id].node);
             }
@@ -420,6 +459,7 @@ impl World {
             self.delete_vips(id);
         }
         self.kernel_changed_for(id);
+        self.recall_soon(id);
         self.turn(id);
     }
 

@@ -2,6 +2,7 @@
 
 use vip_agent::{Input, Output};
 use vip_model::kernel::{Change, Outcome};
+use vip_model::session::SessionWrite;
 use vip_model::store::LeaseWrite;
 use vip_model::view::View;
 
@@ -36,7 +37,9 @@ pub enum Fact<'a> {
     Step(ProcessId, &'a Change, (&'a Outcome, Option<&'a Held>)),
     /// The store took a write.
     Written(ProcessId, &'a LeaseWrite),
-    /// Who answers for a VIP has changed.
+    /// The store took a write of a session Lease.
+    SessionWritten(ProcessId, &'a SessionWrite),
+    /// Who answers for a VIP, or whom the client hears, has changed.
     Answering,
     /// All that heals is healed.
     Healed,

@@ -1,5 +1,6 @@
 //! Faults begin and end.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use vip_agent::Input;
@@ -11,6 +12,7 @@ use super::World;
 use crate::clock::{Clock, Moment};
 use crate::fault::{Fault, Place, What};
 use crate::kernel::{Duplicate, FakeKernel, Outside};
+use crate::peers::Passage;
 use crate::process::{Life, Process, ProcessId, Trap};
 use crate::queue::{Event, Own};
 use crate::setup::own_addresses;
@@ -26,7 +28,7 @@ const BOOT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(
 pub(super) fn expand(schedule: Vec<Fault>, nodes: usize) -> Vec<Fault> {
     let one = |fault: Fault| -> Vec<Fault> {
         if fault.what != What::RollingRestart {
-            return vec![fault];
+            return super::session_faults::expand(fault);
         }
         let gap = Duration::from_millis(u64::from(fault.amount.max(300)));
         let restart = |node: usize| Fault {
@@ -47,7 +49,7 @@ pub(super) fn healed(schedule: &[Fault]) -> Moment {
 }
 
 impl World {
-    fn places(&self, place: Place) -> Vec<usize> {
+    pub(super) fn places(&self, place: Place) -> Vec<usize> {
         match place {
             Place::Node(node) => (node < self.nodes.len()).then_some(node).into_iter().collect(),
             Place::All => (0..self.nodes.len()).collect(),
@@ -63,12 +65,15 @@ impl World {
             }
         }
         self.begin_wide(&fault);
+        self.session_wide(&fault, Passage::Cut);
         for node in self.places(fault.place) {
             self.begin_process(&fault, node);
             self.begin_node(&fault, node);
             self.begin_api(&fault, node);
             self.begin_kernel(&fault, node);
+            self.session_node(&fault, node, Passage::Cut);
         }
+        self.segment_changed();
     }
 
     pub(super) fn fault_ends(&mut self, number: usize) {
@@ -80,12 +85,15 @@ impl World {
             What::Duplicate => self.wire.duplicate = 0,
             _ => {}
         }
+        self.session_wide(&fault, Passage::Open);
         for node in self.places(fault.place) {
             self.end_process(&fault, node);
             self.end_node(&fault, node);
             self.end_api(&fault, node);
             self.end_kernel(&fault, node);
+            self.session_node(&fault, node, Passage::Open);
         }
+        self.segment_changed();
     }
 
     /// Faults of the whole world.
@@ -135,7 +143,7 @@ impl World {
             What::KillAtAsk => Some(Trap::KillAtAsk),
             What::PauseAtBatch => Some(Trap::PauseAtBatch),
             What::PauseAtAsk => Some(Trap::PauseAtAsk),
-            _ => None,
+            _ => Self::counting_trap(fault),
         };
         for id in self.processes_of(node) {
             match fault.what {
@@ -157,11 +165,11 @@ impl World {
         for id in self.processes_of(node) {
             match fault.what {
                 What::Kill => self.start(id),
-                What::KillAtBatch | What::KillAtAsk => {
+                What::KillAtBatch | What::KillAtAsk | What::KillAfter => {
                     self.processes[id].trap = None;
                     self.start(id);
                 }
-                What::Pause | What::PauseAtBatch | What::PauseAtAsk => {
+                What::Pause | What::PauseAtBatch | What::PauseAtAsk | What::PauseAfter => {
                     self.processes[id].trap = None;
                     self.go_on(id);
                 }
@@ -224,10 +232,12 @@ impl World {
             return;
         }
         let uptime = Instant::ZERO + self.up_to(Duration::from_secs(1));
+        let boot = super::node::boot_id(self.setup.seed, node, self.now);
         let place = &mut self.nodes[node];
         place.clock = Clock::new(self.now, uptime, self.setup.drifts[node]);
         place.kernel = Some(FakeKernel::boot(node, self.setup.secondaries));
         (place.excused_until, place.fenced_until) = (Moment::START, Moment::START);
+        (place.boot, place.kept, place.kept_keys) = (boot, BTreeMap::new(), BTreeSet::new());
         for id in self.processes_of(node) {
             let delay = self.between(BOOT.0, BOOT.1);
             self.queue.push(self.now + delay, Event::Start(id));

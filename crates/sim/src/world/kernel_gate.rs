@@ -280,7 +280,7 @@ impl World {
     /// Looks which VIPs the kernel of a node answers for.
     pub(super) fn look_who_answers(&mut self, node: usize) {
         let place = &self.nodes[node];
-        let bit = 1_u32 << node;
+        let bit = 1_u64 << node;
         let mut changed = false;
         for (number, (_, vip)) in self.vips.iter().enumerate() {
             let kernel = place.kernel.as_ref().filter(|_| place.suspended.is_none());
@@ -306,6 +306,7 @@ impl World {
             }
         }
         if changed {
+            self.clients_look();
             let (answering, now) = (&self.answering, self.now);
             self.trace.world(now, || format!("who answers, by VIP: {answering:?} (bit 0 is n1)"));
             self.tell(&Fact::Answering);

@@ -1,12 +1,16 @@
 //! One node: its kernel, its clock and what is wrong with it. Its processes stand beside it in the world.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use vip_model::peers::KeyId;
+use vip_model::session::{BootId, Memory, SessionId};
 use vip_model::{Instant, LinkIndex, Random};
 
 use crate::clock::{Clock, Moment};
 use crate::kernel::FakeKernel;
+use crate::peers::KeyTrouble;
 use crate::setup::Setup;
 
 /// One node: a kernel with a clock. Its processes stand beside it.
@@ -21,6 +25,12 @@ pub struct Node {
     pub excused_until: Moment,
     /// Until when that is so while an agent of it is dead or stopped.
     pub fenced_until: Moment,
+    /// Which boot this is.
+    pub boot: BootId,
+    /// What its agents left behind since it booted, by their numbers.
+    pub(crate) kept: BTreeMap<usize, Box<Memory>>,
+    /// The keys that were left behind since then.
+    pub(crate) kept_keys: BTreeSet<KeyId>,
     pub(crate) trouble: Trouble,
 }
 
@@ -36,6 +46,9 @@ pub(crate) struct Trouble {
     pub(crate) own_addresses_gone: bool,
     /// Removals that were reported and not carried out (a mutation).
     pub(crate) hidden: Vec<(LinkIndex, IpNet)>,
+    pub(crate) key: KeyTrouble,
+    /// The door for heartbeats cannot be opened.
+    pub(crate) door_shut: bool,
     /// It never comes back.
     pub(crate) for_ever: bool,
 }
@@ -49,6 +62,9 @@ impl Node {
             suspended: None,
             excused_until: Moment::START,
             fenced_until: Moment::START,
+            boot: boot_id(setup.seed, node, Moment::START),
+            kept: BTreeMap::new(),
+            kept_keys: BTreeSet::new(),
             trouble: Trouble::default(),
         }
     }
@@ -57,4 +73,10 @@ impl Node {
     pub fn is_awake(&self) -> bool {
         self.kernel.is_some() && self.suspended.is_none()
     }
+}
+
+/// The id of a boot: another one for every node and moment.
+pub(super) fn boot_id(seed: u64, node: usize, now: Moment) -> BootId {
+    let mut random = Random::new(seed ^ ((node as u64) << 40) ^ now.as_nanos());
+    BootId(SessionId(random.next_u64()))
 }

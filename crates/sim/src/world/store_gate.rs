@@ -16,9 +16,11 @@ use crate::setup::Endpoints;
 use crate::store::{Reach, Watching, failure, timed_out, unreachable};
 
 /// How long a request or an answer is on its way on a good day.
-const LEG: Duration = Duration::from_millis(2);
+pub(super) const LEG: Duration = Duration::from_millis(2);
 /// How long a gateway waits before it opens a broken watch again.
-const REWATCH: Duration = Duration::from_millis(200);
+pub(super) const REWATCH: Duration = Duration::from_millis(200);
+/// How often a write that waits looks whether it may go on.
+const WAIT: Duration = Duration::from_millis(20);
 /// How long a gateway bears the silence of a watch.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -29,12 +31,12 @@ impl World {
     }
 
     /// The API server that a process talks to.
-    fn server_for(&self, id: ProcessId) -> usize {
+    pub(super) fn server_for(&self, id: ProcessId) -> usize {
         let own = self.processes[id].node;
-        if self.setup.endpoints == Endpoints::Own || self.reach(own) != Reach::Refuse {
+        if self.setup.endpoints == Endpoints::Own || self.reach_from(own, own) != Reach::Refuse {
             return own;
         }
-        (0..self.nodes.len()).find(|other| self.reach(*other) == Reach::Up).unwrap_or(own)
+        (0..self.nodes.len()).find(|other| self.reach_from(own, *other) == Reach::Up).unwrap_or(own)
     }
 
     pub(super) fn question_leaves(&mut self, id: ProcessId, question: Question) {
@@ -50,12 +52,16 @@ impl World {
     }
 
     pub(super) fn send_question(&mut self, id: ProcessId, question: Box<Question>) {
-        let endpoint = self.server_for(id);
+        let Some(endpoint) = self.server_of(id, &question.ask) else {
+            let answer = Own::Answer(question.id, Box::new(unreachable()));
+            return self.later(id, Duration::from_micros(50), answer);
+        };
+        let node = self.processes[id].node;
         let (slow, late) = {
             let server = &self.store.endpoints[endpoint];
             (server.slow, server.late)
         };
-        match self.reach(endpoint) {
+        match self.reach_from(node, endpoint) {
             Reach::Hang => {}
             Reach::Refuse => {
                 let delay = self.up_to(LEG);
@@ -72,14 +78,24 @@ impl World {
 
     /// A question has reached an API server.
     pub(super) fn serve(&mut self, id: ProcessId, generation: u32, question: &Question, endpoint: usize) {
-        let answer = match self.reach(endpoint) {
+        let node = self.processes[id].node;
+        if self.write_waits(&question.ask, endpoint) {
+            let question = Box::new(question.clone());
+            let event = Event::Serve { id, generation, question, endpoint };
+            return self.queue.push(self.now + WAIT, event);
+        }
+        let answer = match self.reach_from(node, endpoint) {
             Reach::Hang => return,
             Reach::Refuse => unreachable(),
             Reach::Up => self.serve_up(id, &question.ask, endpoint),
         };
         let server = &self.store.endpoints[endpoint];
         let slow = server.slow;
-        let lost = if matches!(question.ask, Ask::ReadLease(_)) { 0 } else { server.lost_answers };
+        let lost = if matches!(question.ask, Ask::ReadLease(_) | Ask::ReadSession(_)) {
+            0
+        } else {
+            server.lost_answers
+        };
         if self.chance(lost) {
             return;
         }
@@ -95,7 +111,8 @@ impl World {
         };
         let now = self.now;
         match ask {
-            Ask::ReadLease(_) if reads != 0 => failure(reads),
+            Ask::ReadLease(_) | Ask::ReadSession(_) if reads != 0 => failure(reads),
+            Ask::ReadSession(lease) => self.session_read(endpoint, lease),
             Ask::ReadLease(lease) => {
                 let seen = self.store.read(endpoint, lease, now);
                 Answer::Lease(self.as_shown(seen))
@@ -118,12 +135,12 @@ impl World {
                 answer
             }
             Ask::WriteService(_) | Ask::WriteServiceStatus(_) | Ask::PostEvent(_) => Answer::Done,
-            Ask::ReadSession(_) | Ask::WriteSession(_) => Answer::Conflict,
+            Ask::WriteSession(write) => self.session_write(id, write),
         }
     }
 
     /// A wall clock that is wrong by hours, differently on every node: nobody may compute with it.
-    fn wall_clock(&self, node: usize) -> vip_model::Instant {
+    pub(super) fn wall_clock(&self, node: usize) -> vip_model::Instant {
         let skew = Duration::from_secs(3600 * (node as u64 + 1) * 7);
         vip_model::Instant::from_nanos(self.now.as_nanos()) + skew
     }
@@ -162,6 +179,9 @@ impl World {
         if watches.nodes {
             wanted.push(Watched::Nodes);
         }
+        if let Some(sessions) = &watches.sessions {
+            wanted.push(Watched::Sessions(sessions.instance.clone()));
+        }
         self.processes[id].watches = watches;
         self.processes[id].streams.retain(|watched, _| wanted.contains(watched));
         for watched in wanted {
@@ -171,7 +191,7 @@ impl World {
         }
     }
 
-    fn open(&mut self, id: ProcessId, watched: Watched, delay: Duration) {
+    pub(super) fn open(&mut self, id: ProcessId, watched: Watched, delay: Duration) {
         let process = &mut self.processes[id];
         process.connections += 1;
         let number = process.connections;
@@ -190,7 +210,7 @@ impl World {
         let endpoint = self.server_for(id);
         let server = &self.store.endpoints[endpoint];
         let Some(watched) = self.watched(id, number).cloned() else { return };
-        if self.reach(endpoint) != Reach::Up || server.read_status != 0 {
+        if self.reach_from(self.processes[id].node, endpoint) != Reach::Up || server.read_status != 0 {
             self.open(id, watched, REWATCH);
             return;
         }
@@ -205,6 +225,7 @@ impl World {
                 let snapshot = self.store.snapshot();
                 self.later(id, delay, Own::Input(Box::new(Input::Snapshot(snapshot))));
             }
+            Watched::Sessions(instance) => self.sessions_list(id, (number, endpoint), (&instance, delay)),
             Watched::Lease(lease) => {
                 let seen = self.store.list(endpoint, &lease, self.now);
                 let seen = self.as_shown(seen);
@@ -228,9 +249,18 @@ impl World {
     fn tell_later(&mut self, id: ProcessId, lease: &LeaseName, event: usize) {
         let delay = Duration::from_micros(100) + self.up_to(LEG);
         let born = self.store.history(lease)[event].at;
-        let about =
-            |(watched, _): &(&Watched, &mut Stream)| matches!(watched, Watched::Lease(of) if of == lease);
-        let Some((_, stream)) = self.processes[id].streams.iter_mut().find(about) else { return };
+        self.news_later(id, &Watched::Lease(lease.clone()), (born, delay), event);
+    }
+
+    /// Event number `event`, which became true at `born`, is on its way to a watch, if that is open.
+    pub(super) fn news_later(
+        &mut self,
+        id: ProcessId,
+        watched: &Watched,
+        (born, delay): (Moment, Duration),
+        event: usize,
+    ) {
+        let Some(stream) = self.processes[id].streams.get_mut(watched) else { return };
         let Some(endpoint) = stream.endpoint else { return };
         let server = &self.store.endpoints[endpoint];
         let at = (born + server.lag + server.slow).max(self.now).max(stream.last) + delay;
@@ -240,7 +270,7 @@ impl World {
     }
 
     pub(super) fn watch_tells(&mut self, id: ProcessId, number: u32, event: usize) {
-        let Some(Watched::Lease(lease)) = self.watched(id, number) else { return };
+        let Some(watched) = self.watched(id, number).cloned() else { return };
         let Some(endpoint) = self.processes[id]
             .streams
             .values()
@@ -249,12 +279,22 @@ impl World {
             return;
         };
         let silent = self.store.endpoints[endpoint].watches == Watching::Silent;
-        if silent || self.reach(endpoint) == Reach::Hang || self.mutation == Some(Mutation::DeafWatches) {
+        let hangs = self.reach_from(self.processes[id].node, endpoint) == Reach::Hang;
+        if silent || hangs || self.mutation == Some(Mutation::DeafWatches) {
             return;
         }
-        let sight = self.store.history(lease)[event].sight.clone();
-        let seen = self.as_shown(LeaseSeen { lease: lease.clone(), sight });
-        self.input(id, Input::Lease(seen));
+        match watched {
+            Watched::Nodes => {}
+            Watched::Sessions(instance) => {
+                let (_, sessions) = self.store.sessions.set(&instance, event);
+                self.input(id, Input::Sessions(sessions));
+            }
+            Watched::Lease(lease) => {
+                let sight = self.store.history(&lease)[event].sight.clone();
+                let seen = self.as_shown(LeaseSeen { lease, sight });
+                self.input(id, Input::Lease(seen));
+            }
+        }
     }
 
     /// Labels have changed: everybody who watches Nodes gets the new picture.
@@ -279,6 +319,7 @@ impl World {
 
     pub(super) fn doubt_watches(&mut self, endpoint: usize) {
         let silent = self.store.endpoints[endpoint].watches == Watching::Silent;
+        self.break_cut_watches();
         if silent || self.reach(endpoint) == Reach::Hang {
             self.break_watches(endpoint);
             self.watches_fall_silent(endpoint);

@@ -10,6 +10,7 @@ use vip_model::kernel::{ETHERTYPE_ARP, ETHERTYPE_IPV6, FrameIn, FrameOut, LinkSt
 use vip_proto::{arp, ndp};
 
 use super::World;
+use super::fabric::Said;
 use crate::kernel::FakeKernel;
 use crate::mutation::Mutation;
 use crate::process::ProcessId;
@@ -53,16 +54,33 @@ impl World {
             return;
         }
         let frame = Rc::new(frame);
-        let hosts = (0..self.nodes.len()).map(Host::Node).chain([Host::Client]);
-        for host in hosts.filter(|host| *host != frame.from) {
-            let mac = match host {
-                Host::Node(node) => FakeKernel::mac(node),
-                Host::Client => CLIENT_MAC,
-            };
-            let group = to.as_bytes().first().is_some_and(|first| first & 1 == 1);
-            if (group || *to == mac) && self.wire.path(frame.from, host) == Path::Open {
-                self.fly(host, &frame);
+        let said = self.fabric_learns(&frame, to);
+        if said == Said::Announcement && self.chance(self.wire.lost_announcements) {
+            return;
+        }
+        if self.fabric_answers(&frame, to) {
+            return;
+        }
+        self.deliver(&frame, to);
+    }
+
+    /// A frame goes to everybody whom it is for.
+    pub(super) fn deliver(&mut self, frame: &Rc<Wired>, to: &LinkAddr) {
+        if to.as_bytes().first().is_some_and(|first| first & 1 == 1) {
+            for node in 0..self.nodes.len() {
+                self.deliver_to(Host::Node(node), frame);
             }
+            self.deliver_to(Host::Client, frame);
+        } else if *to == CLIENT_MAC {
+            self.deliver_to(Host::Client, frame);
+        } else if let Some(node) = FakeKernel::node_with(to).filter(|node| *node < self.nodes.len()) {
+            self.deliver_to(Host::Node(node), frame);
+        }
+    }
+
+    fn deliver_to(&mut self, host: Host, frame: &Rc<Wired>) {
+        if host != frame.from && self.wire.path(frame.from, host) == Path::Open {
+            self.fly(host, frame);
         }
     }
 
@@ -82,6 +100,7 @@ impl World {
             return;
         }
         match to {
+            Host::Fabric => {}
             Host::Client => self.client_learns(frame),
             Host::Node(node) => {
                 self.kernel_answers(node, frame);
@@ -121,35 +140,15 @@ impl World {
                 {
                     return;
                 }
-                let asker = packet.hardware.sender();
-                let Some(hardware) = arp::Hardware::pair(&mac, &asker) else { return };
-                let reply = arp::Packet {
-                    operation: arp::Operation::Reply,
-                    hardware,
-                    sender_ip: packet.target_ip,
-                    target_ip: packet.sender_ip,
-                };
-                (arp::encode(&reply), asker)
+                let Some(reply) = arp_reply(&packet, &mac) else { return };
+                reply
             }
             ETHERTYPE_IPV6 => {
                 let Ok(ndp::Message::Solicitation(asked)) = ndp::decode(&frame.payload) else { return };
                 if kernel.answers(IpAddr::V6(asked.target), self.now).is_none() {
                     return;
                 }
-                let probe = asked.source.is_unspecified();
-                let (destination, to) = if probe {
-                    (ndp::ALL_NODES, LinkAddr::Ethernet([0x33, 0x33, 0, 0, 0, 1]))
-                } else {
-                    (asked.source, frame.source.clone())
-                };
-                let reply = ndp::Advertisement {
-                    source: asked.target,
-                    destination,
-                    target: asked.target,
-                    flags: ndp::Flags { router: false, solicited: !probe, overriding: true },
-                    addr: Some(mac.clone()),
-                };
-                (ndp::encode(&ndp::Message::Advertisement(reply)), to)
+                advertisement(&asked, &mac, &frame.source)
             }
             _ => return,
         };
@@ -194,6 +193,41 @@ impl World {
         };
         if let Some(number) = self.vips.iter().position(|(_, vip)| vip.addr() == addr) {
             self.wire.client[number] = Some(mac);
+            self.client_looks(number);
         }
     }
+}
+
+/// What the station `mac` replies to an ARP request, and to whom.
+pub(super) fn arp_reply(packet: &arp::Packet, mac: &LinkAddr) -> Option<(Vec<u8>, LinkAddr)> {
+    let asker = packet.hardware.sender();
+    let reply = arp::Packet {
+        operation: arp::Operation::Reply,
+        hardware: arp::Hardware::pair(mac, &asker)?,
+        sender_ip: packet.target_ip,
+        target_ip: packet.sender_ip,
+    };
+    Some((arp::encode(&reply), asker))
+}
+
+/// What the station `mac` advertises to a neighbour solicitation that `source` sent, and to whom.
+pub(super) fn advertisement(
+    asked: &ndp::Solicitation,
+    mac: &LinkAddr,
+    source: &LinkAddr,
+) -> (Vec<u8>, LinkAddr) {
+    let probe = asked.source.is_unspecified();
+    let (destination, to) = if probe {
+        (ndp::ALL_NODES, LinkAddr::Ethernet([0x33, 0x33, 0, 0, 0, 1]))
+    } else {
+        (asked.source, source.clone())
+    };
+    let reply = ndp::Advertisement {
+        source: asked.target,
+        destination,
+        target: asked.target,
+        flags: ndp::Flags { router: false, solicited: !probe, overriding: true },
+        addr: Some(mac.clone()),
+    };
+    (ndp::encode(&ndp::Message::Advertisement(reply)), to)
 }

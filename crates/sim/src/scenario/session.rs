@@ -1,0 +1,75 @@
+//! Words of a scenario that are about the mode `session`.
+
+use std::time::Duration;
+
+use vip_model::config::{ApiLoss, Failback, OnStop};
+
+use crate::fault::parse_seconds;
+use crate::setup::{MemorySetup, SessionSetup, Setup};
+
+/// Reads one word with what follows it; `None` when it is not about the mode `session`.
+pub(super) fn set(setup: &mut Setup, key: &str, rest: &[&str]) -> Option<Result<(), String>> {
+    let first = rest.first().copied().unwrap_or_default();
+    if key == "session" {
+        setup.session.get_or_insert_with(SessionSetup::plain);
+        return Some(Ok(()));
+    }
+    let known = [
+        "interval",
+        "peers-off",
+        "lifetimes",
+        "api-loss",
+        "failback",
+        "on-stop",
+        "in-lease-mode",
+        "memory-unreadable",
+    ];
+    if !known.contains(&key) {
+        return None;
+    }
+    let Some(session) = &mut setup.session else {
+        return Some(Err("write `session` first".to_owned()));
+    };
+    Some(set_word(session, key, (first, rest)))
+}
+
+fn set_word(session: &mut SessionSetup, key: &str, (first, rest): (&str, &[&str])) -> Result<(), String> {
+    let span = || parse_seconds(first).ok_or_else(|| "no span".to_owned());
+    match key {
+        "interval" => session.interval = Some(span()?),
+        "peers-off" => session.interval = None,
+        "lifetimes" => {
+            let spans: Option<Vec<Duration>> = rest.iter().map(|word| parse_seconds(word)).collect();
+            let [control_plane, service] = spans.unwrap_or_default()[..] else {
+                return Err("two spans: of the control plane, of Services".to_owned());
+            };
+            (session.control_plane_lifetime, session.service_lifetime) = (control_plane, service);
+        }
+        "api-loss" => {
+            session.api_loss = match first {
+                "hold-if-peers-agree" => ApiLoss::HoldIfPeersAgree,
+                "hold" => ApiLoss::Hold,
+                "release" => ApiLoss::Release,
+                _ => return Err("hold-if-peers-agree, hold or release".to_owned()),
+            }
+        }
+        "failback" if first == "never" => session.failback = Failback::Never,
+        "failback" => session.failback = Failback::After(span()?),
+        "on-stop" => {
+            session.on_stop = match first {
+                "hand-over" => OnStop::HandOver,
+                "stay" => OnStop::Stay,
+                _ => return Err("hand-over or stay".to_owned()),
+            }
+        }
+        "in-lease-mode" => {
+            for word in rest {
+                let number: Option<u32> = word.strip_prefix('n').and_then(|number| number.parse().ok());
+                let number = number.filter(|number| (1..=50).contains(number)).ok_or("n1 to n50")?;
+                session.in_lease_mode |= 1 << (number - 1);
+            }
+        }
+        _ => session.memory = MemorySetup::Unreadable,
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! What a world of the mode `session` is made of beside the rest: heartbeats, lifetimes, policies, who starts in which
+//! mode, and whether agents find again what they left. Drawn from a seed or written by a person.
+
+use std::time::Duration;
+
+use vip_model::config::{ApiLoss, ElectionMode, Failback, LeaseTimings, OnStop, PeerMode, SessionSettings};
+
+/// The UDP port for heartbeats.
+pub const PEERS_PORT: u16 = 7412;
+
+/// A world of the mode `session`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionSetup {
+    /// Time between two heartbeats; none when they are off.
+    pub interval: Option<Duration>,
+    /// Lifetime of control-plane addresses.
+    pub control_plane_lifetime: Duration,
+    /// Lifetime of Service addresses.
+    pub service_lifetime: Duration,
+    /// `api_loss`.
+    pub api_loss: ApiLoss,
+    /// `failback`.
+    pub failback: Failback,
+    /// `on_stop`.
+    pub on_stop: OnStop,
+    /// Nodes that begin in mode `lease`, one bit each.
+    pub in_lease_mode: u64,
+    /// Whether agents find again what they left.
+    pub memory: MemorySetup,
+}
+
+/// Whether agents find again what they left under /run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemorySetup {
+    /// They do, until the node boots.
+    Kept,
+    /// It can never be read.
+    Unreadable,
+}
+
+/// In which mode an agent is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModeSetup {
+    /// `lease`.
+    Lease,
+    /// `session`.
+    Session,
+}
+
+impl SessionSetup {
+    /// Default timers: heartbeats every 50 ms, addresses that live 3 s and 8 s.
+    pub fn plain() -> Self {
+        Self {
+            interval: Some(Duration::from_millis(50)),
+            control_plane_lifetime: Duration::from_secs(3),
+            service_lifetime: Duration::from_secs(8),
+            api_loss: ApiLoss::HoldIfPeersAgree,
+            failback: Failback::Never,
+            on_stop: OnStop::HandOver,
+            in_lease_mode: 0,
+            memory: MemorySetup::Kept,
+        }
+    }
+
+    /// The heartbeat interval; that of the default timers when there are none.
+    pub fn beat(&self) -> Duration {
+        self.interval.unwrap_or(Duration::from_millis(50))
+    }
+
+    /// The mode in which the agents of a node begin.
+    pub fn mode_of(&self, node: usize) -> ModeSetup {
+        if self.in_lease_mode & (1 << node) == 0 { ModeSetup::Session } else { ModeSetup::Lease }
+    }
+
+    /// What an agent is configured with.
+    pub fn election_mode(&self, mode: ModeSetup, timings: LeaseTimings) -> ElectionMode {
+        if mode == ModeSetup::Lease {
+            return ElectionMode::Lease;
+        }
+        ElectionMode::Session(SessionSettings {
+            namespace: "kube-system".to_owned(),
+            timings,
+            peers: match self.interval {
+                None => PeerMode::Off,
+                Some(interval) => PeerMode::On { port: PEERS_PORT, interval },
+            },
+            control_plane_lifetime: self.control_plane_lifetime,
+            service_lifetime: self.service_lifetime,
+            api_loss: self.api_loss,
+            failback: self.failback,
+            on_stop: self.on_stop,
+        })
+    }
+}
