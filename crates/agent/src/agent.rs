@@ -275,10 +275,20 @@ impl Agent {
         }
     }
 
+    /// Whether our Node's labels are as they shall be, or cannot be.
+    fn has_labelled(&self) -> bool {
+        let node = self.snapshot.nodes.get().and_then(|nodes| nodes.get(&self.config.node));
+        node.is_none_or(|facts| {
+            let missing = vip_plan::diff::node_labels(&self.plan.node_labels, node).len();
+            self.desk.is_done_labelling(&facts.labels, missing)
+        })
+    }
+
     /// Whether a stopping node has nothing left to do, or no time left to do it.
     fn has_left(&self, now: Instant) -> bool {
         let Some(since) = self.stopping_since else { return false };
         let is_clear = self.desk.is_idle()
+            && self.has_labelled()
             && self.plan.elections.values().all(|want| want.footprint == vip_model::plan::Footprint::Clear)
             && self.elections.values().all(LeaseElection::is_finished);
         is_clear || now >= since + STOP_LIMIT

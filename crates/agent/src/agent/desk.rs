@@ -1,7 +1,7 @@
 //! What is under way outside: the batch in the kernel and the label write, one of each at most, with their pauses after
 //! failures, and the lifetimes that were last applied.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use vip_model::kernel::{Actual, Batch, BatchId, Change, Lifetime, Outcome, Report};
@@ -22,6 +22,8 @@ const REPEATS_AT_ONCE: u32 = 4;
 const REPEAT_PAUSE_MAX: Duration = Duration::from_millis(200);
 /// Pause after a failed label write: nothing depends on it.
 const LABEL_RETRY: Duration = Duration::from_secs(10);
+/// How long to wait for the watch to show labels that were written, before looking again.
+const LABELS_SHOWN_WITHIN: Duration = Duration::from_secs(1);
 /// An address is not worth setting for less than this: the kernel counts whole seconds.
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(1);
 /// The most changes in one batch; the rest follows in the next.
@@ -44,11 +46,18 @@ pub(super) struct KernelDesk {
     labels: Labels,
 }
 
+/// The labels of a Node that are ours.
+type NodeLabels = BTreeMap<String, String>;
+
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Labels {
     #[default]
     Idle,
-    InFlight,
+    /// Asked, from these.
+    InFlight(NodeLabels),
+    /// Written: nothing more until the watch shows others than these, or until then.
+    Written(NodeLabels, Instant),
+    /// Failed: nothing more until then.
     Pausing(Instant),
 }
 
@@ -75,8 +84,8 @@ impl KernelDesk {
         // While a batch or its picture is awaited, that wakes us.
         let retry = self.retry_at.filter(|_| self.is_idle());
         let label = match self.labels {
-            Labels::Pausing(until) => Some(until),
-            Labels::Idle | Labels::InFlight => None,
+            Labels::Written(_, until) | Labels::Pausing(until) => Some(until),
+            Labels::Idle | Labels::InFlight(_) => None,
         };
         retry.into_iter().chain(label).min()
     }
@@ -158,27 +167,44 @@ impl KernelDesk {
         }
     }
 
-    /// Whether labels may be written now. Ends a pause that is over.
-    pub(super) fn may_label(&mut self, now: Instant) -> bool {
-        if let Labels::Pausing(until) = self.labels
-            && now >= until
-        {
+    /// Whether labels may be written now, when the watch shows these. Ends a pause that is over.
+    pub(super) fn may_label(&mut self, now: Instant, shown: &NodeLabels) -> bool {
+        let is_over = match &self.labels {
+            Labels::Idle => true,
+            Labels::InFlight(_) => false,
+            Labels::Written(from, until) => shown != from || now >= *until,
+            Labels::Pausing(until) => now >= *until,
+        };
+        if is_over {
             self.labels = Labels::Idle;
         }
-        self.labels == Labels::Idle
+        is_over
     }
 
-    pub(super) fn labelling(&mut self) {
-        self.labels = Labels::InFlight;
+    pub(super) fn labelling(&mut self, from: NodeLabels) {
+        self.labels = Labels::InFlight(from);
     }
 
-    /// A label write was answered. The pause after a success lets the watch show it before we look again.
+    /// A label write was answered.
     pub(super) fn labels_answered(&mut self, now: Instant, answer: &Answer) {
-        let pause = match answer {
-            Answer::Failed(_) => LABEL_RETRY,
-            Answer::Done | Answer::Conflict | Answer::Lease(_) | Answer::Session(..) => SHORTEST_LIFETIME,
+        let Labels::InFlight(from) = std::mem::take(&mut self.labels) else { return };
+        self.labels = match answer {
+            Answer::Failed(_) => Labels::Pausing(now + LABEL_RETRY),
+            Answer::Done | Answer::Conflict | Answer::Lease(_) | Answer::Session(..) => {
+                Labels::Written(from, now + LABELS_SHOWN_WITHIN)
+            }
         };
-        self.labels = Labels::Pausing(now + pause);
+    }
+
+    /// Whether a stopping node has nothing more to do about its labels. `missing`: what the watch shows differs from
+    /// what is wanted. After a failure nobody waits for another attempt.
+    pub(super) fn is_done_labelling(&self, shown: &NodeLabels, missing: usize) -> bool {
+        match &self.labels {
+            Labels::Idle => missing == 0,
+            Labels::InFlight(_) => false,
+            Labels::Written(from, _) => shown != from && missing == 0,
+            Labels::Pausing(_) => true,
+        }
     }
 }
 

@@ -152,17 +152,25 @@ impl Agent {
                 self.outputs.push_back(Output::Kernel(batch));
             }
         }
+        self.submit_labels(now);
+        self.submit_services(now);
+    }
+
+    /// Writes the labels of our own Node that differ.
+    fn submit_labels(&mut self, now: Instant) {
         let node = self.snapshot.nodes.get().and_then(|nodes| nodes.get(&self.config.node));
         let labels = vip_plan::diff::node_labels(&self.plan.node_labels, node);
-        if self.desk.may_label(now) && !labels.is_empty() {
-            self.desk.labelling();
+        if let Some(node) = node
+            && self.desk.may_label(now, &node.labels)
+            && !labels.is_empty()
+        {
+            self.desk.labelling(node.labels.clone());
             let id = self.next_id();
             self.questions.insert(id, Asker::NodeLabels);
             let ask = Ask::LabelNode { node: self.config.node.clone(), labels };
             self.chronicle.asked(&ask);
             self.outputs.push_back(Output::Ask(Question { id, timeout: LABEL_TIMEOUT, ask }));
         }
-        self.submit_services(now);
     }
 
     /// Writes to Services what differs, oldest Service first, and tells people with Events.

@@ -2,6 +2,7 @@
 //! once. What happens in a world that does not is the simulator's.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use vip_model::config::{
     Advertise, ControlPlane, Election, InterfaceChoice, Layer2, LeaseTimings, LinkDown, NodeLabel, OnLoss,
@@ -9,7 +10,9 @@ use vip_model::config::{
 };
 use vip_model::kernel::{Address, Batch, BatchId, Change, Dad, Link, LinkKind, LinkState, Outcome};
 use vip_model::members::Role;
-use vip_model::store::{Ask, Failure, FailureClass, LeaseRecord, LeaseSeen, Purpose, Sight, Version};
+use vip_model::store::{
+    Ask, Failure, FailureClass, LeaseRecord, LeaseSeen, NodeFacts, Purpose, Sight, Version,
+};
 use vip_model::verdict::Verdict;
 use vip_model::{InstanceName, LinkAddr, NodeName, VipNet};
 
@@ -63,6 +66,8 @@ struct Desk {
     records: BTreeMap<LeaseName, LeaseRecord>,
     version: u64,
     store_answers: bool,
+    /// Our Node, once it is known.
+    snapshot: Snapshot,
     /// What the node did, in order.
     log: Vec<String>,
 }
@@ -87,6 +92,7 @@ impl Desk {
             records: BTreeMap::new(),
             version: 0,
             store_answers: true,
+            snapshot: Snapshot::default(),
             log: Vec::new(),
         };
         desk.feed(Input::Actual(desk.kernel.clone()));
@@ -173,9 +179,9 @@ impl Desk {
         let name = match &question.ask {
             Ask::ReadLease(name) => name.clone(),
             Ask::WriteLease(write) => write.lease.clone(),
+            Ask::LabelNode { labels, .. } => return self.label(question.id, labels),
             Ask::ReadSession(_)
             | Ask::WriteSession(_)
-            | Ask::LabelNode { .. }
             | Ask::WriteService(_)
             | Ask::WriteServiceStatus(_)
             | Ask::PostEvent(_) => {
@@ -201,6 +207,36 @@ impl Desk {
         });
         let seen = LeaseSeen { lease: name, sight };
         self.agent.handle(self.now, Input::Answer(question.id, Answer::Lease(seen)));
+    }
+
+    /// A node that labels itself, and knows its Node.
+    fn labelling() -> Self {
+        let mut desk = Self::new();
+        let mut config = config();
+        config.control_plane.as_mut().unwrap().node_label = NodeLabel::HasIp;
+        desk.agent.want(desk.now, config);
+        desk.snapshot.nodes = Known::Known(Arc::new([(NodeName::new("n1"), NodeFacts::default())].into()));
+        desk.show();
+        desk
+    }
+
+    /// The watch shows the Node as it is.
+    fn show(&mut self) {
+        self.feed(Input::Snapshot(self.snapshot.clone()));
+    }
+
+    /// Writes the labels; the watch shows it later.
+    fn label(&mut self, id: QuestionId, labels: &BTreeMap<String, Option<String>>) {
+        let Known::Known(nodes) = &mut self.snapshot.nodes else { panic!("the Node is known") };
+        let facts = Arc::make_mut(nodes).get_mut(&NodeName::new("n1")).expect("our own");
+        for (key, value) in labels {
+            self.log.push(format!("label {key}={}", value.as_deref().unwrap_or("none")));
+            match value {
+                Some(value) => facts.labels.insert(key.clone(), value.clone()),
+                None => facts.labels.remove(key),
+            };
+        }
+        self.agent.handle(self.now, Input::Answer(id, Answer::Done));
     }
 
     fn has_vip(&self) -> bool {
@@ -234,6 +270,40 @@ fn a_stop_is_silent_first_then_removes_then_releases_then_ends() {
     desk.feed(Input::Stop);
     desk.run_for(3000);
     assert_eq!(desk.log, ["del", "release", "exit"]);
+}
+
+#[test]
+fn a_node_that_stops_takes_its_label_away_also_when_it_was_written_a_moment_ago() {
+    for pause in [1, 5, 400] {
+        let mut desk = Desk::labelling();
+        while !desk.log.iter().any(|entry| entry.starts_with("label ")) {
+            desk.run_for(1);
+        }
+        // The watch shows the label late, here after the node was told to stop.
+        desk.log.clear();
+        desk.run_for(pause);
+        desk.feed(Input::Stop);
+        desk.run_for(10);
+        assert!(!desk.log.contains(&"exit".to_owned()), "{:?}", desk.log);
+        desk.show();
+        desk.run_for(10);
+        assert_eq!(desk.log.last().unwrap(), "label kube-vip.io/has-ip=none");
+        desk.show();
+        desk.run_for(1);
+        assert_eq!(desk.log.last().unwrap(), "exit", "{:?}", desk.log);
+    }
+}
+
+#[test]
+fn a_stop_with_a_dead_api_does_not_wait_for_labels() {
+    let mut desk = Desk::labelling();
+    desk.run_for(100);
+    desk.show();
+    desk.log.clear();
+    desk.store_answers = false;
+    desk.feed(Input::Stop);
+    desk.run_for(2600);
+    assert_eq!(desk.log, ["del", "exit"]);
 }
 
 #[test]
