@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use vip_model::config::Config;
+use vip_model::config::{Config, ServiceElection};
 use vip_model::kernel::{Actual, Batch, Change, Outcome, Report};
-use vip_model::members::{ElectionState, Members, Role};
+use vip_model::members::{ElectionState, History, Members, Role};
 use vip_model::observed::{Gate, Observed};
 use vip_model::plan::NodePlan;
 use vip_model::store::{Ask, FailureClass, Purpose};
@@ -35,6 +35,18 @@ pub(super) struct Chronicle {
     exited: bool,
     /// The Lease of the control plane, when one is configured.
     control_plane: Option<LeaseName>,
+    /// The Leases that the configuration names: that of the control plane and the one for all Services. Those of single
+    /// Services come and go with them.
+    configured: Vec<LeaseName>,
+}
+
+/// Whether what Services are served by is known: they themselves and their endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listing {
+    /// It is, or nobody asked for Services.
+    Done,
+    /// Not yet.
+    Awaited,
 }
 
 impl Chronicle {
@@ -52,6 +64,7 @@ impl Chronicle {
             taking: BTreeMap::new(),
             exited: false,
             control_plane: control_plane(config),
+            configured: configured(config),
         }
     }
 
@@ -95,6 +108,7 @@ impl Chronicle {
         self.view.node = config.node.to_string();
         self.view.instance = config.instance.to_string();
         self.control_plane = control_plane(config);
+        self.configured = configured(config);
         self.write(now, "agent", "configuration changed".to_owned());
     }
 
@@ -216,10 +230,29 @@ impl Chronicle {
             self.view.services = self.services(plan, members);
         }
         self.view.verdicts = self.vips(plan, members, actual);
-        self.view.readiness = readiness(members, actual);
         if plan.verdicts.values().all(|verdict| *verdict == Verdict::Announce) {
             self.took(now, members);
         }
+    }
+
+    /// Judges whether everything that was asked for is known. What is wrong with the Lease of one Service among others is
+    /// that Service's business.
+    pub(super) fn judge(&mut self, listing: Listing, members: &Members, actual: Option<&Actual>) {
+        let elections = &members.elections;
+        let is_unseen =
+            |lease: &LeaseName| elections.get(lease).is_none_or(|state| state.history == History::Unknown);
+        let has_trouble =
+            |lease: &LeaseName| elections.get(lease).is_some_and(|state| state.trouble.is_some());
+        let all_have_trouble =
+            !elections.is_empty() && elections.values().all(|state| state.trouble.is_some());
+        self.view.readiness =
+            if actual.is_none() || listing == Listing::Awaited || self.configured.iter().any(is_unseen) {
+                Readiness::Starting
+            } else if all_have_trouble || self.configured.iter().any(has_trouble) {
+                Readiness::Stale
+            } else {
+                Readiness::Ready
+            };
     }
 
     fn election(&mut self, now: Instant, lease: &LeaseName, state: &ElectionState) {
@@ -325,6 +358,14 @@ fn control_plane(config: &Config) -> Option<LeaseName> {
     config.control_plane.as_ref().map(|control_plane| control_plane.election.lease.clone())
 }
 
+fn configured(config: &Config) -> Vec<LeaseName> {
+    let global = config.services.as_ref().and_then(|services| match &services.election {
+        ServiceElection::Global(election) => Some(election.lease.clone()),
+        ServiceElection::PerService(_) => None,
+    });
+    control_plane(config).into_iter().chain(global).collect()
+}
+
 fn about(change: &Change) -> String {
     match change {
         Change::SetAddress(set) => set.net.addr().to_string(),
@@ -338,16 +379,5 @@ fn gate_text(gate: &Gate) -> String {
         Gate::Open => "open".to_owned(),
         Gate::Green => "green: the local health check succeeds".to_owned(),
         Gate::Red { reason } => format!("closed: the local health check fails: {reason}"),
-    }
-}
-
-fn readiness(members: &Members, actual: Option<&Actual>) -> Readiness {
-    let is_unseen = |state: &ElectionState| state.history == vip_model::members::History::Unknown;
-    if actual.is_none() || members.elections.is_empty() || members.elections.values().any(is_unseen) {
-        Readiness::Starting
-    } else if members.elections.values().any(|state| state.trouble.is_some()) {
-        Readiness::Stale
-    } else {
-        Readiness::Ready
     }
 }

@@ -13,6 +13,7 @@ use vip_proto::Machine;
 use vip_proto::announce::{AnnounceWant, ProbeTarget};
 use vip_proto::lease::LeaseElection;
 
+use super::chronicle::Listing;
 use super::{Agent, Asker, outbox};
 use crate::Output;
 
@@ -68,8 +69,15 @@ impl Agent {
         self.announcer.want(now, announce_want(&plan, self.actual.get()));
         self.want_sockets(&plan);
         self.chronicle.planned(now, &plan, (&self.members, &self.observed), self.actual.get());
+        self.chronicle.judge(self.listing(), &self.members, self.actual.get());
         self.observed.promised.clone_from(&plan.promised);
         self.plan = plan;
+    }
+
+    fn listing(&self) -> Listing {
+        let snapshot = &self.snapshot;
+        let is_listed = snapshot.services.get().is_some() && snapshot.endpoints.get().is_some();
+        if is_listed || self.config.services.is_none() { Listing::Done } else { Listing::Awaited }
     }
 
     fn want_elections(&mut self, now: Instant, plan: &NodePlan) {
