@@ -5,9 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use vip_model::config::{
-    Advertise, ClassRule, ControlPlane, Election, EndpointSource, InterfaceChoice, Layer2, LeaseTimings,
-    LinkDown, NodeLabel, OnDemand, OnLoss, PrefixRule, Scope, ServiceElection, ServiceLabels,
-    ServiceSecurity, ServiceUpdates, Services, UnsetClass,
+    Advertise, ControlPlane, Election, InterfaceChoice, Layer2, LeaseTimings, LinkDown, NodeLabel, OnLoss,
+    Scope,
 };
 use vip_model::kernel::{Address, Batch, BatchId, Change, Dad, Link, LinkKind, LinkState, Outcome};
 use vip_model::members::Role;
@@ -15,10 +14,11 @@ use vip_model::store::{
     Ask, Failure, FailureClass, LeaseRecord, LeaseSeen, NodeFacts, Purpose, Sight, Version,
 };
 use vip_model::verdict::Verdict;
-use vip_model::view::Readiness;
 use vip_model::{InstanceName, LinkAddr, NodeName, VipNet};
 
 use super::*;
+
+mod services;
 
 const ETH0: LinkIndex = LinkIndex(2);
 
@@ -463,42 +463,4 @@ fn a_lease_with_another_name_is_taken_and_the_old_one_released() {
     assert!(desk.log.contains(&"release".to_owned()), "{:?}", desk.log);
     let view = desk.agent.view();
     assert_eq!(view.elections.keys().collect::<Vec<_>>(), ["kube-system/other"]);
-}
-
-/// A configuration for Services alone, with an election each.
-fn services_alone() -> Config {
-    let timings = LeaseTimings::default();
-    let services = Services {
-        namespace: None,
-        class: ClassRule { name: String::new(), unset: UnsetClass::Ours },
-        interface: InterfaceChoice::Auto,
-        link_down: LinkDown::Yield,
-        prefix_v4: PrefixRule::Fixed(32),
-        prefix_v6: PrefixRule::Fixed(128),
-        election: ServiceElection::PerService(timings),
-        on_demand: OnDemand::Off,
-        endpoints: EndpointSource::Slices,
-        updates: ServiceUpdates::On,
-        security: ServiceSecurity::Off,
-        node_labels: ServiceLabels::Off,
-        ipam: None,
-    };
-    Config { control_plane: None, services: Some(services), ..config() }
-}
-
-#[test]
-fn an_agent_for_services_is_ready_when_they_are_listed_also_when_there_is_none() {
-    let mut desk = Desk::new();
-    desk.agent.want(desk.now, services_alone());
-    desk.drain();
-    desk.run_for(500);
-    assert_eq!(desk.agent.view().readiness, Readiness::Starting);
-    desk.snapshot.services = Known::Known(Arc::default());
-    desk.show();
-    desk.run_for(50);
-    assert_eq!(desk.agent.view().readiness, Readiness::Starting, "the endpoints are not listed");
-    desk.snapshot.endpoints = Known::Known(Arc::default());
-    desk.show();
-    desk.run_for(50);
-    assert_eq!(desk.agent.view().readiness, Readiness::Ready);
 }

@@ -67,8 +67,13 @@ impl Manifest {
 
     /// Sets a variable, as somebody who edits the manifest would.
     pub fn set(&mut self, name: &str, value: &str) {
-        self.env.retain(|(known, _)| known != name);
+        self.unset(name);
         self.env.push((name.to_owned(), Some(value.to_owned())));
+    }
+
+    /// Takes a variable out, as somebody who edits the manifest would.
+    pub fn unset(&mut self, name: &str) {
+        self.env.retain(|(known, _)| known != name);
     }
 
     /// What to start on a node of this name.

@@ -145,7 +145,10 @@ fn seed(server: &Server, lab: &Lab) -> Result<()> {
                 },
             },
             "spec": {},
-            "status": {"addresses": addresses},
+            "status": {
+                "addresses": addresses,
+                "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+            },
         }))?;
     }
     Ok(())

@@ -1,5 +1,12 @@
 //! The stage of the Services scenarios: three nodes with agents that serve Services, the lab's API server as cluster,
-//! detectors that see who answers for an address.
+//! detectors that see who answers for an address. What can be done to it stands in `act`, what can be seen in `look`.
+
+#[path = "act.rs"]
+mod act;
+#[path = "draft.rs"]
+pub(crate) mod draft;
+#[path = "look.rs"]
+mod look;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -16,7 +23,6 @@ use vip_lab::bench::{Detector, Lab, Pod, Prober, Program, Responder, Shape, Span
 use vip_lab::scenario::agent::{self, Manifest};
 use vip_lab::scenario::control_plane::{ControlPlane, PORT};
 use vip_lab::scenario::service::{self, Backend, Family, Standing};
-use vip_lab::scenario::table::Gate;
 use vip_lab::scenario::{proxy, service::PORT as SERVICE_PORT};
 
 const LAB: &str = env!("CARGO_BIN_EXE_lab");
@@ -34,12 +40,30 @@ pub(crate) struct Rig {
     pods: BTreeMap<Responder, Pod>,
     plane: ControlPlane,
     lab: Lab,
+    /// What the agents are started with.
+    manifest: Manifest,
 }
 
 /// Runs the test `name` in a lab of its own: outside it starts itself again, inside it plays `scenario`.
 pub(crate) fn play(name: &str, scenario: fn(&mut Rig) -> Result<()>) {
+    play_with(Proxies::Running, name, scenario);
+}
+
+/// The same without pods and proxies: what is asked there are the nodes' own kernels, by ARP and NDP.
+pub(crate) fn play_bare(name: &str, scenario: fn(&mut Rig) -> Result<()>) {
+    play_with(Proxies::Absent, name, scenario);
+}
+
+/// Whether nodes lead requests for Services to pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proxies {
+    Running,
+    Absent,
+}
+
+fn play_with(proxies: Proxies, name: &str, scenario: fn(&mut Rig) -> Result<()>) {
     if boot::inside().is_some() {
-        let mut rig = Rig::raise(name).unwrap();
+        let mut rig = Rig::raise(name, proxies).unwrap();
         if let Err(why) = scenario(&mut rig).and_then(|()| rig.finish()) {
             panic!("{name}: {why:#}\nthe logs are in {}", rig.lab.logs().display());
         }
@@ -64,24 +88,25 @@ pub(crate) fn play(name: &str, scenario: fn(&mut Rig) -> Result<()>) {
 }
 
 impl Rig {
-    fn raise(name: &str) -> Result<Self> {
+    fn raise(name: &str, proxies: Proxies) -> Result<Self> {
         let logs = std::env::temp_dir().join(format!("lab-services-{name}-{}", boot::launcher()));
         let lab = Lab::raise(&Shape { nodes: NODES, logs })?;
         let plane = ControlPlane::start(&lab)?;
-        // As a DaemonSet finds its API server: at an address that no agent of this test manages.
-        let credentials = plane.server().credentials();
-        let url = format!("https://127.0.0.1:{PORT}");
-        for node in lab.nodes() {
-            let local = credentials.kubeconfig(Login::Certificate(&Identity::admin()), &url)?;
-            node.write("/etc/kubernetes/admin.conf", &local)?;
+        let manifest = Manifest::parse(agent::MANIFEST)?;
+        let agents = (0..NODES).map(|_| None).collect();
+        let rig = Self { agents, pods: BTreeMap::new(), plane, lab, manifest };
+        for number in 1..=NODES {
+            rig.furnish(number)?;
         }
-        let objects = proxy::follow(plane.server())?;
-        for node in lab.nodes() {
-            pod::furnish(&lab, node)?;
+        if proxies == Proxies::Absent {
+            return Ok(rig);
+        }
+        let objects = proxy::follow(rig.plane.server())?;
+        for node in rig.lab.nodes() {
+            pod::furnish(&rig.lab, node)?;
             proxy::start(node, &objects)?;
         }
-        let agents = (0..NODES).map(|_| None).collect();
-        Ok(Self { agents, pods: BTreeMap::new(), plane, lab })
+        Ok(rig)
     }
 
     /// The bench.
@@ -89,22 +114,20 @@ impl Rig {
         &self.lab
     }
 
+    /// As a DaemonSet finds its API server: at an address that no agent of this test manages.
+    fn furnish(&self, number: u8) -> Result<()> {
+        let credentials = self.plane.server().credentials();
+        let url = format!("https://127.0.0.1:{PORT}");
+        let local = credentials.kubeconfig(Login::Certificate(&Identity::admin()), &url)?;
+        Ok(self.lab.node(number)?.write("/etc/kubernetes/admin.conf", &local)?)
+    }
+
     /// Starts an agent for Services alone on every node, with these further settings.
     pub(crate) fn start_all(&mut self, settings: &[(&str, &str)]) -> Result<()> {
-        let mut manifest = Manifest::parse(agent::MANIFEST)?;
-        for (name, value) in [("cp_enable", "false"), ("svc_enable", "true"), ("address", "")] {
-            manifest.set(name, value);
-        }
-        for (name, value) in settings {
-            manifest.set(name, value);
-        }
-        let binary = agent::binary()?;
-        for number in 1..=NODES {
-            let node = self.lab.node(number)?;
-            let spawn = manifest.spawn(node.name(), Gate::Off, &binary, self.lab.logs());
-            self.agents[usize::from(number) - 1] = Some(node.start(&spawn)?);
-        }
-        Ok(())
+        let alone = [("cp_enable", "false"), ("svc_enable", "true"), ("address", "")];
+        let all: Vec<_> = alone.iter().chain(settings).copied().collect();
+        self.configure(&all)?;
+        self.start_missing()
     }
 
     fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
@@ -121,18 +144,7 @@ impl Rig {
     }
 
     fn wait<T>(&self, what: &str, look: impl Fn(&Self) -> Option<T>) -> Result<T> {
-        let begin = Instant::now();
-        loop {
-            if let Some(found) = look(self) {
-                return Ok(found);
-            }
-            ensure!(
-                begin.elapsed() < LIMIT,
-                "{what}: not within {LIMIT:?}; logs in {}",
-                self.lab.logs().display()
-            );
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.within(LIMIT, what, look)
     }
 
     /// Starts a pod, if it does not run yet; gives its endpoints in both families.

@@ -1,0 +1,178 @@
+//! What a scenario does to the stage: agents that start, end and die, nodes without power, objects that are written and
+//! deleted.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use vip_lab::api::{Kind, Store};
+use vip_lab::bench::{Program, Stamp};
+use vip_lab::scenario::agent::{self, Manifest};
+use vip_lab::scenario::table::Gate;
+
+use super::draft::Draft;
+use super::{NODES, Rig};
+
+/// An agent that got SIGTERM must be gone after this.
+pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(1);
+
+impl Rig {
+    /// Says what agents are started with from now on: the lab's manifest with these settings instead of its own.
+    pub(crate) fn configure(&mut self, settings: &[(&str, &str)]) -> Result<()> {
+        self.manifest = Manifest::parse(agent::MANIFEST)?;
+        for (name, value) in settings {
+            self.manifest.set(name, value);
+        }
+        Ok(())
+    }
+
+    /// Takes a setting out of what agents are started with.
+    pub(crate) fn unset(&mut self, setting: &str) {
+        self.manifest.unset(setting);
+    }
+
+    /// Starts an agent on every node where none runs.
+    pub(crate) fn start_missing(&mut self) -> Result<()> {
+        for number in 1..=NODES {
+            if self.agents[usize::from(number) - 1].is_none() {
+                self.start(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the agent of a node as it was configured last.
+    pub(crate) fn start(&mut self, number: u8) -> Result<()> {
+        let node = self.lab.node(number)?;
+        let spawn = self.manifest.spawn(node.name(), Gate::Off, &agent::binary()?, self.lab.logs());
+        self.agents[usize::from(number) - 1] = Some(node.start(&spawn)?);
+        Ok(())
+    }
+
+    /// Ends an agent in good order. Gives the moment of the signal.
+    pub(crate) fn stop(&mut self, number: u8) -> Result<Stamp> {
+        let mut program = self.take(number)?;
+        let at = Stamp::now();
+        program.signal(Signal::SIGTERM)?;
+        well_ended(&mut program, number)?;
+        Ok(at)
+    }
+
+    /// Ends all agents in good order, all at once. Gives the moment of the first signal.
+    pub(crate) fn stop_all(&mut self) -> Result<Stamp> {
+        let at = Stamp::now();
+        let mut told = Vec::new();
+        for number in 1..=NODES {
+            if let Ok(program) = self.take(number) {
+                program.signal(Signal::SIGTERM)?;
+                told.push((number, program));
+            }
+        }
+        told.iter_mut().try_for_each(|(number, program)| well_ended(program, *number))?;
+        let took = Stamp::now().since(at);
+        ensure!(took <= STOP_LIMIT, "the agents ended within {took:?} after SIGTERM");
+        Ok(at)
+    }
+
+    /// SIGKILL. Gives the moment.
+    pub(crate) fn kill(&mut self, number: u8) -> Result<Stamp> {
+        let mut program = self.take(number)?;
+        let at = Stamp::now();
+        program.signal(Signal::SIGKILL)?;
+        program.wait(STOP_LIMIT)?;
+        Ok(at)
+    }
+
+    fn take(&mut self, number: u8) -> Result<Program> {
+        self.agents[usize::from(number) - 1].take().with_context(|| format!("no agent runs on n{number}"))
+    }
+
+    /// The node loses its power, and its agent and API server with it. Gives the moment.
+    pub(crate) fn power_off(&mut self, number: u8) -> Result<Stamp> {
+        let at = self.lab.power_off(number)?;
+        self.plane.power_off(self.lab.node(number)?);
+        self.agents[usize::from(number) - 1] = None;
+        Ok(at)
+    }
+
+    /// The node is back with nothing left of its former life, and its agent starts. Gives the moment of that.
+    pub(crate) fn power_on(&mut self, number: u8) -> Result<Stamp> {
+        self.lab.power_on(number)?;
+        self.plane.power_on(self.lab.node(number)?)?;
+        self.furnish(number)?;
+        let at = Stamp::now();
+        self.start(number)?;
+        Ok(at)
+    }
+
+    /// The store behind all API servers.
+    pub(crate) fn store(&self) -> &Store {
+        self.plane.server().store()
+    }
+
+    /// Creates a namespace.
+    pub(crate) fn namespace(&self, name: &str) -> Result<()> {
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        self.store().apply(&object)?;
+        Ok(())
+    }
+
+    /// Creates a Service, or replaces what a user says in it. Gives the moment.
+    pub(crate) fn write(&self, draft: &Draft) -> Result<Stamp> {
+        let at = Stamp::now();
+        self.store().apply(&draft.object())?;
+        Ok(at)
+    }
+
+    /// Puts a ready pod on each of these nodes. Gives the moment.
+    pub(crate) fn back(&self, draft: &Draft, nodes: &[u8]) -> Result<Stamp> {
+        let at = Stamp::now();
+        for slice in draft.slices(nodes) {
+            self.store().apply(&slice)?;
+        }
+        Ok(at)
+    }
+
+    /// Deletes a Service's `EndpointSlice` objects. Gives the moment.
+    pub(crate) fn unback(&self, draft: &Draft) -> Stamp {
+        let at = Stamp::now();
+        for slice in draft.slices(&[]) {
+            let name = slice["metadata"]["name"].as_str().unwrap_or_default();
+            self.store().delete(kind("endpointslices"), &draft.namespace, name);
+        }
+        at
+    }
+
+    /// Deletes a Service. Gives the moment.
+    pub(crate) fn remove(&self, draft: &Draft) -> Stamp {
+        let at = Stamp::now();
+        self.store().delete(kind("services"), &draft.namespace, &draft.name);
+        at
+    }
+
+    /// Changes an object as somebody would who reads it, edits it and writes it back.
+    pub(crate) fn edit(
+        &self,
+        (resource, namespace, name): (&str, &str, &str),
+        edit: impl FnOnce(&mut Value),
+    ) -> Result<Stamp> {
+        let found = self.store().get(kind(resource), namespace, name);
+        let mut object = (*found.with_context(|| format!("no {resource} {namespace}/{name}"))?).clone();
+        edit(&mut object);
+        let at = Stamp::now();
+        self.store().apply(&object)?;
+        Ok(at)
+    }
+}
+
+/// A kind that the lab's API server has.
+pub(crate) fn kind(resource: &str) -> &'static Kind {
+    Kind::named(resource).expect("the lab's API server has it")
+}
+
+fn well_ended(program: &mut Program, number: u8) -> Result<()> {
+    let code = program.wait(STOP_LIMIT)?;
+    ensure!(code == 0, "the agent of n{number} ended with code {code} after SIGTERM; see its log");
+    Ok(())
+}
