@@ -86,7 +86,10 @@ pub(crate) fn run(name: &str, matches: &ArgMatches, sources: &Sources) -> anyhow
                 (false, true) => rbac::Reach::Binding,
                 (false, false) => rbac::Reach::Cluster,
             };
-            let documents = rbac::documents(reach, namespace);
+            let mut documents = rbac::documents(reach, namespace).to_vec();
+            if values.text(key::ELECTION_MODE) == "session" {
+                documents.extend(rbac::for_heartbeats(namespace));
+            }
             return documents.iter().map(|document| Ok(format!("---\n{}", yaml(document)?))).collect();
         }
         "init" => {
@@ -109,6 +112,11 @@ pub(crate) fn run(name: &str, matches: &ArgMatches, sources: &Sources) -> anyhow
         namespace: namespace.to_owned(),
         kubeconfig: (!matches.try_get_one::<bool>("inCluster").ok().flatten().copied().unwrap_or_default())
             .then(|| values.text(key::KUBECONFIG).to_owned()),
+        keeps: if values.text(key::ELECTION_MODE) == "session" {
+            object::Keeps::Session
+        } else {
+            object::Keeps::Nothing
+        },
         rights: if values.text(key::BALANCE_METHOD) == "masquerade" {
             object::Rights::Privileged
         } else {

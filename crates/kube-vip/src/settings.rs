@@ -25,6 +25,7 @@ mod file;
 mod link;
 mod refusal;
 mod services;
+mod session;
 mod source;
 mod subnet;
 mod suggest;

@@ -231,6 +231,75 @@ fn inside_the_cluster_the_pod_runs_under_its_service_account() {
 }
 
 #[test]
+fn in_mode_session_a_pod_keeps_its_session_in_a_folder_of_the_node() {
+    let mounted = |more: &[&'static str]| {
+        let arguments: Vec<&str> = POD.iter().chain(more).copied().collect();
+        let spec = object(&arguments, &[])["spec"].clone();
+        let paths = |list: &Value, at: &str| -> Vec<String> {
+            let list = list.as_array().into_iter().flatten();
+            list.filter_map(|entry| entry.pointer(at)?.as_str().map(str::to_owned)).collect()
+        };
+        let mounts = paths(&spec["containers"][0]["volumeMounts"], "/mountPath");
+        (mounts, paths(&spec["volumes"], "/hostPath/path"))
+    };
+    let (config, run) = ("/etc/kubernetes/admin.conf".to_owned(), "/run/kube-vip".to_owned());
+    assert_eq!(mounted(&["--electionMode=lease"]), (vec![config.clone()], vec![config.clone()]));
+    let both = vec![config, run.clone()];
+    assert_eq!(mounted(&["--electionMode=session"]), (both.clone(), both));
+    assert_eq!(mounted(&["--electionMode=session", "--inCluster"]), (vec![run.clone()], vec![run]));
+}
+
+#[test]
+fn in_mode_session_the_policies_are_carried_into_the_pod() {
+    let given = [
+        "--electionMode=session",
+        "--peersPort=7000",
+        "--peersInterval=20ms",
+        "--apiLoss=hold",
+        "--failback=10m",
+        "--onStop=stay",
+    ];
+    let arguments: Vec<&str> = POD.into_iter().chain(given).collect();
+    let environment = object(&arguments, &[])["spec"]["containers"][0]["env"].clone();
+    for (name, value) in [
+        ("election_mode", "session"),
+        ("peers_port", "7000"),
+        ("peers_interval", "20ms"),
+        ("api_loss", "hold"),
+        ("failback", "10m"),
+        ("on_stop", "stay"),
+    ] {
+        let variable = json!({"name": name, "value": value});
+        assert!(environment.as_array().is_some_and(|list| list.contains(&variable)), "{name}: {environment}");
+    }
+    assert!(!environment.to_string().contains("address_lifetime"), "defaults are not spelled out");
+}
+
+#[test]
+fn in_mode_session_the_right_to_the_keys_is_given_for_one_secret_in_one_namespace() {
+    let run = run(&["manifest", "rbac", "--electionMode=session"]);
+    let documents = documents(&run);
+    let (role, binding) = (&documents[3], &documents[4]);
+    assert_eq!((&role["kind"], &binding["kind"]), (&json!("Role"), &json!("RoleBinding")));
+    let metadata = json!({"name": "kube-vip-peers", "namespace": "kube-system"});
+    assert_eq!((&role["metadata"], &binding["metadata"]), (&metadata, &metadata));
+    assert_eq!(
+        role["rules"],
+        json!([
+            {
+                "apiGroups": [""],
+                "resources": ["secrets"],
+                "resourceNames": ["kube-vip-peers"],
+                "verbs": ["list", "get", "watch", "update"],
+            },
+            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+        ])
+    );
+    assert_eq!(binding["roleRef"]["name"], "kube-vip-peers");
+    assert_eq!(binding["subjects"], documents[2]["subjects"]);
+}
+
+#[test]
 fn masquerading_needs_a_privileged_pod() {
     let arguments: Vec<&str> = POD.into_iter().chain(["--lbForwardingMethod=masquerade"]).collect();
     let pod = object(&arguments, &[]);

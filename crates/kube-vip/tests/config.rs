@@ -217,7 +217,7 @@ fn values_that_no_setting_takes_are_refused_with_key_value_and_what_is_accepted(
         ("vip_subnet", "24,64,128", "give one prefix length"),
         ("vip_subnet", "24,auto", "auto subnet discovery cannot be used if VIP address was provided"),
         ("vip_nodename", "n_1", "give the name of this Kubernetes node"),
-        ("election_mode", "raft", "give lease"),
+        ("election_mode", "raft", "give lease or session"),
         ("strict_config", "maybe", "give true or false"),
         ("address", "0.0.0.0", "one host cannot answer for this address"),
         ("address", "ff02::1", "one host cannot answer for this address"),
@@ -278,6 +278,34 @@ fn address_management_is_switched_by_variable_flag_or_file() {
     assert_eq!(shown(&effective(&["--servicesIpam"], &[services]), map), "kubevip");
     assert_eq!(shown(&effective(&[], &[services, ("svc_ipam", "true")]), map), "kubevip");
     assert_eq!(shown(&effective(&["--servicesIpam"], &[services, ("svc_ipam", "false")]), map), "");
+}
+
+/// What differs in kind from the settings above: a time with its unit, a policy by name, a switch that is on by default.
+#[test]
+fn settings_of_sessions_are_read_from_variable_flag_and_file() {
+    let session = "/config/election_mode/session";
+    let shown_by = |arguments: &[&str], more: &[(&str, &str)], at: &str| {
+        let run = validate(arguments, &[&[("election_mode", "session")], more].concat());
+        let settings: Value = serde_saphyr::from_str(&run.stdout).expect("validate prints YAML");
+        shown(&settings, &format!("{session}/{at}"))
+    };
+    let (_folder, path) = file("a.yaml", "peersInterval: 30ms\napiLoss: hold\npeersPort: 7003\n");
+    let by_file = ["--config-file", path.as_str()];
+    for (env, flag, at, values) in [
+        ("peers_interval", "--peersInterval=", "peers/on/interval", ["10ms", "20ms", "30ms", "50ms"]),
+        ("peers_port", "--peersPort=", "peers/on/port", ["7001", "7002", "7003", "7949"]),
+    ] {
+        let flag = format!("{flag}{}", values[1]);
+        let flag_and_file = [by_file[0], by_file[1], &flag];
+        assert_eq!(shown_by(&flag_and_file, &[(env, values[0])], at), values[0], "{env}: environment");
+        assert_eq!(shown_by(&flag_and_file, &[], at), values[1], "{env}: flag");
+        assert_eq!(shown_by(&by_file, &[], at), values[2], "{env}: file");
+        assert_eq!(shown_by(&[], &[], at), values[3], "{env}: default");
+    }
+    assert_eq!(shown_by(&by_file, &[("api_loss", "release")], "api_loss"), "release");
+    assert_eq!(shown_by(&by_file, &[], "api_loss"), "hold");
+    assert_eq!(shown_by(&["--failback=1h"], &[], "failback/after"), "3600s");
+    assert_eq!(shown_by(&["--peers=false"], &[], "peers"), "off");
 }
 
 #[test]

@@ -97,7 +97,18 @@ const TAIL: &[Row] = &[
     Row { key: k::PRESERVE, when: True },
 ];
 /// Ours: upstream has no such names.
-const OURS: &[Row] = &[Row { key: k::ELECTION_MODE, when: Changed }, Row { key: k::STRICT, when: True }];
+const OURS: &[Row] = &[
+    Row { key: k::ELECTION_MODE, when: Changed },
+    Row { key: k::PEERS, when: Changed },
+    Row { key: k::PEERS_PORT, when: Changed },
+    Row { key: k::PEERS_INTERVAL, when: Changed },
+    Row { key: k::API_LOSS, when: Changed },
+    Row { key: k::FAILBACK, when: Changed },
+    Row { key: k::ON_STOP, when: Changed },
+    Row { key: k::CONTROL_PLANE_LIFETIME, when: Changed },
+    Row { key: k::SERVICES_LIFETIME, when: Changed },
+    Row { key: k::STRICT, when: True },
+];
 
 /// The variables of an agent with these settings.
 pub(super) fn list(values: &Values) -> Result<Vec<Value>, Refusal> {
@@ -159,12 +170,12 @@ fn add(list: &mut Vec<Value>, values: &Values, rows: &[Row]) -> Result<(), Refus
 
 /// The value as upstream writes it: switches in words, numbers without signs and zeros in front.
 fn canonical(values: &Values, key: &str) -> Result<String, Refusal> {
-    use table::Kind::{Bool, List, Millis, Number, Object, Port, Seconds, Text};
+    use table::Kind::{Bool, List, Millis, Number, Object, Port, Seconds, Span, Text};
     Ok(match table::setting(key).kind {
         Bool => values.boolean(key)?.to_string(),
         Port => values.number(key, &(0..=i64::from(u16::MAX)))?.to_string(),
         Number | Seconds | Millis => values.number(key, &(0..=i64::from(u32::MAX)))?.to_string(),
-        Text | List | Object => values.text(key).to_owned(),
+        Text | Span | List | Object => values.text(key).to_owned(),
     })
 }
 

@@ -14,10 +14,21 @@ pub(super) struct Shape {
     pub(super) namespace: String,
     /// Kubeconfig of the host that is mounted; without one the Pod runs under a `ServiceAccount`.
     pub(super) kubeconfig: Option<String>,
+    /// What the agent keeps on the node.
+    pub(super) keeps: Keeps,
     /// What the container may do.
     pub(super) rights: Rights,
     /// Where a `DaemonSet` runs.
     pub(super) placement: Placement,
+}
+
+/// What an agent keeps on the node, for the next one in its place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeps {
+    /// Nothing.
+    Nothing,
+    /// Its session, in a folder of the node that a reboot empties.
+    Session,
 }
 
 /// What a container may do.
@@ -37,6 +48,9 @@ pub(super) enum Placement {
     /// On control-plane nodes, whatever their taints.
     ControlPlane,
 }
+
+/// Where an agent keeps its session, on the node and inside the container.
+const RUN_PATH: &str = "/run/kube-vip";
 
 /// Where the kubeconfig is inside the container.
 const MOUNT_PATH: &str = "/etc/kubernetes/admin.conf";
@@ -96,16 +110,24 @@ fn pod_spec(shape: &Shape) -> Value {
         "resources": {},
         "securityContext": rights,
     });
+    let mut spec = json!({"containers": [], "hostNetwork": true});
+    let (mut mounts, mut volumes) = (Vec::new(), Vec::new());
     match &shape.kubeconfig {
-        None => json!({"containers": [container], "hostNetwork": true, "serviceAccountName": "kube-vip"}),
+        None => spec["serviceAccountName"] = json!("kube-vip"),
         Some(path) => {
-            container["volumeMounts"] = json!([{"mountPath": MOUNT_PATH, "name": "kubeconfig"}]);
-            json!({
-                "containers": [container],
-                "hostAliases": [{"hostnames": ["kubernetes"], "ip": "127.0.0.1"}],
-                "hostNetwork": true,
-                "volumes": [{"hostPath": {"path": path}, "name": "kubeconfig"}],
-            })
+            mounts.push(json!({"mountPath": MOUNT_PATH, "name": "kubeconfig"}));
+            volumes.push(json!({"hostPath": {"path": path}, "name": "kubeconfig"}));
+            spec["hostAliases"] = json!([{"hostnames": ["kubernetes"], "ip": "127.0.0.1"}]);
         }
     }
+    if shape.keeps == Keeps::Session {
+        mounts.push(json!({"mountPath": RUN_PATH, "name": "run"}));
+        volumes.push(json!({"hostPath": {"path": RUN_PATH, "type": "DirectoryOrCreate"}, "name": "run"}));
+    }
+    if !mounts.is_empty() {
+        container["volumeMounts"] = json!(mounts);
+        spec["volumes"] = json!(volumes);
+    }
+    spec["containers"] = json!([container]);
+    spec
 }

@@ -14,6 +14,8 @@ pub(super) enum Reach {
 }
 
 const ACCOUNT: &str = "kube-vip";
+/// The Secret with the keys for heartbeats, and the objects that give the right to it.
+const PEERS: &str = "kube-vip-peers";
 const CLUSTER_ROLE: &str = "system:kube-vip-role";
 const CLUSTER_BINDING: &str = "system:kube-vip-binding";
 
@@ -49,6 +51,29 @@ pub(super) fn documents(reach: Reach, namespace: &str) -> [Value; 3] {
         "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
     });
     [account, role, binding]
+}
+
+/// The right to the keys for heartbeats, in the one namespace where they are. A name cannot limit `create`: the first
+/// agent makes the Secret.
+pub(super) fn for_heartbeats(namespace: &str) -> [Value; 2] {
+    let metadata = json!({"name": PEERS, "namespace": namespace});
+    let rule = |verbs: &[&str]| json!({"apiGroups": [""], "resources": ["secrets"], "verbs": verbs});
+    let mut named = rule(&["list", "get", "watch", "update"]);
+    named["resourceNames"] = json!([PEERS]);
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": metadata,
+        "rules": [named, rule(&["create"])],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": PEERS},
+        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
+    });
+    [role, binding]
 }
 
 fn rules(reach: Reach) -> Vec<Value> {

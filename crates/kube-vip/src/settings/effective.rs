@@ -1,14 +1,14 @@
 //! From text to the effective configuration: which mode, which features, which instance, and everything around the
 //! control plane and the Services, which have their own modules. Values of features that are not built yet are warned about here.
 
-use vip_model::config::{Advertise, Config, ElectionMode, Layer2};
+use vip_model::config::{Advertise, Config, Layer2};
 use vip_model::{InstanceName, NodeName};
 
 use super::refusal::Refusal;
 use super::source::Values;
 use super::table::{self, Kind, Setting, Status};
 use super::{ApiSettings, Effective, Listen, LocalApi, Machine, Warning, Weight};
-use super::{control_plane, key, parse, services, warning};
+use super::{control_plane, key, parse, services, session, warning};
 
 /// Bytes that an instance name may have: 255 of nftables less `kube_vip_` and `_v4`.
 const LONGEST_INSTANCE: usize = 243;
@@ -35,20 +35,14 @@ pub(super) fn build(values: &Values, machine: &Machine) -> Result<Effective, Ref
     }
     let advertise =
         Advertise::Arp(Layer2 { announce_interval, skip_conflict_probe: values.boolean(key::SKIP_DAD)? });
+    let election_mode = session::mode(values, machine, features, &mut warnings)?;
     warnings.extend(unbuilt(values));
     let effective = Effective {
         api: api(values)?,
         log: parse::log_level(log_number(values)?),
         prometheus_server: prometheus_server(values, &mut warnings),
         health_check_port: health_check_port(values)?,
-        config: Config {
-            node,
-            instance,
-            advertise,
-            control_plane,
-            services,
-            election_mode: ElectionMode::Lease,
-        },
+        config: Config { node, instance, advertise, control_plane, services, election_mode },
         warnings,
     };
     Ok(effective)
@@ -100,7 +94,7 @@ fn not_built(values: &Values, key: &str, instead: &str) -> Refusal {
 
 /// What this agent is asked to hold addresses for.
 #[derive(Clone, Copy)]
-enum Features {
+pub(super) enum Features {
     Nothing,
     ControlPlane,
     Services,
@@ -128,7 +122,7 @@ impl Features {
         }
     }
 
-    const fn control_plane(self) -> bool {
+    pub(super) const fn control_plane(self) -> bool {
         matches!(self, Self::ControlPlane | Self::Both)
     }
 
@@ -264,7 +258,7 @@ fn unbuilt_setting(values: &Values, setting: &Setting) -> Option<Warning> {
 }
 
 /// Whether a text says the same as the default.
-fn is_default(setting: &Setting, text: &str) -> bool {
+pub(super) fn is_default(setting: &Setting, text: &str) -> bool {
     match setting.kind {
         Kind::Bool => {
             parse::boolean(text).is_some_and(|given| Some(given) == parse::boolean(setting.default))
@@ -272,6 +266,7 @@ fn is_default(setting: &Setting, text: &str) -> bool {
         Kind::Number | Kind::Port | Kind::Seconds | Kind::Millis => {
             text.parse::<i64>().is_ok_and(|given| Ok(given) == setting.default.parse())
         }
+        Kind::Span => parse::span(text) == parse::span(setting.default),
         Kind::Text | Kind::List | Kind::Object => text == setting.default,
     }
 }

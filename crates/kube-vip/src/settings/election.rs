@@ -1,4 +1,4 @@
-//! Elections by Lease: which Lease, with which timings. The control plane, the Services and their address management
+//! The Leases of elections: which Lease, with which timings. The control plane, the Services and their address management
 //! share the timings and the rule for the namespace.
 
 use std::collections::BTreeMap;
@@ -48,7 +48,6 @@ pub(super) fn lease(values: &Values, machine: &Machine, key: &str) -> Result<Lea
 
 /// The timings of every Lease: client-go's rules (`leaderelection.NewLeaderElector`), and room for the fence.
 pub(super) fn timings(values: &Values) -> Result<LeaseTimings, Refusal> {
-    require_lease_mode(values)?;
     let timings = LeaseTimings {
         duration: values.seconds(key::LEASE_DURATION, 1)?,
         renew_deadline: values.seconds(key::RENEW_DEADLINE, 1)?,
@@ -74,27 +73,6 @@ pub(super) fn timings(values: &Values) -> Result<LeaseTimings, Refusal> {
         )));
     }
     Ok(timings)
-}
-
-/// Lease is the only kind of election.
-fn require_lease_mode(values: &Values) -> Result<(), Refusal> {
-    let not_built = |key: &str| Refusal::NotBuilt {
-        asked: format!("{}={}", values.spelled(key), values.text(key)),
-        instead: "elections are held by Lease (election_mode=lease, leaderElectionType kubernetes)".into(),
-    };
-    match values.text(key::ELECTION_MODE) {
-        "lease" => {}
-        "session" | "etcd" => return Err(not_built(key::ELECTION_MODE)),
-        _ => return Err(values.refuse(key::ELECTION_MODE, "give lease")),
-    }
-    match values.text(key::ELECTION_BACKEND) {
-        "kubernetes" => Ok(()),
-        "etcd" => Err(not_built(key::ELECTION_BACKEND)),
-        other => Err(values.refuse(
-            key::ELECTION_BACKEND,
-            format!("invalid LeaderElectionMode {other} not supported; give kubernetes"),
-        )),
-    }
 }
 
 fn annotations(values: &Values) -> Result<BTreeMap<String, String>, Refusal> {

@@ -48,6 +48,15 @@ keys! {
     NAMESPACE = "cp_namespace";
     LOSE_LEADERSHIP = "vip_loseleadership";
     LOSE_TIMEOUT = "vip_loseleadership_timeout_seconds";
+    // sessions
+    PEERS = "peers";
+    PEERS_PORT = "peers_port";
+    PEERS_INTERVAL = "peers_interval";
+    API_LOSS = "api_loss";
+    FAILBACK = "failback";
+    ON_STOP = "on_stop";
+    CONTROL_PLANE_LIFETIME = "vip_address_lifetime";
+    SERVICES_LIFETIME = "svc_address_lifetime";
     // health gate
     HEALTH_URL = "control_plane_health_check_address";
     HEALTH_PERIOD = "control_plane_health_check_period_seconds";

@@ -1,6 +1,7 @@
 //! Text to value, as upstream's Go libraries take it. Each function says what it accepts when it refuses.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use super::{Listen, LogLevel};
 
@@ -15,6 +16,12 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
 
 /// What [`boolean`] accepts.
 pub(crate) const BOOLEANS: &str = "give true or false (or 1, t, T, TRUE, True, 0, f, F, FALSE, False)";
+
+/// A time with its unit, as Go's `time.ParseDuration` writes it: `50ms`, `1.5s`, `1m30s`. Never negative.
+pub(crate) fn span(text: &str) -> Option<Duration> {
+    let span: jiff::SignedDuration = text.parse().ok()?;
+    Duration::try_from(span).ok()
+}
 
 /// A number of Go's `log/slog` as a level: what is shown at `n` is everything at level `n` and above.
 pub(crate) fn log_level(number: i64) -> LogLevel {
@@ -90,6 +97,19 @@ mod tests {
         assert_eq!(listen("[::1]:2112"), Some(Listen::At("[::1]:2112".parse().unwrap())));
         for bad in ["2112", ":x", "::1:2112", "node1:2112", ":70000"] {
             assert_eq!(listen(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_carry_their_unit() {
+        let millis = |text| span(text).map(|span| span.as_millis());
+        for (text, expected) in
+            [("50ms", 50), ("1s", 1_000), ("1.5s", 1_500), ("1m30s", 90_000), ("2h", 7_200_000), ("0s", 0)]
+        {
+            assert_eq!(millis(text), Some(expected), "{text}");
+        }
+        for bad in ["", "50", "-5m", "ms", "5 apples", "1e3s", "never"] {
+            assert_eq!(span(bad), None, "{bad}");
         }
     }
 

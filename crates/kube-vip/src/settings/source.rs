@@ -136,6 +136,15 @@ impl Values {
         Ok(Duration::from_secs(seconds.unsigned_abs()))
     }
 
+    /// The value as a time with its unit, in `range`.
+    pub(crate) fn span(&self, key: &str, range: &RangeInclusive<Duration>) -> Result<Duration, Refusal> {
+        let span = parse::span(self.text(key)).filter(|span| range.contains(span));
+        span.ok_or_else(|| {
+            let (least, most) = (range.start(), range.end());
+            self.refuse(key, format!("give a time from {least:?} to {most:?}, such as 50ms"))
+        })
+    }
+
     /// The value as a port.
     pub(crate) fn port(&self, key: &str) -> Result<u16, Refusal> {
         let port = self.number(key, &(1..=i64::from(u16::MAX)))?;

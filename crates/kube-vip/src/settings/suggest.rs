@@ -7,7 +7,7 @@ use super::table;
 use super::{Warning, Weight, warning};
 
 /// Prefixes of environment variables that are ours.
-const PREFIXES: [&str; 6] = ["vip_", "svc_", "bgp_", "cp_", "lb_", "egress_"];
+const PREFIXES: [&str; 7] = ["vip_", "svc_", "bgp_", "cp_", "lb_", "egress_", "peers_"];
 
 /// Of so many letters one may be wrong in a name that is still recognised.
 const LETTERS_PER_EDIT: usize = 4;

@@ -42,6 +42,8 @@ pub(crate) enum Kind {
     Seconds,
     /// Whole milliseconds.
     Millis,
+    /// A time with its unit, `50ms` or `1m30s`.
+    Span,
     /// Several texts: the flag repeated, or commas.
     List,
     /// A JSON object (in a file: a map).
@@ -58,6 +60,7 @@ impl Kind {
             Self::Port => "PORT",
             Self::Seconds => "SECONDS",
             Self::Millis => "MILLISECONDS",
+            Self::Span => "DURATION",
             Self::List => "LIST",
             Self::Object => "JSON",
         }
@@ -92,6 +95,7 @@ pub(crate) static GROUPS: &[Group] = &[
     Group { title: "Control-plane address", settings: agent::CONTROL_PLANE },
     Group { title: "Announcing (ARP and NDP)", settings: agent::ANNOUNCING },
     Group { title: "Election", settings: agent::ELECTION },
+    Group { title: "Sessions and heartbeats (election_mode session)", settings: agent::SESSION },
     Group { title: "Health gate of the control plane", settings: agent::HEALTH },
     Group { title: "Kubernetes API", settings: agent::API },
     Group { title: "Logs, metrics, health pages", settings: agent::SEEING },

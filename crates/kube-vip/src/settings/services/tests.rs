@@ -155,7 +155,7 @@ fn the_lease_and_its_timings_follow_the_rules_of_the_control_plane() {
     assert_eq!(with(&[("svc_election", "true")]).election, ServiceElection::PerService(timings));
     assert!(refused(&[("svc_leasename", "Upper")]).starts_with("svc_leasename=\"Upper\""));
     assert!(refused(&[("vip_leaseduration", "10")]).contains("must be greater than"));
-    assert!(refused(&[("election_mode", "session")]).contains("not built yet"));
+    assert!(refused(&[("election_mode", "etcd")]).contains("not built yet"));
 }
 
 #[test]

@@ -65,7 +65,7 @@ rows! {
     /// Who holds the address.
     ELECTION {
         "electionMode", key::ELECTION_MODE, "electionMode"; Text "lease"; Built;
-            "How holders are elected; lease is the only mode today (one renewed Lease, as upstream does it)."
+            "How holders are elected: lease is one renewed Lease for each election, as upstream does it; session is one Lease for each node, with heartbeats between the nodes. All agents of an instance need the same mode."
         "leaderElectionType", "", "leaderElectionType"; Text "kubernetes"; Built;
             "Where the election is held; kubernetes is the only place today."
         "leaderElection", key::LEADER_ELECTION, "enableLeaderElection"; Bool "false"; NotNeeded("in ARP mode there is always an election");
@@ -86,6 +86,26 @@ rows! {
             "Yield when the link goes down; always so here."
         "loseLeadershiptTimeoutSeconds", key::LOSE_TIMEOUT, "loseLeadershipTimeoutSeconds"; Seconds "30"; NotNeeded(LINK_LOSS);
             "How long a link may be down before the node yields; no time at all here."
+    }
+
+    /// Sessions, claims and heartbeats.
+    SESSION {
+        "peers", key::PEERS, "peers"; Bool "true"; Built;
+            "Exchange heartbeats with the agents of other nodes; without them a session lives by the API alone."
+        "peersPort", key::PEERS_PORT, "peersPort"; Port "7949"; Built;
+            "UDP port for heartbeats; default is 7950 for an agent that holds addresses of Services alone. When it is taken, another one is used, and the others learn of it."
+        "peersInterval", key::PEERS_INTERVAL, "peersInterval"; Span "50ms"; Built;
+            "Time between two heartbeats, 10ms to 1s; the same for all agents."
+        "apiLoss", key::API_LOSS, "apiLoss"; Text "hold-if-peers-agree"; Built;
+            "What a holder does when the API does not answer: hold-if-peers-agree while enough others vouch for it; hold in any case (in a partition two nodes may answer); release at the renew deadline."
+        "failback", key::FAILBACK, "failback"; Text "never"; Built;
+            "When addresses go back to a node that is placed better: never, or how long that node must have been well (0s is at once)."
+        "onStop", key::ON_STOP, "onStop"; Text "hand-over"; Built;
+            "What a stopping agent does with its addresses: hand-over to another node; stay, for a restart of the agent within their lifetime."
+        "vipAddressLifetime", key::CONTROL_PLANE_LIFETIME, "vipAddressLifetime"; Seconds "3"; Built;
+            "How long the control-plane address stays in the kernel when the agent is dead; 2 or more."
+        "svcAddressLifetime", key::SERVICES_LIFETIME, "svcAddressLifetime"; Seconds "8"; Built;
+            "How long addresses of Services stay in the kernel when the agent is dead; 2 or more."
     }
 
     /// Health of the local API server.

@@ -36,6 +36,7 @@ fn defaults_are_values_that_the_setting_takes() {
             Kind::Number | Kind::Port | Kind::Seconds | Kind::Millis => {
                 setting.default.parse::<u32>().is_ok()
             }
+            Kind::Span => crate::settings::parse::span(setting.default).is_some(),
             Kind::Text | Kind::List | Kind::Object => true,
         };
         assert!(taken, "{}: {:?}", setting.key(), setting.default);
