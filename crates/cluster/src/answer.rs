@@ -1,5 +1,5 @@
 //! Questions and their answers: each is answered exactly once, by its timeout. Questions about Leases have a lane of
-//! their own and never wait; the others share one, a limited number at a time.
+//! their own, those about sessions another, and never wait; the others share one, a limited number at a time.
 
 mod lease;
 mod service;
@@ -10,12 +10,14 @@ use std::time::Duration;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
+use vip_model::session::Via;
 use vip_model::store::{Answer, Ask, Failure, FailureClass, Question};
 
 use crate::call::{Call, Reply, Take};
 use crate::event::ClusterEvent;
-use crate::gateway::{Gateway, Problem};
-use crate::lane::{Lane, Patience};
+use crate::gateway::{Gateway, Problem, Way};
+use crate::lane::Patience;
+use crate::ledger::Ledger;
 
 /// Before the end the call itself gives up, so that the failure can name the servers that were silent.
 const MARGIN: Duration = Duration::from_millis(5);
@@ -32,17 +34,24 @@ pub(crate) async fn answer(gateway: Arc<Gateway>, question: Question) {
 }
 
 async fn reply(gateway: &Gateway, deadline: Instant, ask: &Ask) -> Answer {
-    let about_leases = Asking { gateway, lane: &gateway.leases, deadline };
-    let about_others = Asking { lane: &gateway.writes, ..about_leases };
+    let of_leases = Asking { gateway, way: Way::Lane(&gateway.leases), ledger: &gateway.ledger, deadline };
+    let of_sessions =
+        Asking { way: Way::Lane(&gateway.sessions), ledger: &gateway.session_ledger, ..of_leases };
+    let of_others = Asking { way: Way::Lane(&gateway.writes), ..of_leases };
     let answer = match ask {
-        Ask::ReadLease(lease) => about_leases.read(lease).await.map(|(seen, _)| Answer::Lease(seen)),
-        Ask::WriteLease(write) => about_leases.write(write).await,
+        Ask::ReadLease(lease) => of_leases.read_lease(lease).await,
+        Ask::WriteLease(write) => of_leases.write_lease(write).await,
+        Ask::ReadSession(lease) => of_sessions.read_session(lease).await,
+        Ask::WriteSession(write) => match write.via {
+            Via::Any => of_sessions.write_session(write).await,
+            Via::Elsewhere => Asking { way: Way::Elsewhere, ..of_sessions }.write_session(write).await,
+        },
         _ => {
             let event = matches!(ask, Ask::PostEvent(_));
             let proof = "the semaphore is never closed";
             let _event = if event { Some(gateway.slots.events.acquire().await.expect(proof)) } else { None };
             let _slot = gateway.slots.all.acquire().await.expect(proof);
-            about_others.reply(ask).await
+            of_others.reply(ask).await
         }
     };
     answer.unwrap_or_else(Answer::Failed)
@@ -52,7 +61,8 @@ async fn reply(gateway: &Gateway, deadline: Instant, ask: &Ask) -> Answer {
 #[derive(Clone, Copy)]
 struct Asking<'a> {
     gateway: &'a Gateway,
-    lane: &'a Lane,
+    way: Way<'a>,
+    ledger: &'a Ledger,
     deadline: Instant,
 }
 
@@ -60,10 +70,8 @@ impl Asking<'_> {
     /// Answers a question that is about no Lease.
     async fn reply(&self, ask: &Ask) -> Result<Answer, Failure> {
         match ask {
-            Ask::ReadLease(_) | Ask::WriteLease(_) => unreachable!("answered on the lane of the Leases"),
-            Ask::ReadSession(_) | Ask::WriteSession(_) => {
-                let text = "sessions are not asked for yet".to_owned();
-                Err(Failure { class: FailureClass::Invalid, text })
+            Ask::ReadLease(_) | Ask::WriteLease(_) | Ask::ReadSession(_) | Ask::WriteSession(_) => {
+                unreachable!("answered on a lane of Leases")
             }
             Ask::LabelNode { node, labels } => {
                 let body = json!({"metadata": {"labels": labels}});
@@ -84,7 +92,7 @@ impl Asking<'_> {
 
     async fn call(&self, call: &Call) -> Result<Reply, Problem> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        self.gateway.call(self.lane, call, Take::Whole, Patience::of(left)).await
+        self.gateway.call(self.way, call, Take::Whole, Patience::of(left)).await
     }
 }
 

@@ -4,17 +4,21 @@
 //! the API said 401 or 403 or a certificate was refused. When something changed, a new [`Access`] with a higher
 //! generation is made and connections of the old one are no longer used.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
+use ipnet::IpNet;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 use tracing::{info, warn};
-use vip_model::store::Failure;
+use vip_model::Known;
+use vip_model::store::{Failure, FailureClass};
 
+use crate::call::Call;
 use crate::credentials::{self, Credentials, Source};
 use crate::endpoint::{self, Dial, Learned, ServerUrl};
 use crate::error::Error;
@@ -60,6 +64,8 @@ struct State {
     generation: u64,
     looked: Option<Instant>,
     learned: Learned,
+    /// The networks that are this node itself.
+    here: Known<BTreeSet<IpNet>>,
     health: Health,
     forbidden: Option<Instant>,
 }
@@ -88,6 +94,42 @@ impl Directory {
         let mut order = access.endpoints.clone();
         state.health.sort(now, &mut order, |endpoint| &endpoint.dial);
         Ok((access, order))
+    }
+
+    /// The way to the API, and its servers on other nodes in the order in which to try them: of the endpoints of the
+    /// `kubernetes` Service, those that are neither this node nor a VIP. Any other address, such as that of a Service or
+    /// of a load balancer, may lead to this node's own server.
+    pub(crate) fn elsewhere(&self, call: &Call) -> Result<(Arc<Access>, Vec<Arc<Endpoint>>), Failure> {
+        let (access, mut servers) = self.access()?;
+        let state = self.lock();
+        let nobody = |why: String| Failure {
+            class: FailureClass::Unreachable,
+            text: format!("{call}: no API server on another node is known: {why}"),
+        };
+        let Known::Known(here) = &state.here else {
+            return Err(nobody("which addresses this node has is not known yet".to_owned()));
+        };
+        let learned = &state.learned.servers;
+        servers.retain(|server| match &server.dial {
+            Dial::Address(address) => {
+                learned.contains(address) && !here.iter().any(|net| net.contains(&address.ip()))
+            }
+            Dial::Name(..) => false,
+        });
+        if servers.is_empty() {
+            return Err(nobody(match learned.len() {
+                0 => "the endpoints of the Service default/kubernetes were not read yet".to_owned(),
+                _ => {
+                    format!("the Service default/kubernetes has only the endpoints {learned:?}, on this node")
+                }
+            }));
+        }
+        Ok((access, servers))
+    }
+
+    /// Takes note of the networks that are this node itself.
+    pub(crate) fn note_here(&self, here: BTreeSet<IpNet>) {
+        self.lock().here = Known::Known(here);
     }
 
     /// Looks at the files now, after `access` was not accepted. Says whether there is another way to try.

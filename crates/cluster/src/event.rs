@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use vip_model::QuestionId;
+use vip_model::session::Sessions;
 use vip_model::store::{Answer, Failure, LeaseSeen, Snapshot};
 
 /// One thing that the cluster says.
@@ -12,6 +13,16 @@ pub enum ClusterEvent {
     Lease(LeaseSeen),
     /// What else the cluster says. Whole; only the newest counts.
     Snapshot(Snapshot),
+    /// All session Leases of the instance that is watched, as soon as all are known. Whole; only the newest counts.
+    Sessions(Arc<Sessions>),
+    /// An object that is watched says something that cannot be understood, and is left out. Told once for each object,
+    /// and again only after it was understood in between.
+    Unreadable {
+        /// The object: `leases kube-system/name`.
+        object: String,
+        /// Why.
+        reason: String,
+    },
     /// The answer to a question.
     Answer(QuestionId, Answer),
     /// The API does not answer as it should. Told when the class of the failure changes, not each time.

@@ -14,6 +14,7 @@ use vip_model::store::{Failure, FailureClass};
 use crate::call::{Call, Reply, Take};
 use crate::classify::{self, Refusal};
 use crate::directory::{Access, Directory};
+use crate::elsewhere;
 use crate::event::{ClusterEvent, Sink};
 use crate::lane::{Lane, Patience};
 use crate::ledger::Ledger;
@@ -40,12 +41,29 @@ pub(crate) struct Slots {
     pub(crate) events: Semaphore,
 }
 
+/// How a call goes to the API.
+#[derive(Clone, Copy)]
+pub(crate) enum Way<'a> {
+    /// On this lane, to any server.
+    Lane(&'a Lane),
+    /// To servers on other nodes, over connections of its own.
+    Elsewhere,
+}
+
+impl<'a> From<&'a Lane> for Way<'a> {
+    fn from(lane: &'a Lane) -> Self {
+        Self::Lane(lane)
+    }
+}
+
 /// What the tasks share.
 pub(crate) struct Gateway {
     /// The way to the API.
     pub(crate) directory: Arc<Directory>,
     /// For questions about Leases. Nothing else travels here, so that nothing can delay a renewal.
     pub(crate) leases: Lane,
+    /// For questions about sessions: a thousand claims that change hands delay none of them.
+    pub(crate) sessions: Lane,
     /// For the other questions: what is written to Nodes, Services and Events.
     pub(crate) writes: Lane,
     /// Who may use it.
@@ -54,6 +72,8 @@ pub(crate) struct Gateway {
     pub(crate) background: Lane,
     /// What is known of Leases.
     pub(crate) ledger: Ledger,
+    /// What is known of session Leases.
+    pub(crate) session_ledger: Ledger,
     /// What is known of everything else.
     pub(crate) snapshots: Snapshots,
     /// Wakes watches that wait to try again: the API answered somebody.
@@ -116,11 +136,13 @@ impl Gateway {
         let directory = Arc::new(Directory::new(settings));
         Self {
             leases: Lane::new(Arc::clone(&directory)),
+            sessions: Lane::new(Arc::clone(&directory)),
             writes: Lane::new(Arc::clone(&directory)),
             slots: Slots { all: Semaphore::new(WRITES), events: Semaphore::new(EVENTS) },
             background: Lane::new(Arc::clone(&directory)),
             directory,
             ledger: Ledger::default(),
+            session_ledger: Ledger::default(),
             snapshots: Snapshots::default(),
             back: Notify::new(),
             sink,
@@ -133,33 +155,41 @@ impl Gateway {
         (self.sink)(event);
     }
 
-    /// Sends `call` on `lane`. A refused credential is tried once more when there are newer files or a stand-in.
+    /// Sends `call` that `way`. A refused credential is tried once more when there are newer files or a stand-in.
     pub(crate) async fn call(
         &self,
-        lane: &Lane,
+        way: impl Into<Way<'_>>,
         call: &Call,
         take: Take,
         patience: Patience,
     ) -> Result<Reply, Problem> {
-        let (mut result, access) = self.once(lane, call, take, patience).await;
+        let way = way.into();
+        let (mut result, access) = self.once(way, call, take, patience).await;
         if let (Err(Problem::Refused(refusal)), Some(access)) = (&result, access)
             && self.has_another_way(call, refusal.failure.class, &access)
         {
-            (result, _) = self.once(lane, call, take, patience).await;
+            (result, _) = self.once(way, call, take, patience).await;
         }
-        self.note(call, result.as_ref().err());
+        // What the others say when only some are asked says nothing of the API as a whole.
+        if matches!(way, Way::Lane(_)) {
+            self.note(call, result.as_ref().err());
+        }
         result
     }
 
     /// Sends `call` once. Tells also which way was used, when a server answered.
     async fn once(
         &self,
-        lane: &Lane,
+        way: Way<'_>,
         call: &Call,
         take: Take,
         patience: Patience,
     ) -> (Result<Reply, Problem>, Option<Arc<Access>>) {
-        match lane.send(call, take, patience).await {
+        let sent = match way {
+            Way::Lane(lane) => lane.send(call, take, patience).await,
+            Way::Elsewhere => elsewhere::send(&self.directory, call, patience.whole).await,
+        };
+        match sent {
             Err(failure) => (Err(Problem::Way(failure)), None),
             Ok(reply) => {
                 let access = Arc::clone(&reply.access);

@@ -43,7 +43,7 @@ const IDLE: usize = FEW;
 /// How long. One or two are enough for most of the time.
 const KEPT: Duration = Duration::from_secs(30);
 /// The largest answer that is read whole.
-const LARGEST: usize = 64 * 1024 * 1024;
+pub(crate) const LARGEST: usize = 64 * 1024 * 1024;
 
 /// How long a call may take.
 #[derive(Clone, Copy, Debug)]
@@ -324,7 +324,8 @@ async fn send_on(race: &Race<'_>, sender: &mut Sender) -> Result<Response<Incomi
     Ok(sender.send_request(request).await?)
 }
 
-fn request(call: &Call, access: &Access) -> Result<Request<Full<Bytes>>, BoxError> {
+/// A call as HTTP says it.
+pub(crate) fn request(call: &Call, access: &Access) -> Result<Request<Full<Bytes>>, BoxError> {
     let mut builder = Request::builder()
         .method(call.method())
         .uri(format!("{}{}", access.base, call.path))

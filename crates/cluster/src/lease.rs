@@ -1,12 +1,15 @@
 //! Leases between JSON and the model, compatible with client-go: the same fields, the same formats, and what we do not
 //! know is kept.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
+use vip_model::session::{SESSION, SESSION_LABEL, SessionWrite};
 use vip_model::store::{Acquired, Expect, LeaseRecord, LeaseWrite, Version};
+use vip_model::{LeaseName, NodeName};
 
 /// `apiVersion` of a Lease.
 const API_VERSION: &str = "coordination.k8s.io/v1";
@@ -60,46 +63,113 @@ pub(crate) fn slim(mut object: Value) -> Value {
     object
 }
 
-/// The object to send: `base` with what `write` says, everything else as it was.
-pub(crate) fn compose(base: Option<Value>, write: &LeaseWrite, now: &str) -> Value {
-    let (namespace, name) = write.lease.parts();
-    let mut object = base.filter(Value::is_object).unwrap_or_else(|| json!({}));
-    object["apiVersion"] = json!(API_VERSION);
-    object["kind"] = json!("Lease");
-    let meta = section(&mut object, "metadata");
-    meta.insert("name".to_owned(), json!(name));
-    meta.insert("namespace".to_owned(), json!(namespace));
-    if let Expect::Version(version) = &write.expect {
-        meta.insert("resourceVersion".to_owned(), json!(version.0));
-    }
-    if !write.annotations.is_empty() {
-        let annotations = meta.entry("annotations").or_insert_with(|| json!({}));
-        if !annotations.is_object() {
-            *annotations = json!({});
-        }
-        for (key, value) in &write.annotations {
-            annotations[key.as_str()] = json!(value);
-        }
-    }
-    let acquired = match &write.acquired {
-        Acquired::Now => now,
-        Acquired::Keep(text) => text,
-    };
-    let holder = write.holder.as_ref().map_or("", vip_model::NodeName::as_str);
-    let spec = section(&mut object, "spec");
-    spec.insert("holderIdentity".to_owned(), json!(holder));
-    spec.insert("leaseDurationSeconds".to_owned(), json!(write.duration.as_secs().max(1)));
-    spec.insert("acquireTime".to_owned(), json!(acquired));
-    spec.insert("renewTime".to_owned(), json!(now));
-    spec.insert("leaseTransitions".to_owned(), json!(write.transitions));
-    object
+/// The longest `spec.leaseDurationSeconds` that the API takes.
+const LONGEST: u64 = i32::MAX as u64;
+
+/// What is written to a Lease; what it does not say stays as it was.
+pub(crate) struct Draft<'a> {
+    /// The Lease.
+    pub(crate) lease: &'a LeaseName,
+    /// What must still hold.
+    pub(crate) expect: &'a Expect,
+    holder: &'a str,
+    duration: Duration,
+    /// As it was, or the moment of sending when there was none, when none.
+    acquired: Option<&'a Acquired>,
+    /// As it was when none.
+    transitions: Option<u32>,
+    label: Option<(&'a str, &'a str)>,
+    /// An empty one takes away what is there.
+    annotations: BTreeMap<&'a str, Cow<'a, str>>,
 }
 
-/// Whether `seen` is what was sent with `write` at `now`: two writers never share holder and microsecond.
-pub(crate) fn is_ours(seen: &LeaseRecord, write: &LeaseWrite, now: &str) -> bool {
-    seen.holder.as_deref() == write.holder.as_ref().map(vip_model::NodeName::as_str)
-        && seen.renewed.as_deref() == Some(now)
-        && seen.transitions == write.transitions
+impl<'a> From<&'a LeaseWrite> for Draft<'a> {
+    fn from(write: &'a LeaseWrite) -> Self {
+        let annotations = write.annotations.iter();
+        Self {
+            lease: &write.lease,
+            expect: &write.expect,
+            holder: write.holder.as_ref().map_or("", NodeName::as_str),
+            duration: write.duration,
+            acquired: Some(&write.acquired),
+            transitions: Some(write.transitions),
+            label: None,
+            annotations: annotations.map(|(key, value)| (key.as_str(), Cow::from(value))).collect(),
+        }
+    }
+}
+
+impl<'a> From<&'a SessionWrite> for Draft<'a> {
+    fn from(write: &'a SessionWrite) -> Self {
+        let record = serde_json::to_string(&write.record).expect("a record has text keys and plain values");
+        Self {
+            lease: &write.lease,
+            expect: &write.expect,
+            holder: write.record.node.as_str(),
+            duration: write.duration,
+            acquired: None,
+            transitions: None,
+            label: Some((SESSION_LABEL, write.instance.as_str())),
+            annotations: BTreeMap::from([(SESSION, Cow::from(record))]),
+        }
+    }
+}
+
+impl Draft<'_> {
+    /// The object to send: `base` with what this says, everything else as it was.
+    pub(crate) fn compose(&self, base: Option<Value>, now: &str) -> Value {
+        let (namespace, name) = self.lease.parts();
+        let mut object = base.filter(Value::is_object).unwrap_or_else(|| json!({}));
+        object["apiVersion"] = json!(API_VERSION);
+        object["kind"] = json!("Lease");
+        let meta = section(&mut object, "metadata");
+        meta.insert("name".to_owned(), json!(name));
+        meta.insert("namespace".to_owned(), json!(namespace));
+        if let Expect::Version(version) = &self.expect {
+            meta.insert("resourceVersion".to_owned(), json!(version.0));
+        }
+        if let Some((key, value)) = self.label {
+            section(&mut object["metadata"], "labels").insert(key.to_owned(), json!(value));
+        }
+        for (key, value) in &self.annotations {
+            if !value.is_empty() {
+                section(&mut object["metadata"], "annotations").insert((*key).to_owned(), json!(value));
+            } else if let Some(Value::Object(there)) = object.pointer_mut("/metadata/annotations") {
+                there.remove(*key);
+            }
+        }
+        self.fill(section(&mut object, "spec"), now);
+        object
+    }
+
+    fn fill(&self, spec: &mut Map<String, Value>, now: &str) {
+        spec.insert("holderIdentity".to_owned(), json!(self.holder));
+        spec.insert("leaseDurationSeconds".to_owned(), json!(self.duration.as_secs().clamp(1, LONGEST)));
+        spec.insert("renewTime".to_owned(), json!(now));
+        match self.acquired {
+            Some(Acquired::Now) => drop(spec.insert("acquireTime".to_owned(), json!(now))),
+            Some(Acquired::Keep(text)) => drop(spec.insert("acquireTime".to_owned(), json!(text))),
+            None if spec.get("acquireTime").is_none_or(Value::is_null) => {
+                spec.insert("acquireTime".to_owned(), json!(now));
+            }
+            None => {}
+        }
+        if let Some(transitions) = self.transitions {
+            spec.insert("leaseTransitions".to_owned(), json!(transitions));
+        }
+    }
+
+    /// Whether `seen` is what was sent with this at `now`: two writers never share content and microsecond.
+    pub(crate) fn is_shown_by(&self, seen: &LeaseRecord, now: &str) -> bool {
+        let annotations = &seen.annotations;
+        seen.holder.as_deref().unwrap_or_default() == self.holder
+            && seen.renewed.as_deref() == Some(now)
+            && self.transitions.is_none_or(|transitions| seen.transitions == transitions)
+            && self
+                .annotations
+                .iter()
+                .all(|(key, value)| annotations.get(*key).map_or("", String::as_str) == value)
+    }
 }
 
 fn section<'a>(object: &'a mut Value, key: &str) -> &'a mut Map<String, Value> {

@@ -17,8 +17,22 @@ const LAG: Duration = Duration::from_secs(1);
 /// What is known of Leases.
 #[derive(Default)]
 pub(crate) struct Ledger {
-    pages: Mutex<BTreeMap<LeaseName, Page>>,
+    book: Mutex<Book>,
     answered: Notify,
+}
+
+#[derive(Default)]
+struct Book {
+    pages: BTreeMap<LeaseName, Page>,
+    /// The whole collection was last listed as of this version, when there is one that all belong to.
+    listed: Option<Version>,
+}
+
+impl Book {
+    fn page(&mut self, lease: &LeaseName) -> &mut Page {
+        let page = || Page { delivered: self.listed.clone(), ..Page::default() };
+        self.pages.entry(lease.clone()).or_insert_with(page)
+    }
 }
 
 #[derive(Default)]
@@ -32,28 +46,28 @@ struct Page {
 impl Ledger {
     /// The object of this version, when it is the newest that was seen.
     pub(crate) fn object(&self, lease: &LeaseName, version: &Version) -> Option<Value> {
-        let pages = self.lock();
-        let (newest, object) = pages.get(lease)?.newest.as_ref()?;
+        let book = self.lock();
+        let (newest, object) = book.pages.get(lease)?.newest.as_ref()?;
         (newest == version).then(|| object.clone())
     }
 
     /// A question showed this object.
     pub(crate) fn note_answer(&self, lease: &LeaseName, version: &Version, object: Value) {
-        let mut pages = self.lock();
-        let page = pages.entry(lease.clone()).or_default();
+        let mut book = self.lock();
+        let page = book.page(lease);
         page.keep(version, object);
         if !page.answered.as_ref().is_some_and(|answered| version.is_older_than(answered)) {
             page.answered = Some(version.clone());
         }
         page.compare();
-        drop(pages);
+        drop(book);
         self.answered.notify_waiters();
     }
 
     /// A watch or its list showed this object.
     pub(crate) fn note_delivery(&self, lease: &LeaseName, version: &Version, object: Value) {
-        let mut pages = self.lock();
-        let page = pages.entry(lease.clone()).or_default();
+        let mut book = self.lock();
+        let page = book.page(lease);
         page.keep(version, object);
         page.delivered = Some(version.clone());
         page.compare();
@@ -61,8 +75,8 @@ impl Ledger {
 
     /// A watch or its list showed that there is no such object, as of `version`.
     pub(crate) fn note_absence(&self, lease: &LeaseName, version: Option<Version>) {
-        let mut pages = self.lock();
-        let page = pages.entry(lease.clone()).or_default();
+        let mut book = self.lock();
+        let page = book.page(lease);
         let newest = page.newest.as_ref().map(|(newest, _)| newest);
         let is_older =
             newest.zip(version.as_ref()).is_some_and(|(newest, absent)| absent.is_older_than(newest));
@@ -73,9 +87,21 @@ impl Ledger {
         page.compare();
     }
 
+    /// A list showed the whole collection to which all of these Leases belong, as of `version`: those of which nothing
+    /// was delivered so far were not in it, and what is gone is forgotten.
+    pub(crate) fn note_list(&self, version: &Version) {
+        let mut book = self.lock();
+        book.listed = Some(version.clone());
+        book.pages.retain(|_, page| page.newest.is_some());
+        for page in book.pages.values_mut() {
+            page.delivered.get_or_insert_with(|| version.clone());
+            page.compare();
+        }
+    }
+
     /// Nobody is interested in this Lease any more.
     pub(crate) fn forget(&self, lease: &LeaseName) {
-        self.lock().remove(lease);
+        self.lock().pages.remove(lease);
     }
 
     /// Returns when the watch of one of `namespace`'s Leases (of `name`, when given) is too far behind.
@@ -96,7 +122,7 @@ impl Ledger {
     /// A new watch starts: what it is behind counts from now.
     pub(crate) fn restart(&self, namespace: &str, name: Option<&str>) {
         let now = Instant::now();
-        for (lease, page) in self.lock().iter_mut() {
+        for (lease, page) in &mut self.lock().pages {
             if concerns(lease, namespace, name) && page.behind_since.is_some() {
                 page.behind_since = Some(now);
             }
@@ -104,16 +130,16 @@ impl Ledger {
     }
 
     fn behind_since(&self, namespace: &str, name: Option<&str>) -> Option<Instant> {
-        let pages = self.lock();
-        pages
+        let book = self.lock();
+        book.pages
             .iter()
             .filter(|(lease, _)| concerns(lease, namespace, name))
             .filter_map(|(_, page)| page.behind_since)
             .min()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<LeaseName, Page>> {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -173,6 +199,25 @@ mod tests {
         ledger.note_delivery(&lease, &version(6), json!({}));
         let waited = tokio::time::timeout(LAG * 10, ledger.overdue("ns", None)).await;
         assert!(waited.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_list_of_the_whole_did_not_show_counts_as_delivered_as_of_then() {
+        let ledger = Ledger::default();
+        ledger.note_list(&version(5));
+        ledger.note_answer(&LeaseName::new("ns", "l"), &version(6), json!({}));
+        let start = Instant::now();
+        ledger.overdue("ns", None).await;
+        assert!((LAG..LAG + Duration::from_millis(50)).contains(&start.elapsed()), "{:?}", start.elapsed());
+        // The next list is newer than the answer: it is not in it, so it is gone.
+        ledger.note_list(&version(7));
+        let waited = tokio::time::timeout(LAG * 10, ledger.overdue("ns", None)).await;
+        assert!(waited.is_ok(), "the page has an object, only its watch says that it is gone");
+        ledger.note_absence(&LeaseName::new("ns", "l"), Some(version(7)));
+        let waited = tokio::time::timeout(LAG * 10, ledger.overdue("ns", None)).await;
+        assert!(waited.is_err());
+        ledger.note_list(&version(8));
+        assert!(ledger.lock().pages.is_empty());
     }
 
     #[test]

@@ -5,11 +5,11 @@
 //! Nothing here decides anything: failures are classified and reported, the machines of the node decide.
 //!
 //! ```text
-//!  Cluster ── ask ──► answer ─┐  lanes: Leases,       ┌─► connection (TCP, TLS, HTTP/1.1)
-//!     │                       ├─► other writes,  ─────┤
-//!     └──── watch ─► follow ──┘  lists and watches    └─► directory (files, servers) ◄── roster, detect
+//!  Cluster ── ask ──► answer ─┐  lanes: Leases, sessions,   ┌─► connection (TCP, TLS, HTTP/1.1)
+//!     │                       ├─► other writes, lists and ──┤
+//!     └──── watch ─► follow ──┘  watches; or elsewhere      └─► directory (files, servers) ◄── roster, detect
 //!                      │
-//!                      └─► ledger (Leases), snapshots (everything else) ──► events
+//!                      └─► ledgers (Leases, sessions), snapshots (everything else) ──► events
 //! ```
 
 mod answer;
@@ -19,6 +19,7 @@ mod connection;
 mod credentials;
 mod detect;
 mod directory;
+mod elsewhere;
 mod endpoint;
 mod error;
 mod event;
@@ -31,6 +32,7 @@ mod lease;
 mod ledger;
 mod roster;
 mod service;
+mod session;
 mod settings;
 mod shape;
 mod slice;
@@ -38,8 +40,10 @@ mod snapshots;
 mod tls;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use tokio::sync::watch as cell;
 use tokio::task::AbortHandle;
 use vip_model::store::{Question, Watches};
@@ -78,6 +82,12 @@ impl Cluster {
     /// side.
     pub fn ask(&self, question: Question) {
         tokio::spawn(answer::answer(Arc::clone(&self.gateway), question));
+    }
+
+    /// Tells which networks are this node itself: its loopback networks and each of its addresses. Until then no API
+    /// server counts as being on another node.
+    pub fn note_here(&self, here: BTreeSet<IpNet>) {
+        self.gateway.directory.note_here(here);
     }
 
     /// Watches these: the whole set. The newest call counts.

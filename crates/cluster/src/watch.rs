@@ -1,11 +1,12 @@
 //! The wanted watches against those that run: one task each for Leases (for one Lease, or for all of a namespace when
-//! many are wanted), one for Nodes, and one each for Services, what stands behind them, and the pools.
+//! many are wanted), one for Nodes, and one each for Services, what stands behind them, the pools, and the sessions.
 
 mod endpoint;
 mod lease;
 mod node;
 mod pool;
 mod service;
+mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -13,9 +14,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch as cell;
 use tokio::task::AbortHandle;
-use vip_model::LeaseName;
 use vip_model::config::EndpointSource;
 use vip_model::store::Watches;
+use vip_model::{InstanceName, LeaseName};
 
 use crate::follow::{self, Collection};
 use crate::gateway::Gateway;
@@ -25,6 +26,7 @@ use crate::watch::lease::LeaseWatch;
 use crate::watch::node::NodeWatch;
 use crate::watch::pool::PoolWatch;
 use crate::watch::service::ServiceWatch;
+use crate::watch::session::SessionWatch;
 
 /// Up to so many Leases of a namespace are watched one by one; more by one watch of the namespace.
 const ONE_BY_ONE: usize = 3;
@@ -46,6 +48,8 @@ enum Key {
     Endpoints(Option<String>),
     /// The ConfigMap of the pools.
     Pools(String, String),
+    /// The session Leases of an instance in a namespace.
+    Sessions(String, InstanceName),
 }
 
 /// A watch that runs.
@@ -121,6 +125,9 @@ fn plan(wanted: &Watches) -> BTreeMap<Key, BTreeSet<String>> {
     if let Some((namespace, name)) = &wanted.pools {
         plan.insert(Key::Pools(namespace.clone(), name.clone()), BTreeSet::new());
     }
+    if let Some(sessions) = &wanted.sessions {
+        plan.insert(Key::Sessions(sessions.namespace.clone(), sessions.instance.clone()), BTreeSet::new());
+    }
     plan
 }
 
@@ -143,6 +150,7 @@ fn start(gateway: &Arc<Gateway>, key: &Key, names: BTreeSet<String>) -> Running 
             run(gateway, EndpointWatch::<EndpointsShape>::new(shared, EndpointSource::Endpoints, namespace))
         }
         Key::Pools(namespace, name) => run(gateway, PoolWatch::new(shared, namespace, name)),
+        Key::Sessions(namespace, instance) => run(gateway, SessionWatch::new(shared, namespace, instance)),
     };
     Running { names: sender, task }
 }

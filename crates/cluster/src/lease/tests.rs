@@ -1,6 +1,5 @@
 use k8s_openapi::api::coordination::v1::Lease;
 use vip_model::store::Purpose;
-use vip_model::{LeaseName, NodeName};
 
 use super::*;
 
@@ -15,6 +14,14 @@ fn write(expect: Expect) -> LeaseWrite {
         transitions: 3,
         annotations: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
     }
+}
+
+fn compose(base: Option<Value>, write: &LeaseWrite, now: &str) -> Value {
+    Draft::from(write).compose(base, now)
+}
+
+fn is_ours(seen: &LeaseRecord, write: &LeaseWrite, now: &str) -> bool {
+    Draft::from(write).is_shown_by(seen, now)
 }
 
 const NOW: &str = "2026-01-02T03:04:05.000006Z";
@@ -78,6 +85,38 @@ fn a_release_writes_no_holder_and_at_least_one_second() {
     assert_eq!(record.holder, None);
     assert!(is_ours(&record, &release, NOW));
     assert!(!is_ours(&record, &write(Expect::Absent), NOW));
+}
+
+#[test]
+fn an_empty_annotation_takes_away_what_is_there() {
+    let mut write = write(Expect::Absent);
+    write.annotations = BTreeMap::from([("a".to_owned(), String::new()), ("b".to_owned(), "2".to_owned())]);
+    let object = compose(None, &write, NOW);
+    assert_eq!(object["metadata"]["annotations"], json!({"b": "2"}));
+    let base = json!({"metadata": {"annotations": {"a": "1", "theirs": "x"}}});
+    let object = compose(Some(base), &write, NOW);
+    assert_eq!(object["metadata"]["annotations"], json!({"b": "2", "theirs": "x"}));
+    let named = |mut object: Value| {
+        object["metadata"]["resourceVersion"] = json!("9");
+        convert(&object).unwrap().2
+    };
+    assert!(is_ours(&named(object), &write, NOW));
+    write.annotations.insert("a".to_owned(), "1".to_owned());
+    assert!(!is_ours(&named(compose(None, &self::write(Expect::Absent), NOW)), &write, NOW));
+    write.annotations = BTreeMap::from([("a".to_owned(), String::new())]);
+    assert_eq!(compose(None, &write, NOW)["metadata"].get("annotations"), None);
+}
+
+#[test]
+fn the_duration_of_a_claim_fits_the_api_and_comes_back() {
+    let mut write = write(Expect::Version(Version("8".to_owned())));
+    write.duration = vip_model::session::CLAIM_DURATION;
+    let object = compose(None, &write, NOW);
+    let lease: Lease = serde_json::from_value(object.clone()).unwrap();
+    assert_eq!(lease.spec.unwrap().lease_duration_seconds, Some(i32::MAX));
+    assert_eq!(convert(&object).unwrap().2.duration, Some(write.duration));
+    write.duration += Duration::from_secs(1);
+    assert_eq!(compose(None, &write, NOW)["spec"]["leaseDurationSeconds"], i32::MAX);
 }
 
 #[test]

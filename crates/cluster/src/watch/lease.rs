@@ -15,7 +15,7 @@ use crate::gateway::{Gateway, LEASES};
 use crate::lease;
 
 /// An election cannot do without Leases: a right that is missing may come any moment (a cluster that is being set up).
-const WAIT_FOR_RIGHTS: Duration = Duration::from_secs(1);
+pub(super) const WAIT_FOR_RIGHTS: Duration = Duration::from_secs(1);
 
 /// One Lease, or those of a namespace that are wanted.
 pub(crate) struct LeaseWatch {

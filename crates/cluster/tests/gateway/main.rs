@@ -6,4 +6,5 @@ mod question;
 mod rig;
 mod scale;
 mod service;
+mod session;
 mod view;

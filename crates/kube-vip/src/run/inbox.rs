@@ -1,15 +1,16 @@
 //! The node's letter box: the gateways, errands and signals post what happened, the loop takes it out. Level-like
-//! flows (`Actual`, `Snapshot`) keep only their newest value, frames are few and may be lost, and everything that
+//! flows (`Actual`, `Snapshot`, `Sessions`) keep only their newest value, frames are few and may be lost, and everything that
 //! answers a question or tells of a Lease is kept, in order, for ever.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vip_agent::Input;
 use vip_kernel::Accepted;
 use vip_model::Instant;
 use vip_model::kernel::{Actual, FrameIn};
+use vip_model::session::Sessions;
 use vip_model::store::Snapshot;
 
 use super::alarm::Alarm;
@@ -35,6 +36,7 @@ struct Waiting {
     letters: VecDeque<Input>,
     actual: Option<Actual>,
     snapshot: Option<Snapshot>,
+    sessions: Option<Arc<Sessions>>,
     frames: VecDeque<FrameIn>,
     frames_dropped: u64,
     since: Option<Instant>,
@@ -53,6 +55,7 @@ impl Inbox {
         match input {
             Input::Actual(actual) => waiting.actual = Some(actual),
             Input::Snapshot(snapshot) => waiting.snapshot = Some(snapshot),
+            Input::Sessions(sessions) => waiting.sessions = Some(sessions),
             Input::Frame(frame) if waiting.frames.len() < FRAMES_WAITING => waiting.frames.push_back(frame),
             Input::Frame(_) => {
                 waiting.frames_dropped += 1;
@@ -79,6 +82,7 @@ impl Inbox {
         let mut inputs: Vec<Input> = waiting.letters.drain(..).collect();
         inputs.extend(waiting.actual.take().map(Input::Actual));
         inputs.extend(waiting.snapshot.take().map(Input::Snapshot));
+        inputs.extend(waiting.sessions.take().map(Input::Sessions));
         inputs.extend(waiting.frames.drain(..).map(Input::Frame));
         inputs
     }

@@ -1,15 +1,18 @@
 //! The world as the node meets it: each output goes to the gateway that carries it out, each event of a gateway
 //! becomes an input. Nothing is decided here and nothing waits.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use ipnet::IpNet;
 use tokio::runtime::Handle;
 use vip_agent::{Input, Output};
 use vip_cluster::{Cluster, ClusterEvent, ServiceAddress};
 use vip_kernel::{Accepted, Gateway, KernelEvent, Sent};
+use vip_model::kernel::Actual;
 
 use super::inbox::Inbox;
 use crate::board::Board;
@@ -25,7 +28,7 @@ const KUBERNETES_DIR: &str = "/etc/kubernetes";
 /// Everything outside of the node.
 pub(super) struct World {
     kernel: Gateway,
-    cluster: Cluster,
+    cluster: Arc<Cluster>,
     errands: Errands,
     inbox: Arc<Inbox>,
     io: Handle,
@@ -36,10 +39,11 @@ impl World {
     pub(super) fn open(effective: &Effective, board: &Board, io: &Handle) -> anyhow::Result<Self> {
         let inbox = Arc::clone(&board.inbox);
         let letters = Arc::clone(&inbox);
-        let kernel = Gateway::start(Arc::new(move |event| hear_kernel(&letters, event)))
-            .context("opening the way to the kernel")?;
-        let letters = Arc::clone(&inbox);
         let cluster = Cluster::start(api(effective), Arc::new(move |event| hear_cluster(&letters, event)));
+        let cluster = Arc::new(cluster);
+        let (letters, ear) = (Arc::clone(&inbox), Arc::clone(&cluster));
+        let kernel = Gateway::start(Arc::new(move |event| hear_kernel(&letters, &ear, event)))
+            .context("opening the way to the kernel")?;
         Ok(Self { kernel, cluster, errands: Errands::new(), inbox, io: io.clone() })
     }
 
@@ -69,22 +73,37 @@ impl World {
     }
 }
 
-fn hear_kernel(inbox: &Inbox, event: KernelEvent) -> Accepted {
+fn hear_kernel(inbox: &Inbox, cluster: &Cluster, event: KernelEvent) -> Accepted {
     inbox.post(match event {
-        KernelEvent::Actual(actual) => Input::Actual(actual),
+        KernelEvent::Actual(actual) => {
+            cluster.note_here(here(&actual));
+            Input::Actual(actual)
+        }
         KernelEvent::Report(report) => Input::Report(report),
         KernelEvent::Frame(frame) => Input::Frame(frame),
     })
+}
+
+/// What is this node itself: a server at one of these addresses proves nothing of the way to other nodes.
+fn here(actual: &Actual) -> BTreeSet<IpNet> {
+    let loopback =
+        [IpNet::new_assert(Ipv4Addr::new(127, 0, 0, 0).into(), 8), IpAddr::from(Ipv6Addr::LOCALHOST).into()];
+    loopback.into_iter().chain(actual.addresses.iter().map(|installed| installed.net.addr().into())).collect()
 }
 
 fn hear_cluster(inbox: &Inbox, event: ClusterEvent) {
     let input = match event {
         ClusterEvent::Lease(seen) => Input::Lease(seen),
         ClusterEvent::Snapshot(snapshot) => Input::Snapshot(snapshot),
+        ClusterEvent::Sessions(sessions) => Input::Sessions(sessions),
         ClusterEvent::Answer(id, answer) => Input::Answer(id, answer),
         ClusterEvent::Trouble(failure) => {
             // The node says so when it matters to a Lease; this line tells of every other request too.
             tracing::debug!(class = failure.class.as_str(), reason = failure.text, "the API is in trouble");
+            return;
+        }
+        ClusterEvent::Unreadable { object, reason } => {
+            tracing::warn!(object, reason, "an object cannot be understood and is left out");
             return;
         }
         ClusterEvent::Reachable => return tracing::debug!("the API answers"),
@@ -117,7 +136,7 @@ fn api(effective: &Effective) -> vip_cluster::ApiSettings {
         },
         port: settings.port,
         node: effective.config.node.clone(),
-        vips: vips.map(|vip| vip.addr()).collect::<std::collections::BTreeSet<IpAddr>>(),
+        vips: vips.map(|vip| vip.addr()).collect::<BTreeSet<IpAddr>>(),
     }
 }
 
