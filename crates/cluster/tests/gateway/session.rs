@@ -54,7 +54,7 @@ fn session(node: &str, id: u64, expect: Expect) -> SessionWrite {
 
 /// Puts a session Lease into the store, as another node would.
 fn apply(rig: &Rig, node: &str, id: u64) {
-    let record = serde_json::to_string(&record(node, id)).unwrap();
+    let record = serde_json::to_string(&record(node, id)).expect("the rig is set up");
     apply_annotated(rig, lease(node).name(), &record);
 }
 
@@ -67,11 +67,15 @@ fn apply_annotated(rig: &Rig, name: &str, annotation: &str) {
         },
         "spec": {"holderIdentity": "x", "leaseDurationSeconds": 15},
     });
-    rig.server.store().apply(&object).unwrap();
+    rig.server.store().apply(&object).expect("the rig is set up");
 }
 
 fn delete(rig: &Rig, node: &str) {
-    rig.server.store().delete(Kind::named("leases").unwrap(), "kube-system", lease(node).name());
+    rig.server.store().delete(
+        Kind::named("leases").expect("the rig is set up"),
+        "kube-system",
+        lease(node).name(),
+    );
 }
 
 fn ask(write: SessionWrite) -> Ask {
