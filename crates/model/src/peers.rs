@@ -81,6 +81,8 @@ pub struct Datagram {
     pub sequence: Instant,
     /// What was last heard from the receiver.
     pub echo: Option<Echo>,
+    /// Whether it wants an answer at once.
+    pub kind: Kind,
     /// The generation of the sender's jury when the receiver is in it, counted from 1; 0 when it is not.
     pub jury: u32,
     /// How long ago the API last answered the sender; none when it never did.
@@ -97,6 +99,16 @@ pub struct Datagram {
     pub successions: Vec<Succession>,
     /// Groups of the receiver whose addresses do not answer on the sender's networks, though the receiver is heard.
     pub unseen: Vec<GroupId>,
+}
+
+/// Whether a datagram wants an answer at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A juror answers it.
+    Beat,
+    /// It is an answer.
+    Reply,
 }
 
 /// What was last heard from the receiver of a datagram.

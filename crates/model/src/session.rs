@@ -176,6 +176,17 @@ pub enum End {
     SucceededBy(SessionId),
 }
 
+impl End {
+    /// The end of the session `id` as a succession.
+    pub const fn succession(self, id: SessionId) -> Succession {
+        let heir = match self {
+            Self::Released => None,
+            Self::SucceededBy(heir) => Some(heir),
+        };
+        Succession { id, heir }
+    }
+}
+
 /// One sight of a session Lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionSeen {

@@ -14,7 +14,7 @@ use crate::session::{SessionSeen, SessionWrite};
 use crate::{InstanceName, Known, LeaseName, NodeName, QuestionId};
 
 /// A `metadata.resourceVersion`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Version(pub String);
 

@@ -15,7 +15,7 @@
 
 mod claims;
 mod foreign;
-mod frame;
+pub(crate) mod frame;
 mod pace;
 mod probes;
 mod queue;
@@ -26,13 +26,14 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use vip_model::kernel::{ETHERTYPE_ARP, ETHERTYPE_IPV6, FrameIn, FrameOut};
+use vip_model::kernel::{FrameIn, FrameOut};
 use vip_model::observed::ProbeState;
 use vip_model::plan::Claim;
 use vip_model::{Instant, LinkAddr, LinkIndex, ScopedAddr};
 
-use crate::{Machine, arp, ndp};
+use crate::Machine;
 use claims::Claims;
+use frame::Heard;
 use pace::Pace;
 use probes::Probes;
 
@@ -205,24 +206,10 @@ impl Machine for Announcer {
     }
 
     fn handle(&mut self, now: Instant, frame: FrameIn) {
-        let said = match frame.ethertype {
-            ETHERTYPE_ARP => arp::decode(&frame.payload)
-                .map(|packet| packet.claimed().map(|addr| (addr.into(), Some(packet.hardware.sender()))))
-                .ok(),
-            ETHERTYPE_IPV6 => ndp::decode(&frame.payload)
-                .map(|message| message.claimed().map(|(addr, from)| (addr.into(), from.cloned())))
-                .ok(),
-            _ => None,
-        };
-        let Some(said) = said else {
-            self.counters.ignored += 1;
-            return;
-        };
-        // A neighbour advertisement may leave its link-layer address out; then the frame's source stands for it.
-        if let Some((addr, from)) = said
-            && let Some(from) = from.or(frame.from)
-        {
-            self.claimed(now, ScopedAddr { addr, link: frame.link }, &from);
+        match frame::claimed(&frame) {
+            Heard::Nothing => self.counters.ignored += 1,
+            Heard::NoClaim => {}
+            Heard::Claim(addr, from) => self.claimed(now, ScopedAddr { addr, link: frame.link }, &from),
         }
     }
 

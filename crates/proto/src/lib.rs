@@ -7,6 +7,7 @@ pub mod gate;
 pub mod lease;
 pub mod ndp;
 pub mod peers;
+pub mod session;
 
 mod machine;
 #[cfg(any(test, feature = "rig"))]

@@ -1,8 +1,8 @@
-//! The frames of the announcer: which packet goes where.
+//! The frames of the announcer: which packet goes where, and what one that arrived claims.
 
 use std::net::IpAddr;
 
-use vip_model::kernel::{ETHERTYPE_ARP, ETHERTYPE_IPV6, FrameOut};
+use vip_model::kernel::{ETHERTYPE_ARP, ETHERTYPE_IPV6, FrameIn, FrameOut};
 use vip_model::plan::Claim;
 use vip_model::{Instant, LinkAddr, ScopedAddr};
 
@@ -66,4 +66,49 @@ fn arp_frame(at: ScopedAddr, packet: &arp::Packet, broadcast: &LinkAddr, not_aft
 fn ndp_frame(at: ScopedAddr, message: &ndp::Message, broadcast: &LinkAddr, not_after: Instant) -> Written {
     let (to, payload) = (ndp::link_group(message.destination(), broadcast), ndp::encode(message));
     Written::Frame(FrameOut { link: at.link, to, ethertype: ETHERTYPE_IPV6, payload, not_after })
+}
+
+/// What a frame that arrived says about addresses.
+pub(crate) enum Heard {
+    /// It is neither ARP for IPv4 nor neighbour discovery.
+    Nothing,
+    /// It claims no address.
+    NoClaim,
+    /// Somebody says that an address is its own.
+    Claim(IpAddr, LinkAddr),
+}
+
+/// What a frame claims. A neighbour advertisement may leave its link-layer address out; then the frame's source stands
+/// for it.
+pub(crate) fn claimed(frame: &FrameIn) -> Heard {
+    let said = match frame.ethertype {
+        ETHERTYPE_ARP => arp::decode(&frame.payload)
+            .map(|packet| packet.claimed().map(|addr| (addr.into(), Some(packet.hardware.sender()))))
+            .ok(),
+        ETHERTYPE_IPV6 => ndp::decode(&frame.payload)
+            .map(|message| message.claimed().map(|(addr, from)| (addr.into(), from.cloned())))
+            .ok(),
+        _ => None,
+    };
+    match said {
+        None => Heard::Nothing,
+        Some(None) => Heard::NoClaim,
+        Some(Some((addr, from))) => match from.or_else(|| frame.from.clone()) {
+            Some(from) => Heard::Claim(addr, from),
+            None => Heard::NoClaim,
+        },
+    }
+}
+
+/// The question "do you have this address?" to one link-layer address: it spoils no neighbour cache, and nobody answers
+/// for the one that is asked.
+pub(crate) fn ask_one(at: ScopedAddr, own: &LinkAddr, whom: &LinkAddr, not_after: Instant) -> FrameOut {
+    let (ethertype, payload) = match at.addr {
+        IpAddr::V4(vip) => (ETHERTYPE_ARP, arp::encode(&arp::Packet::probe(own, vip))),
+        IpAddr::V6(vip) => {
+            let message = ndp::Message::Solicitation(ndp::Solicitation::probe(vip));
+            (ETHERTYPE_IPV6, ndp::encode(&message))
+        }
+    };
+    FrameOut { link: at.link, to: whom.clone(), ethertype, payload, not_after }
 }

@@ -56,6 +56,11 @@ fn datagram(random: &mut Random, groups: usize, longest_name: usize) -> Datagram
             sequence: Instant::from_nanos(echoed.rotate_left(7)),
             word,
         }),
+        kind: if random.next_u64().is_multiple_of(2) {
+            vip_model::peers::Kind::Beat
+        } else {
+            vip_model::peers::Kind::Reply
+        },
         jury: random.next_u64() as u32,
         api_age: random.chance(0.5).then(|| Duration::from_nanos(random.next_u64() >> 1)),
         fitness: [Fitness::Fit, Fitness::Unhealthy, Fitness::Leaving, Fitness::BackSoon]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vip_model::peers::{Datagram, Echo, Fitness, GroupId, GroupWord, KeyId, Stage, Vote, Word};
+use vip_model::peers::{Datagram, Echo, Fitness, GroupId, GroupWord, KeyId, Kind, Stage, Vote, Word};
 use vip_model::session::{SessionId, Succession};
 use vip_model::{Instant, NodeName};
 
@@ -107,8 +107,12 @@ pub fn encode(datagram: &Datagram, bytes: &mut Vec<u8>) -> Result<(), Unsendable
     let groups = weightiest(&datagram.groups, room.min(GROUPS_MOST));
 
     put_fixed(datagram, bytes);
-    let counts = [asks.len(), grants.len(), successions.len(), unseen.len(), groups.len(), 0];
+    let counts = [asks.len(), grants.len(), successions.len(), unseen.len(), groups.len()];
     bytes.extend(counts.map(|count| count as u8));
+    bytes.push(match datagram.kind {
+        Kind::Beat => 0,
+        Kind::Reply => 1,
+    });
     bytes.extend_from_slice(&datagram.jury.to_be_bytes());
     put_name(&datagram.from, bytes)?;
     put_name(&datagram.to, bytes)?;
@@ -202,7 +206,12 @@ pub fn decode(body: &[u8]) -> Result<Datagram, Refused> {
         0 => None,
         byte => Some(Echo { session: echoed.0, sequence: echoed.1, word: word_from_byte(byte)? }),
     };
-    let [asks, grants, successions, unseen, groups, _] = rest.array::<6>()?.map(usize::from);
+    let [asks, grants, successions, unseen, groups] = rest.array::<5>()?.map(usize::from);
+    let kind = match rest.u8()? {
+        0 => Kind::Beat,
+        1 => Kind::Reply,
+        _ => return Err(Refused::Malformed("the kind")),
+    };
     let within = asks <= ASKS_MOST
         && grants <= GRANTS_MOST
         && successions <= SUCCESSIONS_MOST
@@ -212,6 +221,7 @@ pub fn decode(body: &[u8]) -> Result<Datagram, Refused> {
         return Err(Refused::Malformed("the length of a list"));
     }
     let datagram = Datagram {
+        kind,
         jury: rest.u32()?,
         from: rest.name()?,
         session,

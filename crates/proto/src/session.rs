@@ -1,0 +1,404 @@
+//! Election in mode `session`: one machine owns all address groups of a node.
+//!
+//! The store is the truth: a *session* Lease per node proves its life, a *claim* Lease per group names the session that
+//! owns it and is written only when it changes hands. *Jurors* (up to five other members) lend a session its right in
+//! slices of a few heartbeats, so that it lives through an outage of the store and is deposed in a blink when it dies.
+//! Nobody infers death from silence alone: who would take looks at the address itself. A holder in *doubt* looks for
+//! proof of its own connection before it lets go.
+//!
+//! ```text
+//!            recall, Sessions, claims              heartbeats            frames
+//!                   │                                  │                    │
+//!   own (session, jury) ◄──── trust (may we serve?) ◄─ peers ─► tracks    looks
+//!                   │                                  │  (as juror: grants)│
+//!                   ▼                                  ▼                    │
+//!                groups (whose is each?) ◄──────── bids (as heir) ◄─────────┘
+//!                   │
+//!            ElectionState per claim, questions, heartbeats, frames
+//! ```
+//!
+//! Fed by the node with what is wanted and what happened; it gives back questions, heartbeats and unicast probes, and
+//! publishes an `ElectionState` for every claim as the mode `lease` does, so that the plan knows one kind of election.
+
+mod beat;
+mod bid;
+
+mod group;
+mod hand;
+mod juror;
+mod lineage;
+mod look;
+mod own;
+mod peer;
+mod spread;
+mod step;
+#[cfg(test)]
+mod tests;
+mod trust;
+mod unseen;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use vip_model::config::{PeerMode, SessionSettings};
+use vip_model::kernel::{FrameIn, FrameOut};
+use vip_model::members::ElectionState;
+use vip_model::peers::{DoorState, Fitness, PeerHeard, PeerSend};
+use vip_model::plan::ElectionWant;
+use vip_model::session::{
+    BootId, Memory, Recall, SessionId, SessionRecord, SessionSeen, Sessions, Site, session_lease,
+};
+use vip_model::store::{Answer, Ask, LeaseSeen, Version};
+use vip_model::{InstanceName, Instant, LeaseName, NodeName, Random};
+
+use crate::Machine;
+use bid::{Bid, Deposal};
+use group::Group;
+use lineage::Lineage;
+use look::Looks;
+use own::Own;
+use peer::{Peer, Track};
+use trust::Trust;
+
+/// All that is wanted of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnershipWant {
+    /// The user's settings.
+    pub settings: SessionSettings,
+    /// The claims that this node takes part in.
+    pub elections: BTreeMap<LeaseName, ElectionWant>,
+    /// The networks of this node.
+    pub sites: Vec<Site>,
+    /// Whether this node could hold VIPs.
+    pub fitness: Fitness,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum OwnershipInput {
+    /// A claim was seen.
+    Claim(LeaseSeen),
+    /// All session Leases, as the store shows them.
+    Sessions(Arc<Sessions>),
+    /// A heartbeat.
+    Peer(PeerHeard),
+    /// The door for heartbeats.
+    Door(DoorState),
+    /// What an earlier life left behind.
+    Recall(Recall),
+    /// The answer to a question.
+    Answer(Ticket, Answer),
+    /// A frame.
+    Frame(FrameIn),
+}
+
+/// One thing to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnershipOutput {
+    /// Ask the store.
+    Ask(Ticket, Ask, Duration),
+    /// Send a heartbeat.
+    Peer(PeerSend),
+    /// Send a frame.
+    Frame(FrameOut),
+    /// Keep this for a next life.
+    Remember(Memory),
+}
+
+/// Names a question of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+/// Who this machine is.
+#[derive(Clone, Debug)]
+struct Identity {
+    node: NodeName,
+    instance: InstanceName,
+}
+
+/// What a question was about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    /// The own session.
+    Own,
+    /// The session Lease of a node that shall be deposed.
+    Deposal(SessionId),
+    /// A claim.
+    Claim(LeaseName),
+}
+
+/// Another node's session as the store shows it.
+#[derive(Clone, Debug)]
+struct Member {
+    record: SessionRecord,
+    version: Version,
+    duration: Duration,
+    /// When this version was seen.
+    changed: Instant,
+    /// Whether the store still has it.
+    listed: bool,
+    /// When a heartbeat was last sent to it before it was ever heard.
+    greeted: Option<Instant>,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Ownership {
+    id: Identity,
+    random: Random,
+    started: Instant,
+    want: OwnershipWant,
+    recall: Option<Recall>,
+    own: Option<Own>,
+    trust: Trust,
+    /// Whether the store's list of sessions was ever seen.
+    has_listed: bool,
+    members: BTreeMap<NodeName, Member>,
+    peers: BTreeMap<NodeName, Peer>,
+    tracks: BTreeMap<SessionId, Track>,
+    bids: BTreeMap<SessionId, Bid>,
+    lineage: Lineage,
+    door: DoorState,
+    looks: Looks,
+    groups: BTreeMap<LeaseName, Group>,
+    /// The groups that are ours.
+    held: BTreeSet<LeaseName>,
+    /// The groups that other sessions own.
+    holdings: BTreeMap<SessionId, BTreeSet<LeaseName>>,
+    deposals: BTreeMap<SessionId, Deposal>,
+    /// Groups in motion: handed over by us or to us.
+    handed: BTreeSet<LeaseName>,
+    tidied: Instant,
+    stepped: Instant,
+    /// Groups that must be looked at again, and when.
+    due: BTreeSet<(Instant, LeaseName)>,
+    /// When the lifetime of addresses was last renewed.
+    refreshed: Instant,
+    /// The newest sequence that was sent.
+    sequence: Instant,
+    asked: BTreeMap<Ticket, Asked>,
+    tickets: u64,
+    memory: Remembered,
+    states: BTreeMap<LeaseName, ElectionState>,
+    changed: BTreeSet<LeaseName>,
+    out: VecDeque<OwnershipOutput>,
+}
+
+/// What was last kept for a next life.
+#[derive(Debug, Default)]
+struct Remembered {
+    last: Option<Memory>,
+    due: Option<Instant>,
+}
+
+impl Ownership {
+    /// A machine that knows nothing yet.
+    pub fn new(
+        now: Instant,
+        (node, instance): (NodeName, InstanceName),
+        want: OwnershipWant,
+        random: Random,
+    ) -> Self {
+        let mut machine = Self {
+            id: Identity { node, instance },
+            random,
+            started: now,
+            want: OwnershipWant { elections: BTreeMap::new(), ..want.clone() },
+            recall: None,
+            own: None,
+            trust: Trust::default(),
+            has_listed: false,
+            members: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            tracks: BTreeMap::new(),
+            bids: BTreeMap::new(),
+            lineage: Lineage::default(),
+            door: DoorState::default(),
+            looks: Looks::default(),
+            groups: BTreeMap::new(),
+            held: BTreeSet::new(),
+            holdings: BTreeMap::new(),
+            deposals: BTreeMap::new(),
+            handed: BTreeSet::new(),
+            tidied: now,
+            stepped: now,
+
+            due: BTreeSet::new(),
+            refreshed: now,
+            sequence: now,
+            asked: BTreeMap::new(),
+            tickets: 0,
+            memory: Remembered::default(),
+            states: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            out: VecDeque::new(),
+        };
+        machine.want(now, want);
+        machine
+    }
+
+    /// The state of a claim's election.
+    pub fn state(&self, claim: &LeaseName) -> Option<&ElectionState> {
+        self.states.get(claim)
+    }
+
+    /// The claims whose state changed since this was last called.
+    pub fn take_changed(&mut self) -> BTreeSet<LeaseName> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Whether nothing is left to do for a node that stops: no claim names its session and no question about one is
+    /// under way.
+    pub fn is_finished(&self) -> bool {
+        let is_asking = self.asked.values().any(|asked| !matches!(asked, Asked::Own));
+        !is_asking && self.held.is_empty() && self.own.as_ref().is_none_or(|own| own.has_left())
+    }
+
+    /// Heartbeats are sent this often.
+    fn interval(&self) -> Duration {
+        match self.want.settings.peers {
+            PeerMode::On { interval, .. } => interval,
+            PeerMode::Off => Duration::from_millis(50),
+        }
+    }
+
+    fn own_id(&self) -> Option<SessionId> {
+        self.own.as_ref().map(|own| own.record.id)
+    }
+
+    fn boot(&self) -> BootId {
+        self.recall.as_ref().map(|recall| recall.boot).unwrap_or_default()
+    }
+
+    fn own_lease(&self) -> LeaseName {
+        self.lease_of(&self.id.node)
+    }
+
+    fn lease_of(&self, node: &NodeName) -> LeaseName {
+        session_lease(&self.want.settings.namespace, &self.id.instance, node)
+    }
+
+    fn ask(&mut self, about: Asked, ask: Ask, timeout: Duration) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.asked.insert(ticket, about);
+        self.out.push_back(OwnershipOutput::Ask(ticket, ask, timeout));
+        ticket
+    }
+
+    /// A group must be looked at.
+    fn mark(&mut self, at: Instant, claim: &LeaseName) {
+        let Some(group) = self.groups.get_mut(claim) else { return };
+        if group.due.is_some_and(|due| due <= at) {
+            return;
+        }
+        if let Some(former) = group.due.replace(at) {
+            self.due.remove(&(former, claim.clone()));
+        }
+        self.due.insert((at, claim.clone()));
+    }
+
+    /// Something changed that all groups hang on.
+    fn mark_all(&mut self, now: Instant) {
+        let claims: Vec<LeaseName> = self.groups.keys().cloned().collect();
+        for claim in claims {
+            self.mark(now, &claim);
+        }
+    }
+
+    fn answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
+        match self.asked.remove(&ticket) {
+            Some(Asked::Own) => self.own_answered(now, ticket, answer),
+            Some(Asked::Deposal(of)) => self.deposal_answered(now, of, answer),
+            Some(Asked::Claim(claim)) => self.claim_answered(now, &claim, answer),
+            None => {}
+        }
+    }
+
+    /// The sessions in the store, as a whole.
+    fn saw_sessions(&mut self, now: Instant, sessions: &Sessions) {
+        self.has_listed = true;
+        for member in self.members.values_mut() {
+            member.listed = false;
+        }
+        for seen in sessions.values() {
+            self.saw_session(now, seen);
+        }
+        self.track_members();
+        self.mark_all(now);
+    }
+
+    fn saw_session(&mut self, now: Instant, seen: &SessionSeen) {
+        let SessionRecord { node, former, end, id, .. } = &seen.record;
+        self.lineage.lives_at(*id, node);
+        for succession in former {
+            self.lineage.lives_at(succession.id, node);
+            self.note_end(now, *succession);
+        }
+        if let Some(end) = end {
+            self.note_end(now, end.succession(*id));
+        }
+        if *node == self.id.node {
+            self.own_seen(now, seen);
+            return;
+        }
+        let is_older = |member: &Member| seen.version.is_older_than(&member.version);
+        match self.members.get_mut(node) {
+            Some(member) if is_older(member) => member.listed = true,
+            Some(member) if member.version == seen.version => member.listed = true,
+            _ => {
+                let member = Member {
+                    record: seen.record.clone(),
+                    version: seen.version.clone(),
+                    duration: seen.duration,
+                    changed: now,
+                    listed: true,
+                    greeted: None,
+                };
+                self.members.insert(node.clone(), member);
+            }
+        }
+    }
+}
+
+impl Machine for Ownership {
+    type Want = OwnershipWant;
+    type Input = OwnershipInput;
+    type Output = OwnershipOutput;
+
+    fn want(&mut self, now: Instant, want: OwnershipWant) {
+        self.want_groups(now, &want.elections);
+        if self.want.sites != want.sites || self.want.fitness != want.fitness {
+            self.speak_soon(now);
+            self.renew_soon(now);
+        }
+        self.want = OwnershipWant { elections: BTreeMap::new(), ..want };
+    }
+
+    fn handle(&mut self, now: Instant, input: OwnershipInput) {
+        match input {
+            OwnershipInput::Claim(seen) => self.saw_claim(now, seen),
+            OwnershipInput::Sessions(sessions) => self.saw_sessions(now, &sessions),
+            OwnershipInput::Peer(heard) => self.heard(now, heard),
+            OwnershipInput::Door(door) => self.saw_door(now, door),
+            OwnershipInput::Recall(recall) => self.recalled(now, recall),
+            OwnershipInput::Answer(ticket, answer) => self.answered(now, ticket, answer),
+            OwnershipInput::Frame(frame) => {
+                self.looks.hear(now, &frame);
+            }
+        }
+    }
+
+    fn poll(&mut self, now: Instant) -> Option<OwnershipOutput> {
+        if self.out.is_empty() {
+            self.stepped = now;
+            self.step(now);
+        }
+        self.out.pop_front()
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.next_step()
+    }
+}

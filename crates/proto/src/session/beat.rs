@@ -1,0 +1,185 @@
+//! Heartbeats: to whom, when, and with what. A holder sends one to each juror and interval, a juror answers at once;
+//! everybody else exchanges one a second. News goes at once.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use vip_model::peers::{Datagram, Echo, GroupWord, Kind, Stage};
+use vip_model::session::Succession;
+use vip_model::{Instant, NodeName};
+
+use super::Ownership;
+use super::group::Whose;
+use super::hand::Hand;
+use super::trust::DOUBT_BEAT;
+
+/// Members that owe each other nothing exchange a heartbeat this often.
+const SLOW: Duration = Duration::from_secs(1);
+/// News to one member goes at most this often.
+const NEWS_PAUSE: Duration = Duration::from_millis(2);
+/// Groups in one datagram, those in motion first.
+const GROUPS_MOST: usize = 64;
+/// Successions in one datagram: that of the receiver first, then the newest.
+const SUCCESSIONS_MOST: usize = 8;
+/// How long a withdrawn group is still spoken of.
+const WITHDRAWN_LASTS: Duration = Duration::from_secs(3);
+
+impl Ownership {
+    /// Sends what is due.
+    pub(super) fn step_beats(&mut self, now: Instant) {
+        if self.own.is_none() || self.door.port.is_none() {
+            return;
+        }
+        let due: Vec<NodeName> = self
+            .correspondents()
+            .filter(|node| self.beat_due(node).is_some_and(|due| due <= now))
+            .cloned()
+            .collect();
+        if due.is_empty() {
+            return;
+        }
+        let groups = self.group_words(now);
+        for node in due {
+            self.beat(now, &node, Kind::Beat, &groups);
+        }
+    }
+
+    /// Answers a holder's heartbeat.
+    pub(super) fn reply(&mut self, now: Instant, node: &NodeName) {
+        if self.own.is_some() && self.door.port.is_some() {
+            let groups = self.group_words(now);
+            self.beat(now, node, Kind::Reply, &groups);
+        }
+    }
+
+    /// Everybody who is a member by the store's word or was heard.
+    fn correspondents(&self) -> impl Iterator<Item = &NodeName> {
+        let unheard = self.members.keys().filter(|node| !self.peers.contains_key(*node));
+        self.peers.keys().chain(unheard)
+    }
+
+    /// When the next heartbeat to a member is due.
+    fn beat_due(&self, node: &NodeName) -> Option<Instant> {
+        let peer = self.peers.get(node);
+        let sent = match peer {
+            Some(peer) => peer.sent,
+            None => self.members.get(node)?.greeted,
+        };
+        let Some(sent) = sent else { return Some(self.started) };
+        if peer.is_some_and(|peer| peer.news) {
+            return Some(sent + NEWS_PAUSE);
+        }
+        Some(sent + self.pace(node))
+    }
+
+    fn pace(&self, node: &NodeName) -> Duration {
+        let Some(own) = &self.own else { return SLOW };
+        let is_juror = self.owns_anything() && own.generation_for(node) > 0;
+        let bids_there = || {
+            self.bids.iter().any(|(id, bid)| {
+                bid.attempt().is_some()
+                    && self.tracks.get(id).is_some_and(|track| track.list.members.contains(node))
+            })
+        };
+        if is_juror && self.trust.is_in_doubt() {
+            DOUBT_BEAT.min(self.interval())
+        } else if is_juror || bids_there() {
+            self.interval()
+        } else {
+            SLOW.max(self.interval())
+        }
+    }
+
+    fn beat(&mut self, now: Instant, node: &NodeName, kind: Kind, groups: &[GroupWord]) {
+        let Some(to) = self.door_of(node) else { return };
+        let Some(own) = &self.own else { return };
+        self.sequence = now.max(self.sequence + Duration::from_nanos(1));
+        let (session, jury) = (own.record.id, own.generation_for(node));
+        let api_age = own.proven.map(|proven| now - proven);
+        let peer = self.peers.get(node);
+        let echo = peer.map(|peer| Echo {
+            session: peer.session,
+            sequence: peer.sequence,
+            word: self.word_for(now, peer.session),
+        });
+        let datagram = Datagram {
+            from: self.id.node.clone(),
+            session,
+            to: node.clone(),
+            sequence: self.sequence,
+            echo,
+            kind,
+            jury,
+            api_age,
+            fitness: self.want.fitness,
+            groups: groups.to_vec(),
+            asks: self.asks(),
+            grants: self.grants(),
+            successions: self.successions_for(node),
+            unseen: self.unseen_of(node),
+        };
+        self.send(to, datagram);
+        if let Some(peer) = self.peers.get_mut(node) {
+            peer.sent = Some(now);
+            peer.news = false;
+        } else if let Some(member) = self.members.get_mut(node) {
+            member.greeted = Some(now);
+        }
+    }
+
+    /// Where a member is reached: where it was heard from, else the first of its doors of a family that we have.
+    fn door_of(&self, node: &NodeName) -> Option<SocketAddr> {
+        if let Some(peer) = self.peers.get(node) {
+            return Some(peer.door);
+        }
+        let doors = &self.members.get(node)?.record.doors;
+        let reachable = |door: &&SocketAddr| {
+            self.want.sites.iter().any(|site| site.net.addr().is_ipv4() == door.is_ipv4())
+        };
+        doors.iter().find(reachable).copied()
+    }
+
+    /// What we say of our groups, those in motion first.
+    fn group_words(&self, now: Instant) -> Vec<GroupWord> {
+        let mut words: Vec<(bool, GroupWord)> = Vec::new();
+        for claim in &self.held {
+            let Some(group) = self.groups.get(claim) else { continue };
+            let whose = self.whose(group);
+            let is_moving = !matches!(whose, Whose::Mine { from: None });
+            let serves = group.is_announced() && self.trust.may_serve() && group.hand != Hand::Withdrawing;
+            let stage = if serves { Stage::Announced } else { Stage::Owned };
+            words.push((!is_moving, GroupWord { group: group.id, stage }));
+            if words.len() >= GROUPS_MOST * 4 {
+                break;
+            }
+        }
+        for group in self.handed.iter().filter_map(|claim| self.groups.get(claim)) {
+            if let Hand::Withdrawn { at } = group.hand
+                && now < at + WITHDRAWN_LASTS
+            {
+                words.push((false, GroupWord { group: group.id, stage: Stage::Withdrawn }));
+            }
+        }
+        words.sort_unstable();
+        words.truncate(GROUPS_MOST);
+        words.into_iter().map(|(_, word)| word).collect()
+    }
+
+    fn successions_for(&self, node: &NodeName) -> Vec<Succession> {
+        let concerns = |succession: &Succession| self.lineage.node(succession.id) == Some(node);
+        let newest = self.lineage.successions().rev().take(64);
+        let (theirs, others): (Vec<_>, Vec<_>) = newest.partition(|succession| concerns(succession));
+        theirs.into_iter().chain(others).take(SUCCESSIONS_MOST).collect()
+    }
+
+    /// When the next heartbeat is due.
+    pub(super) fn beats_due(&self) -> Option<Instant> {
+        if self.own.is_none() || self.door.port.is_none() {
+            return None;
+        }
+        self.correspondents()
+            .filter(|node| self.door_of(node).is_some())
+            .filter_map(|node| self.beat_due(node))
+            .min()
+    }
+}

@@ -1,0 +1,721 @@
+//! Address groups: whose is each, and what is to be done for it. A claim names the session that owns a group; a session
+//! that ended leaves its groups to its heir, or free. What the store does not say yet, heartbeats may.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use vip_model::members::{ElectionState, History, Role};
+use vip_model::peers::{GroupId, Stage};
+use vip_model::plan::{ElectionWant, Footprint, Look, Standing};
+use vip_model::session::{CLAIM, CLAIM_DURATION, CLAIM_FROM, SessionId};
+use vip_model::store::{
+    Acquired, Answer, Ask, Expect, Failure, LeaseRecord, LeaseSeen, LeaseWrite, Purpose, Sight, Version,
+};
+use vip_model::{Instant, LeaseName, LinkAddr, NodeName};
+
+use super::lineage::Heir;
+use super::look::LOOK_EVERY;
+use super::{Asked, Ownership, Ticket};
+
+/// How long each better-placed contender for a free group is waited for.
+const RANK_STEP: Duration = Duration::from_millis(30);
+/// The longest wait is this many steps.
+const RANK_MAX: u32 = 3;
+/// Looks without an answer after which a free group's address has nobody: 45 ms.
+const FREE_MISSES: u32 = 3;
+/// The same for a group that was inherited: its owner was looked at before.
+const HEIR_MISSES: u32 = 2;
+/// Shortest and longest time that an answer is worth waiting for.
+const TIMEOUT_MIN: Duration = Duration::from_millis(500);
+const TIMEOUT_MAX: Duration = Duration::from_secs(5);
+/// Pauses after failed questions.
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_millis(400);
+
+/// An address group.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) want: ElectionWant,
+    pub(super) id: GroupId,
+    /// Whether the plan still wants it.
+    planned: bool,
+    pub(super) seen: Option<Seen>,
+    /// When it is to be looked at again.
+    pub(super) due: Option<Instant>,
+    pub(super) asking: Option<Asking>,
+    pub(super) not_before: Instant,
+    failures: u32,
+    must_read: bool,
+    history: History,
+    trouble: Option<Failure>,
+    /// Since when we stand for it.
+    stood_at: Instant,
+    pub(super) free_since: Option<Instant>,
+    /// Whether it was ours when it was last looked at, and what still keeps us from serving it.
+    pub(super) guard: Guard,
+    was_mine: bool,
+    /// A former life held it: counts until the store or somebody says otherwise.
+    remembered: bool,
+    pub(super) hand: super::hand::Hand,
+    /// Its claim is to be rewritten to our session, which inherited it.
+    pub(super) rewrite_at: Option<Instant>,
+    pub(super) gives_way_at: Option<Instant>,
+    announced_since: Option<Instant>,
+    /// The other session that owns it.
+    owner: Option<SessionId>,
+}
+
+/// A claim as last seen.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) version: Option<Version>,
+    pub(super) record: Option<LeaseRecord>,
+    pub(super) at: Instant,
+}
+
+/// A question in flight.
+#[derive(Debug)]
+pub(super) struct Asking {
+    pub(super) ticket: Ticket,
+    pub(super) at: Instant,
+    pub(super) what: Writing,
+}
+
+/// What a question is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writing {
+    Read,
+    Take,
+    Rewrite,
+    Release,
+    HandOver(SessionId),
+    GiveBack(SessionId),
+    TakeBack,
+}
+
+/// What keeps us from serving a group that is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guard {
+    Clear,
+    /// Its addresses are looked at: at all members, or at the node of the session that it came from.
+    Look {
+        from: Option<SessionId>,
+        misses: u32,
+    },
+}
+
+/// Whose a group is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Too little is known.
+    Unknown,
+    /// Ours; `from` serves it until we do.
+    Mine { from: Option<SessionId> },
+    /// Another session's; `from_us` while it is handed over by us.
+    Theirs { session: SessionId, from_us: bool },
+    /// Held in mode `lease` by a node, until then.
+    Leased { node: String, until: Instant },
+    /// Nobody's.
+    Free,
+}
+
+impl Group {
+    fn new(now: Instant, claim: &LeaseName, want: ElectionWant, remembered: bool) -> Self {
+        Self {
+            want,
+            id: GroupId::of(claim),
+            planned: true,
+            seen: None,
+            due: None,
+            asking: None,
+            not_before: now,
+            failures: 0,
+            must_read: false,
+            history: History::Unknown,
+            trouble: None,
+            stood_at: now,
+            free_since: None,
+            guard: Guard::Clear,
+            was_mine: remembered,
+            remembered,
+            hand: super::hand::Hand::None,
+            rewrite_at: None,
+            gives_way_at: None,
+            announced_since: None,
+            owner: None,
+        }
+    }
+
+    /// Where its addresses can be looked for.
+    pub(super) fn looks(&self) -> impl Iterator<Item = &Look> {
+        self.want.group.iter().flat_map(|group| &group.looks)
+    }
+
+    pub(super) fn record(&self) -> Option<&LeaseRecord> {
+        self.seen.as_ref()?.record.as_ref()
+    }
+
+    pub(super) const fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    pub(super) const fn not_before(&self) -> Instant {
+        self.not_before
+    }
+
+    /// Since when it is served.
+    pub(super) const fn announced_since(&self) -> Option<Instant> {
+        self.announced_since
+    }
+
+    fn lifetime(&self) -> Duration {
+        self.want.group.as_ref().map_or(Duration::from_secs(8), |group| group.lifetime)
+    }
+
+    pub(super) fn is_announced(&self) -> bool {
+        self.want.group.as_ref().is_some_and(|group| group.progress == vip_model::plan::Progress::Announced)
+    }
+}
+
+/// The session in an annotation of a claim; none when it is absent, empty or unreadable.
+pub(super) fn session_in(record: &LeaseRecord, annotation: &str) -> Option<SessionId> {
+    record.annotations.get(annotation).filter(|text| !text.is_empty())?.parse().ok()
+}
+
+impl Ownership {
+    /// Takes over the wanted set.
+    pub(super) fn want_groups(&mut self, now: Instant, wanted: &BTreeMap<LeaseName, ElectionWant>) {
+        for (claim, want) in wanted {
+            match self.groups.get_mut(claim) {
+                None => {
+                    let memory = self.recall.as_ref().and_then(|recall| recall.memory.as_ref());
+                    let remembered = memory.is_some_and(|memory| memory.claims.contains(claim));
+                    self.groups.insert(claim.clone(), Group::new(now, claim, want.clone(), remembered));
+                    self.mark(now, claim);
+                }
+                Some(group) if group.planned && group.want == *want => {}
+                Some(group) => {
+                    let stood = stands(group.want.standing);
+                    if !stood && stands(want.standing) {
+                        group.stood_at = now;
+                    }
+                    let was_announced = group.is_announced();
+                    group.planned = true;
+                    group.want.clone_from(want);
+                    if group.is_announced() != was_announced {
+                        group.announced_since = group.is_announced().then_some(now);
+                        self.speak_soon(now);
+                    }
+                    self.mark(now, claim);
+                }
+            }
+        }
+        let gone: Vec<LeaseName> =
+            self.groups.keys().filter(|claim| !wanted.contains_key(*claim)).cloned().collect();
+        for claim in gone {
+            self.unwant(now, &claim);
+        }
+    }
+
+    /// A claim that is no longer planned is left in good order.
+    fn unwant(&mut self, now: Instant, claim: &LeaseName) {
+        let Some(group) = self.groups.get_mut(claim) else { return };
+        group.planned = false;
+        group.want.standing = Standing::Leave;
+        self.mark(now, claim);
+    }
+
+    /// What hangs on claims that are no longer planned is gone (or not) from the kernel.
+    pub fn leave(&mut self, now: Instant, footprint: Footprint) {
+        let unplanned = self.groups.iter_mut().filter(|(_, group)| !group.planned);
+        let mut marked = Vec::new();
+        for (claim, group) in unplanned {
+            if group.want.footprint != footprint {
+                group.want.footprint = footprint;
+                marked.push(claim.clone());
+            }
+        }
+        for claim in marked {
+            self.mark(now, &claim);
+        }
+    }
+
+    pub(super) fn saw_claim(&mut self, now: Instant, seen: LeaseSeen) {
+        self.note_claim(now, &seen.lease, seen.sight);
+    }
+
+    fn note_claim(&mut self, now: Instant, claim: &LeaseName, sight: Sight) {
+        let me = self.id.node.clone();
+        let Some(group) = self.groups.get_mut(claim) else { return };
+        let (version, record) = match sight {
+            Sight::Absent(version) => (version, None),
+            Sight::Present { version, record } => (Some(version), Some(record)),
+        };
+        if let (Some(seen), Some(version)) = (&group.seen, &version)
+            && seen.version.as_ref().is_some_and(|old| version.is_older_than(old) || version == old)
+        {
+            return;
+        }
+        let names_other = record
+            .as_ref()
+            .and_then(|record| record.holder.as_deref())
+            .is_some_and(|holder| holder != me.as_str());
+        let was_held = record.as_ref().is_some_and(|record| record.transitions > 0);
+        if names_other || (group.history == History::Unknown && was_held) {
+            group.history = History::Held;
+        } else if group.history == History::Unknown {
+            group.history = History::New;
+        }
+        // Deleted by hand: counts as its last known session's, and its owner makes it again.
+        let record = match (&group.seen, record) {
+            (Some(former), None) if former.record.as_ref().is_some_and(|record| record.holder.is_some()) => {
+                group.seen = Some(Seen { version, record: former.record.clone(), at: now });
+                group.must_read = false;
+                group.seen.as_mut().expect("set just now").version = None;
+                self.mark(now, claim);
+                return;
+            }
+            (_, record) => record,
+        };
+        group.remembered = false;
+        group.seen = Some(Seen { version, record, at: now });
+        self.mark(now, claim);
+        self.remember_soon(now);
+    }
+
+    /// Whose a group is.
+    pub(super) fn whose(&self, group: &Group) -> Whose {
+        let Some(own) = &self.own else { return Whose::Unknown };
+        let own = own.record.id;
+        let Some(seen) = &group.seen else {
+            return if group.remembered { Whose::Mine { from: None } } else { Whose::Unknown };
+        };
+        let Some(record) = &seen.record else { return Whose::Free };
+        let Some(holder) = &record.holder else { return Whose::Free };
+        let Some(session) = session_in(record, CLAIM) else {
+            let is_ours = *holder == *self.id.node.as_str();
+            let span = record.duration.unwrap_or(self.want.settings.timings.duration);
+            if is_ours {
+                return Whose::Free;
+            }
+            return Whose::Leased { node: holder.clone(), until: seen.at + span };
+        };
+        let from = session_in(record, CLAIM_FROM);
+        match self.lineage.follow(session) {
+            Heir::Lives(id) if id == own => Whose::Mine { from: from.filter(|from| *from != own) },
+            Heir::Lives(session) => Whose::Theirs { session, from_us: from == Some(own) },
+            Heir::Ended(_) => Whose::Free,
+        }
+    }
+
+    /// Whether a group is ours, served or not, or handed over and not withdrawn.
+    pub(super) fn is_held(&self, group: &Group) -> bool {
+        match self.whose(group) {
+            Whose::Mine { .. } => true,
+            Whose::Theirs { from_us, .. } => from_us && !group.hand.is_over(),
+            Whose::Unknown | Whose::Leased { .. } | Whose::Free => false,
+        }
+    }
+
+    pub(super) fn owns_anything(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The groups that are ours.
+    pub(super) fn held_groups(&self) -> impl Iterator<Item = &Group> {
+        self.held.iter().filter_map(|claim| self.groups.get(claim))
+    }
+
+    /// Whether nothing of any group is left to do.
+    pub(super) fn is_idle(&self) -> bool {
+        self.held.is_empty() && self.groups.values().all(|group| group.asking.is_none())
+    }
+
+    /// Looks at a group and does what is due. Gives when it wants to be looked at again.
+    pub(super) fn step_group(&mut self, now: Instant, claim: &LeaseName) {
+        self.give_up_waiting(now, claim);
+        let Some(group) = self.groups.get(claim) else { return };
+        let whose = self.whose(group);
+        self.index(claim, &whose);
+        let next = match whose.clone() {
+            Whose::Unknown => self.step_unknown(now, claim),
+            Whose::Mine { from } => self.step_mine(now, claim, from),
+            Whose::Theirs { session, from_us } => self.step_theirs(now, claim, (session, from_us)),
+            Whose::Leased { until, .. } if now < until => Some(until),
+            Whose::Leased { .. } | Whose::Free => self.step_free(now, claim, &whose),
+        };
+        let Some(group) = self.groups.get_mut(claim) else { return };
+        group.was_mine = matches!(whose, Whose::Mine { .. });
+        let is_gone = !group.planned && !matches!(whose, Whose::Mine { .. }) && group.asking.is_none();
+        let timeout = group.asking.as_ref().map(|asking| asking.at + TIMEOUT_MAX + super::step::ANSWER_GRACE);
+        if let Some(next) = next.into_iter().chain(timeout).min() {
+            self.mark(next.max(now + Duration::from_millis(1)), claim);
+        }
+        if is_gone {
+            self.groups.remove(claim);
+            self.states.remove(claim);
+            self.index(claim, &Whose::Free);
+            return;
+        }
+        self.publish(claim, &whose);
+    }
+
+    /// Keeps the indexes of who owns what.
+    fn index(&mut self, claim: &LeaseName, whose: &Whose) {
+        let is_held = self.groups.get(claim).is_some_and(|group| self.is_held(group));
+        if !is_held {
+            self.held.remove(claim);
+        } else if !self.held.contains(claim) {
+            self.held.insert(claim.clone());
+        }
+        let is_moving = match whose {
+            Whose::Mine { from } => from.is_some(),
+            Whose::Theirs { from_us, .. } => *from_us,
+            Whose::Unknown | Whose::Leased { .. } | Whose::Free => false,
+        };
+        if is_moving {
+            self.handed.insert(claim.clone());
+        } else {
+            self.handed.remove(claim);
+        }
+        let owner = match whose {
+            Whose::Theirs { session, .. } => Some(*session),
+            _ => None,
+        };
+        let group = self.groups.get_mut(claim);
+        let former = group.and_then(|group| std::mem::replace(&mut group.owner, owner));
+        if former == owner {
+            return;
+        }
+        if let Some(former) = former
+            && let Some(claims) = self.holdings.get_mut(&former)
+        {
+            claims.remove(claim);
+            if claims.is_empty() {
+                self.holdings.remove(&former);
+            }
+        }
+        if let Some(owner) = owner {
+            self.holdings.entry(owner).or_default().insert(claim.clone());
+        }
+    }
+
+    fn step_unknown(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
+        let group = self.groups.get(claim)?;
+        // The watch shows it; a question is asked only when it is late.
+        let late = group.stood_at.max(group.not_before) + TIMEOUT_MIN;
+        if group.asking.is_none() && now >= late && self.own.is_some() {
+            self.ask_claim(now, claim, Writing::Read);
+            return None;
+        }
+        group.asking.is_none().then_some(late)
+    }
+
+    fn step_mine(&mut self, now: Instant, claim: &LeaseName, from: Option<SessionId>) -> Option<Instant> {
+        self.arrive(now, claim);
+        let group = self.groups.get(claim)?;
+        let standing = group.want.standing;
+        if group.must_read && group.asking.is_none() && now >= group.not_before {
+            self.ask_claim(now, claim, Writing::Read);
+            return None;
+        }
+        let looking = self.step_guard(now, claim);
+        let handing = match standing {
+            Standing::Contend => self.step_received(now, claim, from),
+            Standing::HandOver | Standing::Reluctant => self.step_give(now, claim),
+            Standing::Leave => self.step_release(now, claim),
+        };
+        looking.into_iter().chain(handing).min()
+    }
+
+    /// A group has just become ours.
+    fn arrive(&mut self, now: Instant, claim: &LeaseName) {
+        let Some(group) = self.groups.get(claim) else { return };
+        if group.was_mine {
+            return;
+        }
+        let inherited = group.record().and_then(|record| session_in(record, CLAIM));
+        let own = self.own_id();
+        let from = inherited.filter(|session| Some(*session) != own);
+        let grace = now + self.interval() * 3;
+        self.trust.grace = self.trust.grace.max(Some(grace));
+        let rewrite = from.map(|_| now + Duration::from_millis(500) + self.jitter(Duration::from_secs(2)));
+        if let Some(group) = self.groups.get_mut(claim) {
+            group.was_mine = true;
+            group.hand = super::hand::Hand::None;
+            group.rewrite_at = rewrite;
+            group.free_since = None;
+            if from.is_some() {
+                group.guard = Guard::Look { from, misses: HEIR_MISSES };
+            }
+        }
+        self.speak_soon(now);
+        self.remember_soon(now);
+        self.refreshed = now;
+    }
+
+    pub(super) fn jitter(&mut self, span: Duration) -> Duration {
+        span.mul_f64(self.random.unit())
+    }
+
+    /// Looks whether somebody still answers for a group that is ours.
+    fn step_guard(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
+        let group = self.groups.get(claim)?;
+        let Guard::Look { from, misses } = group.guard else { return None };
+        let mut places: Vec<(Look, LinkAddr)> = Vec::new();
+        for look in group.looks() {
+            let whom: Vec<LinkAddr> = match from.and_then(|from| self.lineage.node(from)) {
+                Some(node) => self.sites_of(node, look.at.addr),
+                None => self.sites_near(look.at.addr).map(|(_, addr)| addr).collect(),
+            };
+            places.extend(whom.into_iter().map(|addr| (look.clone(), addr)));
+        }
+        let silent = |(look, whom): &(Look, LinkAddr)| {
+            self.looks.misses(look.at.addr, whom).is_some_and(|count| count >= misses)
+        };
+        if places.iter().all(silent) {
+            self.groups.get_mut(claim)?.guard = Guard::Clear;
+            return None;
+        }
+        for (look, whom) in &places {
+            self.looks.want(now, (look, whom), LOOK_EVERY);
+        }
+        Some(now + LOOK_EVERY / 3)
+    }
+
+    /// Link-layer addresses of a node on the network of an address.
+    pub(super) fn sites_of(&self, node: &NodeName, addr: std::net::IpAddr) -> Vec<LinkAddr> {
+        let Some(member) = self.members.get(node) else { return Vec::new() };
+        let near = member.record.sites.iter().filter(|site| site.holds(addr));
+        near.map(|site| site.addr.clone()).collect()
+    }
+
+    /// Link-layer addresses of all members on the network of an address.
+    pub(super) fn sites_near(
+        &self,
+        addr: std::net::IpAddr,
+    ) -> impl Iterator<Item = (NodeName, LinkAddr)> + use<> {
+        let of = |(node, member): (&NodeName, &super::Member)| {
+            let near = member.record.sites.iter().filter(|site| site.holds(addr));
+            near.map(|site| (node.clone(), site.addr.clone())).collect::<Vec<_>>()
+        };
+        self.members.iter().flat_map(of).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Gives a group up: addresses first, then the claim.
+    fn step_release(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
+        let group = self.groups.get(claim)?;
+        if group.want.footprint == Footprint::Present || group.asking.is_some() {
+            return None;
+        }
+        if now < group.not_before {
+            return Some(group.not_before);
+        }
+        self.ask_claim(now, claim, Writing::Release);
+        None
+    }
+
+    /// A group that nobody owns: take it, in the order of ranks.
+    pub(super) fn step_free(&mut self, now: Instant, claim: &LeaseName, whose: &Whose) -> Option<Instant> {
+        let group = self.groups.get_mut(claim)?;
+        group.guard = Guard::Clear;
+        let since = *group.free_since.get_or_insert(now);
+        let rank = group.want.rank.min(RANK_MAX);
+        let wait = match group.want.standing {
+            Standing::Contend => RANK_STEP * rank,
+            Standing::Reluctant => self.want.settings.timings.retry_period,
+            Standing::HandOver | Standing::Leave => return None,
+        };
+        let at = since.max(group.stood_at).max(group.not_before) + wait;
+        if group.asking.is_some() {
+            return None;
+        }
+        if now < at {
+            return Some(at);
+        }
+        if group.must_read {
+            self.ask_claim(now, claim, Writing::Read);
+            return None;
+        }
+        if !self.is_store_fresh(now) {
+            return Some(now + BACKOFF_FIRST);
+        }
+        let is_new = matches!(whose, Whose::Free) && self.is_unheard_of(claim);
+        let group = self.groups.get_mut(claim)?;
+        group.guard = if is_new { Guard::Clear } else { Guard::Look { from: None, misses: FREE_MISSES } };
+        self.ask_claim(now, claim, Writing::Take);
+        self.step_guard(now, claim)
+    }
+
+    /// Whether no store and no member ever spoke of a group.
+    fn is_unheard_of(&self, claim: &LeaseName) -> bool {
+        let Some(group) = self.groups.get(claim) else { return false };
+        let is_absent = group.seen.as_ref().is_some_and(|seen| seen.record.is_none());
+        let speaks =
+            |peer: &super::Peer| matches!(peer.stage(group.id), Some(Stage::Owned | Stage::Announced));
+        is_absent && group.history == History::New && !self.peers.values().any(speaks)
+    }
+
+    pub(super) fn ask_claim(&mut self, now: Instant, claim: &LeaseName, what: Writing) {
+        let timeout = self.want.settings.timings.retry_period.clamp(TIMEOUT_MIN, TIMEOUT_MAX);
+        let ask = match what {
+            Writing::Read => Ask::ReadLease(claim.clone()),
+            _ => match self.claim_write(claim, what) {
+                Some(write) => Ask::WriteLease(write),
+                None => return,
+            },
+        };
+        let ticket = self.ask(Asked::Claim(claim.clone()), ask, timeout);
+        if let Some(group) = self.groups.get_mut(claim) {
+            group.asking = Some(Asking { ticket, at: now, what });
+        }
+    }
+
+    fn claim_write(&self, claim: &LeaseName, what: Writing) -> Option<LeaseWrite> {
+        let group = self.groups.get(claim)?;
+        let own = self.own_id()?;
+        let expect = match group.seen.as_ref().and_then(|seen| seen.version.clone()) {
+            Some(version) if group.record().is_some() => Expect::Version(version),
+            _ => Expect::Absent,
+        };
+        let transitions = group.record().map_or(0, |record| record.transitions);
+        let (purpose, to, from) = match what {
+            Writing::Read => return None,
+            Writing::Take => (Purpose::Take, Some(own), None),
+            Writing::Rewrite | Writing::TakeBack => (Purpose::Renew, Some(own), None),
+            Writing::Release => (Purpose::Release, None, None),
+            Writing::HandOver(to) => (Purpose::HandOver, Some(to), Some(own)),
+            Writing::GiveBack(to) => (Purpose::HandOver, Some(to), None),
+        };
+        let holder = match to {
+            Some(to) => Some(self.lineage.node(to)?.clone()),
+            None => None,
+        };
+        let mut annotations = group.want.annotations.clone();
+        annotations.insert(CLAIM.to_owned(), to.map(|id| id.to_string()).unwrap_or_default());
+        annotations.insert(CLAIM_FROM.to_owned(), from.map(|id| id.to_string()).unwrap_or_default());
+        let moves = matches!(what, Writing::Take | Writing::HandOver(_) | Writing::GiveBack(_));
+        Some(LeaseWrite {
+            lease: claim.clone(),
+            expect,
+            purpose,
+            duration: if holder.is_some() { CLAIM_DURATION } else { Duration::from_secs(1) },
+            holder,
+            acquired: Acquired::Now,
+            transitions: transitions.saturating_add(u32::from(moves && group.record().is_some())),
+            annotations,
+        })
+    }
+
+    pub(super) fn claim_answered(&mut self, now: Instant, claim: &LeaseName, answer: Answer) {
+        let jitter = 0.75 + self.random.unit() / 4.0;
+        let Some(group) = self.groups.get_mut(claim) else { return };
+        let Some(asking) = group.asking.take() else { return };
+        match answer {
+            Answer::Lease(seen) => {
+                group.failures = 0;
+                group.trouble = None;
+                group.must_read = false;
+                if let Writing::HandOver(to) = asking.what {
+                    group.hand = super::hand::Hand::Given { to, since: now };
+                }
+                self.note_claim(now, claim, seen.sight);
+            }
+            Answer::Conflict => {
+                group.must_read = true;
+                group.failures = group.failures.saturating_add(1);
+                let pause = BACKOFF_FIRST * group.failures.min(4).saturating_sub(1);
+                group.not_before = now + pause.mul_f64(jitter);
+            }
+            Answer::Failed(failure) => {
+                let pause = (BACKOFF_FIRST * 2u32.saturating_pow(group.failures.min(8))).min(BACKOFF_MAX);
+                let retry = self.want.settings.timings.retry_period;
+                let pause = if failure.class.is_transient() { pause } else { retry };
+                group.failures = group.failures.saturating_add(1);
+                group.not_before = now + pause.mul_f64(jitter);
+                group.trouble = Some(failure);
+            }
+            Answer::Done | Answer::Session(..) => group.must_read = true,
+        }
+        self.mark(now, claim);
+    }
+
+    /// An answer that never came.
+    pub(super) fn give_up_waiting(&mut self, now: Instant, claim: &LeaseName) {
+        let limit = TIMEOUT_MAX + super::step::ANSWER_GRACE;
+        let Some(group) = self.groups.get_mut(claim) else { return };
+        if let Some(asking) = group.asking.take_if(|asking| now >= asking.at + limit) {
+            self.asked.remove(&asking.ticket);
+            group.must_read = true;
+        }
+    }
+
+    /// What the plan reads of a group.
+    fn publish(&mut self, claim: &LeaseName, whose: &Whose) {
+        let Some(group) = self.groups.get(claim) else { return };
+        let state = ElectionState {
+            role: self.role(group, whose),
+            holder: self.holder_name(whose),
+            history: group.history,
+            trouble: group.trouble.clone().or_else(|| self.own.as_ref()?.trouble.clone()),
+        };
+        if self.states.get(claim) != Some(&state) {
+            self.states.insert(claim.clone(), state);
+            self.changed.insert(claim.clone());
+        }
+    }
+
+    fn role(&self, group: &Group, whose: &Whose) -> Role {
+        let serves = match whose {
+            Whose::Unknown => return Role::Undecided,
+            Whose::Mine { .. } if group.want.standing == Standing::Leave => return Role::Leaving,
+            Whose::Mine { .. } => group.guard == Guard::Clear,
+            Whose::Theirs { from_us, .. } => *from_us && group.hand.still_serves(),
+            Whose::Leased { .. } | Whose::Free => false,
+        };
+        if self.trust.is_untested() && matches!(whose, Whose::Mine { .. }) {
+            return Role::Undecided;
+        }
+        if !serves || !self.trust.may_serve() {
+            return if matches!(whose, Whose::Theirs { from_us: true, .. }) {
+                Role::Leaving
+            } else {
+                Role::Follower
+            };
+        }
+        let fence_until = self.refreshed + group.lifetime() + super::step::ROUNDING;
+        Role::Holder { since: self.refreshed_since(group), fence_until, serve_until: fence_until }
+    }
+
+    /// Since when we hold it, as the claim's sight tells.
+    fn refreshed_since(&self, group: &Group) -> Instant {
+        group.seen.as_ref().map_or(self.started, |seen| seen.at)
+    }
+
+    fn holder_name(&self, whose: &Whose) -> Option<String> {
+        match whose {
+            Whose::Unknown | Whose::Free => None,
+            Whose::Mine { .. } => Some(self.id.node.to_string()),
+            Whose::Theirs { session, .. } => self.lineage.node(*session).map(ToString::to_string),
+            Whose::Leased { node, .. } => Some(node.clone()),
+        }
+    }
+
+    /// The lifetime of addresses was renewed: all holders say so.
+    pub(super) fn republish_held(&mut self) {
+        let of = |claim: &LeaseName| Some((claim.clone(), self.whose(self.groups.get(claim)?)));
+        let held: Vec<(LeaseName, Whose)> = self.held.iter().filter_map(of).collect();
+        for (claim, whose) in held {
+            self.publish(&claim, &whose);
+        }
+    }
+
+    /// The shortest lifetime among the groups that are held.
+    pub(super) fn shortest_lifetime(&self) -> Option<Duration> {
+        self.held_groups().map(Group::lifetime).min()
+    }
+}
+
+const fn stands(standing: Standing) -> bool {
+    matches!(standing, Standing::Contend | Standing::Reluctant)
+}

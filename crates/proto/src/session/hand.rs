@@ -1,0 +1,214 @@
+//! Hand-over: a planned move is make before break. The claim is swapped to the successor, marked "from us"; we serve
+//! until it says that it announces, then withdraw and say so. Either side undoes it when the other falls silent.
+
+use std::time::Duration;
+
+use vip_model::peers::{Fitness, Stage};
+use vip_model::plan::{Footprint, Look, Standing};
+use vip_model::session::{SessionId, Succession};
+use vip_model::{Instant, LeaseName, NodeName};
+
+use super::Ownership;
+use super::group::Writing;
+use super::look::LOOK_EVERY;
+
+/// A holder whose health gate is closed gives way at most this often.
+const YIELD_PAUSE: Duration = Duration::from_mins(1);
+/// A claim that was handed over is cleaned up when the former owner has not spoken of it for so long.
+const CLEAN_AFTER: Duration = Duration::from_secs(2);
+
+/// Where a hand-over stands at the side that gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hand {
+    /// None is under way.
+    None,
+    /// Nobody could take it: the addresses go, then the claim is released.
+    Alone,
+    /// The claim names the successor; we serve on.
+    Given { to: SessionId, since: Instant },
+    /// The successor announces: our addresses go.
+    Withdrawing,
+    /// They are gone.
+    Withdrawn { at: Instant },
+}
+
+impl Hand {
+    /// Whether nothing of ours is left in it.
+    pub(super) const fn is_over(self) -> bool {
+        matches!(self, Self::None | Self::Withdrawn { .. })
+    }
+
+    /// Whether we serve until the successor does.
+    pub(super) const fn still_serves(self) -> bool {
+        matches!(self, Self::Given { .. })
+    }
+}
+
+impl Ownership {
+    /// Finds a successor and names it.
+    pub(super) fn step_give(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
+        let group = self.groups.get(claim)?;
+        if group.asking.is_some() {
+            return None;
+        }
+        if now < group.not_before {
+            return Some(group.not_before);
+        }
+        let is_reluctant = group.want.standing == Standing::Reluctant;
+        if is_reluctant && group.gives_way_at.is_some_and(|at| now < at + YIELD_PAUSE) {
+            return group.gives_way_at.map(|at| at + YIELD_PAUSE);
+        }
+        let Some(heir) = self.successor(now, claim) else {
+            if is_reluctant {
+                return Some(now + Duration::from_millis(200)); // never the last one that could serve
+            }
+            return self.leave_alone(now, claim);
+        };
+        let id = self.peers.get(&heir)?.session;
+        if !self.is_store_fresh(now) || group.failures() > 1 {
+            if self.want.fitness == Fitness::Leaving && !is_reluctant {
+                self.bequeath(now, id);
+            }
+            return Some(now + Duration::from_millis(50));
+        }
+        self.groups.get_mut(claim)?.gives_way_at = Some(now);
+        self.ask_claim(now, claim, Writing::HandOver(id));
+        None
+    }
+
+    fn leave_alone(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
+        let group = self.groups.get_mut(claim)?;
+        group.hand = Hand::Alone;
+        if group.want.footprint == Footprint::Clear {
+            self.ask_claim(now, claim, Writing::Release);
+            return None;
+        }
+        None
+    }
+
+    /// Who shall have a group: the best of the nodes that could serve it, else the fit member that a hash of both names
+    /// chooses.
+    pub(super) fn successor(&self, now: Instant, claim: &LeaseName) -> Option<NodeName> {
+        let group = self.groups.get(claim)?;
+        let heirs = group.want.group.as_ref().and_then(|group| group.heirs.as_ref());
+        let is_fit = |node: &&NodeName| self.peers.get(*node).is_some_and(|peer| peer.is_fit(now));
+        if let Some(heirs) = heirs {
+            return heirs.iter().find(is_fit).cloned();
+        }
+        let weight = |node: &&NodeName| super::spread::mix(super::spread::hash(node.as_str()) ^ group.id.0);
+        self.peers.keys().filter(is_fit).max_by_key(weight).cloned()
+    }
+
+    /// Leaves everything to one member, by heartbeat: the store can't be told.
+    fn bequeath(&mut self, now: Instant, heir: SessionId) {
+        let Some(own) = self.own_id() else { return };
+        self.lineage.ended(Succession { id: own, heir: Some(heir) });
+        self.speak_soon(now);
+        self.mark_all(now);
+    }
+
+    /// We gave a group away and its new owner does not serve it yet, or does.
+    pub(super) fn step_theirs(
+        &mut self,
+        now: Instant,
+        claim: &LeaseName,
+        (session, from_us): (SessionId, bool),
+    ) -> Option<Instant> {
+        let patience = self.interval() * 3;
+        let node = self.lineage.node(session).cloned();
+        let peer = node.as_ref().and_then(|node| self.peers.get(node)).filter(|peer| peer.session == session);
+        let (stage, heard) = {
+            let group = self.groups.get(claim)?;
+            (peer.and_then(|peer| peer.stage(group.id)), peer.map(|peer| peer.heard))
+        };
+        let group = self.groups.get_mut(claim)?;
+        group.free_since = None;
+        match group.hand {
+            Hand::Given { .. } if !from_us => group.hand = Hand::None,
+            Hand::Given { since, .. } => {
+                if stage == Some(Stage::Announced) {
+                    group.hand = Hand::Withdrawing;
+                    return Some(now);
+                }
+                let last = heard.unwrap_or(since).max(since);
+                if now < last + patience {
+                    return Some(last + patience);
+                }
+                if group.asking.is_none() && now >= group.not_before() {
+                    self.ask_claim(now, claim, Writing::TakeBack);
+                }
+                return Some(now + patience);
+            }
+            Hand::Withdrawing if group.want.footprint == Footprint::Clear => {
+                group.hand = Hand::Withdrawn { at: now };
+                self.speak_soon(now);
+                return Some(now);
+            }
+            Hand::Withdrawing | Hand::Alone | Hand::None | Hand::Withdrawn { .. } => {}
+        }
+        None
+    }
+
+    /// We got a group from a member that serves until we announce; and claims that we inherited are rewritten.
+    pub(super) fn step_received(
+        &mut self,
+        now: Instant,
+        claim: &LeaseName,
+        from: Option<SessionId>,
+    ) -> Option<Instant> {
+        let group = self.groups.get_mut(claim)?;
+        group.hand = Hand::None;
+        if group.asking.is_some() {
+            return None;
+        }
+        if let Some(at) = group.rewrite_at {
+            if now < at.max(group.not_before()) {
+                return Some(at.max(group.not_before()));
+            }
+            if self.is_store_fresh(now) {
+                self.groups.get_mut(claim)?.rewrite_at = None;
+                self.ask_claim(now, claim, Writing::Rewrite);
+                return None;
+            }
+            return Some(now + Duration::from_millis(200));
+        }
+        let is_deleted = group.seen.as_ref().is_some_and(|seen| seen.version.is_none());
+        if is_deleted && now >= group.not_before() {
+            self.ask_claim(now, claim, Writing::Rewrite); // deleted by hand: its owner makes it again
+            return None;
+        }
+        self.step_from(now, claim, from?)
+    }
+
+    /// Waits for the member that we have it from to withdraw; gives it back when that member serves on.
+    fn step_from(&mut self, now: Instant, claim: &LeaseName, from: SessionId) -> Option<Instant> {
+        let group = self.groups.get(claim)?;
+        if !group.is_announced() {
+            return None; // the plan says when
+        }
+        let patience = self.interval() * 3;
+        let since = group.announced_since()?;
+        let node = self.lineage.node(from).cloned();
+        let peer = node.as_ref().and_then(|node| self.peers.get(node)).filter(|peer| peer.session == from);
+        let stage = peer.and_then(|peer| peer.stage(group.id));
+        let is_quiet = peer.is_none_or(|peer| now >= peer.heard + CLEAN_AFTER);
+        if stage == Some(Stage::Withdrawn) || is_quiet || self.lineage.has_ended(from) {
+            self.ask_claim(now, claim, Writing::Rewrite);
+            return None;
+        }
+        let looks: Vec<Look> = group.looks().cloned().collect();
+        let mut answers = false;
+        for look in &looks {
+            for whom in node.as_ref().map(|node| self.sites_of(node, look.at.addr)).unwrap_or_default() {
+                self.looks.want(now, (look, &whom), LOOK_EVERY);
+                let answered = self.looks.answered(look.at.addr, &whom);
+                answers |= answered.is_some_and(|answered| now < answered + self.interval());
+            }
+        }
+        if answers && now >= since + patience {
+            self.ask_claim(now, claim, Writing::GiveBack(from));
+            return None;
+        }
+        Some(now + LOOK_EVERY)
+    }
+}

@@ -1,0 +1,127 @@
+//! The juror: grants one heir at a time the right to follow a session that it was to watch. Never before three intervals
+//! of silence, never while the addresses answer at the session's node, never two different ones.
+
+use std::time::Duration;
+
+use vip_model::peers::Vote;
+use vip_model::session::SessionId;
+use vip_model::{Instant, LinkAddr, NodeName};
+
+use super::Ownership;
+use super::look::LOOK_EVERY;
+use super::peer::Grant;
+
+/// A grant is void after this, unless the heir announces.
+const GRANT_LASTS: Duration = Duration::from_secs(1);
+/// Addresses of a silent session that are looked at.
+pub(super) const SAMPLE: usize = 4;
+/// Looks in a row without an answer that mean "nobody": usually; and when the address answered after the heartbeats had
+/// stopped, so that these stopped for another reason and a lost look proves little.
+const SILENT: u32 = 2;
+const SILENT_AFTER_ANSWERS: u32 = 5;
+
+impl Ownership {
+    /// The link-layer addresses at which a session's addresses can be looked at: a sample.
+    pub(super) fn session_looks(&self, session: SessionId) -> Vec<(vip_model::plan::Look, LinkAddr)> {
+        let Some(node) = self.lineage.node(session) else { return Vec::new() };
+        let claims = self.holdings.get(&session).into_iter().flatten();
+        let groups = claims.filter_map(|claim| self.groups.get(claim));
+        let looks = groups.flat_map(super::Group::looks).take(SAMPLE);
+        looks
+            .flat_map(|look| {
+                let whom = self.sites_of(node, look.at.addr);
+                whom.into_iter().map(move |whom| (look.clone(), whom))
+            })
+            .collect()
+    }
+
+    /// Goes on looking at a silent session's addresses.
+    pub(super) fn look_at_session(&mut self, now: Instant, session: SessionId) {
+        for (look, whom) in self.session_looks(session) {
+            self.looks.want(now, (&look, &whom), LOOK_EVERY);
+        }
+    }
+
+    /// Whether a session's addresses do not answer at its node; `least` looks at least.
+    pub(super) fn is_unanswered(&self, session: SessionId, heard: Instant, least: u32) -> bool {
+        let late = heard + self.interval().mul_f64(1.5);
+        self.session_looks(session).iter().all(|(look, whom)| {
+            let (addr, misses) = (look.at.addr, self.looks.misses(look.at.addr, whom));
+            let has_answered = self.looks.answered(addr, whom).is_some_and(|at| at > late);
+            let enough = if has_answered { SILENT_AFTER_ANSWERS } else { SILENT };
+            misses.is_some_and(|misses| misses >= enough.max(least))
+        })
+    }
+
+    /// Grants what is asked and may be granted, and ends what is over.
+    pub(super) fn step_grants(&mut self, now: Instant) {
+        self.end_grants(now);
+        let mut asks: Vec<(NodeName, Instant, Vote)> = Vec::new();
+        for (node, peer) in &self.peers {
+            asks.extend(peer.word.asks.iter().map(|vote| (node.clone(), peer.sequence, *vote)));
+        }
+        asks.sort_by_key(|(_, _, vote)| (vote.rank, vote.heir));
+        for (node, sequence, vote) in asks {
+            self.look_at_session(now, vote.of);
+            if self.may_grant(now, &vote) && self.grant(now, vote, sequence) {
+                if let Some(peer) = self.peers.get_mut(&node) {
+                    peer.news = true;
+                }
+            }
+        }
+    }
+
+    fn end_grants(&mut self, now: Instant) {
+        let own = self.own_id();
+        for (session, track) in &mut self.tracks {
+            let Some(grant) = track.grant else { continue };
+            let is_ours = Some(grant.vote.heir) == own;
+            let still_asks = |vote: &Vote| vote.of == *session && vote.attempt == grant.vote.attempt;
+            let is_withdrawn = if is_ours {
+                self.bids.get(session).is_none_or(|bid| bid.attempt() != Some(grant.vote.attempt))
+            } else {
+                self.peers.values().any(|peer| {
+                    peer.session == grant.vote.heir
+                        && peer.sequence > grant.sequence
+                        && !peer.word.asks.iter().any(still_asks)
+                })
+            };
+            if is_withdrawn || now >= grant.at + GRANT_LASTS {
+                track.grant = None;
+            }
+        }
+    }
+
+    /// Whether a vote may be given: by the rules for a session's death, or by none.
+    pub(super) fn may_grant(&self, now: Instant, vote: &Vote) -> bool {
+        let Some(track) = self.tracks.get(&vote.of) else { return false };
+        let is_juror = track.list.members.contains(&self.id.node) && track.list.generation == vote.generation;
+        let is_free = track.grant.is_none_or(|grant| grant.vote.heir == vote.heir);
+        is_juror
+            && is_free
+            && !self.is_listening(now)
+            && !self.lineage.has_ended(vote.of)
+            && now >= track.heard + self.interval() * 3
+            && self.is_unanswered(vote.of, track.heard, 0)
+    }
+
+    /// Gives a vote. Whether it is news.
+    pub(super) fn grant(&mut self, now: Instant, vote: Vote, sequence: Instant) -> bool {
+        let Some(track) = self.tracks.get_mut(&vote.of) else { return false };
+        let is_same = track.grant.is_some_and(|grant| grant.vote == vote);
+        if !is_same {
+            track.grant = Some(Grant { vote, at: now, sequence });
+        }
+        !is_same
+    }
+
+    /// The votes that are given now.
+    pub(super) fn grants(&self) -> Vec<Vote> {
+        self.tracks.values().filter_map(|track| Some(track.grant?.vote)).collect()
+    }
+
+    /// When a grant ends.
+    pub(super) fn grants_due(&self) -> Option<Instant> {
+        self.tracks.values().filter_map(|track| Some(track.grant?.at + GRANT_LASTS)).min()
+    }
+}

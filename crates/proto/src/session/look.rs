@@ -1,0 +1,129 @@
+//! Looks: does this address answer at this link-layer address? Asked by unicast, again and again, for as long as
+//! somebody is interested. Fed with wishes and with frames that arrived; gives back frames, and how often in a row
+//! there was no answer.
+//!
+//! Broadcasts would not do: a fabric that suppresses ARP answers them for the dead.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use vip_model::kernel::{FrameIn, FrameOut};
+use vip_model::plan::Look;
+use vip_model::{Instant, LinkAddr};
+
+use crate::announce::frame::{Heard, ask_one, claimed};
+
+/// Time between two looks at the same place: a kernel on the same link answers within a millisecond.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(15);
+/// A look that nobody has been interested in for so long is over.
+const FORGET: Duration = Duration::from_millis(200);
+/// The most looks at a time; further wishes are taken when others are over.
+const MOST: usize = 4096;
+
+/// A place to look at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// The address.
+    pub(super) addr: IpAddr,
+    /// Whom to ask.
+    pub(super) whom: LinkAddr,
+}
+
+/// All looks.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    live: BTreeMap<Place, Live>,
+    /// All of them by `Live::next`.
+    due: BTreeSet<(Instant, Place)>,
+}
+
+#[derive(Debug)]
+struct Live {
+    look: Look,
+    began: Instant,
+    sent: Option<Instant>,
+    next: Instant,
+    every: Duration,
+    answered: Option<Instant>,
+    misses: u32,
+    until: Instant,
+}
+
+impl Looks {
+    /// Goes on looking at a place, every `every`.
+    pub(super) fn want(&mut self, now: Instant, (look, whom): (&Look, &LinkAddr), every: Duration) {
+        let place = Place { addr: look.at.addr, whom: whom.clone() };
+        if self.live.len() >= MOST && !self.live.contains_key(&place) {
+            return;
+        }
+        let live = self.live.entry(place.clone()).or_insert_with(|| {
+            self.due.insert((now, place.clone()));
+            let (sent, answered) = (None, None);
+            Live { look: look.clone(), began: now, sent, next: now, every, answered, misses: 0, until: now }
+        });
+        if every < live.every {
+            let next = live.next.min(live.sent.map_or(now, |sent| sent + every));
+            self.due.remove(&(live.next, place.clone()));
+            self.due.insert((next, place));
+            live.next = next;
+        }
+        live.every = every;
+        live.until = now + FORGET.max(every * 2);
+    }
+
+    /// How many looks in a row had no answer; none while it is not looked at.
+    pub(super) fn misses(&self, addr: IpAddr, whom: &LinkAddr) -> Option<u32> {
+        self.live.get(&Place { addr, whom: whom.clone() }).map(|live| live.misses)
+    }
+
+    /// When it last answered.
+    pub(super) fn answered(&self, addr: IpAddr, whom: &LinkAddr) -> Option<Instant> {
+        self.live.get(&Place { addr, whom: whom.clone() })?.answered
+    }
+
+    /// Since when it is looked at.
+    pub(super) fn began(&self, addr: IpAddr, whom: &LinkAddr) -> Option<Instant> {
+        self.live.get(&Place { addr, whom: whom.clone() }).map(|live| live.began)
+    }
+
+    /// A frame arrived. Whether it answers a look.
+    pub(super) fn hear(&mut self, now: Instant, frame: &FrameIn) -> bool {
+        if self.live.is_empty() {
+            return false;
+        }
+        let Heard::Claim(addr, whom) = claimed(frame) else { return false };
+        let Some(live) = self.live.get_mut(&Place { addr, whom }) else { return false };
+        live.answered = Some(now);
+        live.misses = 0;
+        true
+    }
+
+    /// The next frame that is due.
+    pub(super) fn poll(&mut self, now: Instant) -> Option<FrameOut> {
+        while self.due.first().is_some_and(|(next, _)| *next <= now) {
+            let (_, place) = self.due.pop_first()?;
+            let Some(live) = self.live.get_mut(&place) else { continue };
+            if live.until <= now {
+                self.live.remove(&place);
+                continue;
+            }
+            if let Some(sent) = live.sent
+                && live.answered.is_none_or(|answered| answered < sent)
+            {
+                live.misses += 1;
+            }
+            live.sent = Some(now);
+            live.next = now + live.every;
+            let frame = ask_one(live.look.at, &live.look.addr, &place.whom, live.next);
+            self.due.insert((live.next, place));
+            return Some(frame);
+        }
+        None
+    }
+
+    /// When the next one is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.due.first().map(|(next, _)| *next)
+    }
+}

@@ -1,0 +1,513 @@
+//! The own session: which id it has, its Lease, its jury. Renewed every retry period; every answered renewal proves it.
+
+use std::time::Duration;
+
+use vip_model::peers::Fitness;
+use vip_model::session::{
+    End, FORMER_LIMIT, Jury, Recall, SessionId, SessionRecord, SessionSeen, SessionWrite, Succession, Via,
+};
+use vip_model::store::{Answer, Ask, Expect, Failure, FailureClass, Purpose, Version};
+use vip_model::{Instant, NodeName};
+
+use super::{Asked, Ownership, OwnershipOutput, Ticket};
+
+/// Shortest and longest time that an answer is worth waiting for.
+const TIMEOUT_MIN: Duration = Duration::from_millis(500);
+const TIMEOUT_MAX: Duration = Duration::from_secs(5);
+/// First pause after a failed question; doubles.
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+/// The longest: a store that returns is noticed within half a second.
+const BACKOFF_MAX: Duration = Duration::from_millis(400);
+/// A jury is chosen anew at most this often, but for the first time.
+const JURY_EVERY: Duration = Duration::from_secs(1);
+
+/// The own session.
+#[derive(Debug)]
+pub(super) struct Own {
+    /// As it is to be written; `record.jury` is the list that was last answered.
+    pub(super) record: SessionRecord,
+    /// A jury that is written and not answered: both lists count.
+    pub(super) pending: Option<Jury>,
+    /// What the next write expects.
+    version: Option<Version>,
+    /// The question in flight.
+    asking: Option<Asking>,
+    /// When the last answered renewal was asked.
+    pub(super) proven: Option<Instant>,
+    /// The same for renewals by an API server on another node.
+    pub(super) elsewhere: Option<Instant>,
+    /// When a server on another node was last asked.
+    pub(super) elsewhere_asked: Option<Instant>,
+    renew_at: Instant,
+    must_read: bool,
+    failures: u32,
+    jury_at: Option<Instant>,
+    /// When it began after a former one had been deposed.
+    pub(super) after_deposal: Option<Instant>,
+    /// Why the store did not answer last time.
+    pub(super) trouble: Option<Failure>,
+    end: Leaving,
+}
+
+/// Whether the session is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    No,
+    Wanted,
+    Written,
+}
+
+#[derive(Debug)]
+struct Asking {
+    ticket: Ticket,
+    at: Instant,
+    via: Via,
+    what: Writing,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Writing {
+    Read,
+    Renew(Jury),
+    Release,
+}
+
+impl Own {
+    fn new(now: Instant, record: SessionRecord) -> Self {
+        Self {
+            record,
+            pending: None,
+            version: None,
+            asking: None,
+            proven: None,
+            elsewhere: None,
+            elsewhere_asked: None,
+            renew_at: now,
+            must_read: false,
+            failures: 0,
+            jury_at: None,
+            after_deposal: None,
+            trouble: None,
+            end: Leaving::No,
+        }
+    }
+
+    /// Whether its Lease needs nothing more of a node that stops.
+    pub(super) const fn has_left(&self) -> bool {
+        matches!(self.end, Leaving::Written) || self.proven.is_none()
+    }
+
+    /// The juries that count: the answered one and the one on its way.
+    pub(super) fn juries(&self) -> impl Iterator<Item = &Jury> {
+        std::iter::once(&self.record.jury).chain(&self.pending)
+    }
+
+    /// The generation in which a node is a juror; 0 when it is none.
+    pub(super) fn generation_for(&self, node: &NodeName) -> u32 {
+        let has = |jury: &&Jury| jury.members.contains(node);
+        self.juries().filter(has).map(|jury| jury.generation).max().unwrap_or(0)
+    }
+
+    /// When the next question is due, when none is in flight.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match (&self.asking, self.end) {
+            (Some(_), _) | (_, Leaving::Written) => None,
+            (None, _) => Some(self.renew_at),
+        }
+    }
+}
+
+impl Ownership {
+    pub(super) fn recalled(&mut self, now: Instant, recall: Recall) {
+        if let Some(memory) = &recall.memory {
+            for succession in &memory.successions {
+                self.lineage.ended(*succession);
+            }
+            for record in &memory.members {
+                self.lineage.lives_at(record.id, &record.node);
+                let member = super::Member {
+                    record: record.clone(),
+                    version: Version(String::new()),
+                    duration: self.want.settings.timings.duration,
+                    changed: now,
+                    listed: false,
+                    greeted: None,
+                };
+                self.members.entry(record.node.clone()).or_insert(member);
+            }
+        }
+        self.recall = Some(recall);
+        self.settle_identity(now);
+    }
+
+    /// Finds out which session this is: the one of an earlier life on this boot, else a new one.
+    fn settle_identity(&mut self, now: Instant) {
+        let (None, Some(recall)) = (&self.own, &self.recall) else { return };
+        let boot = recall.boot;
+        if let Some(memory) = &recall.memory
+            && memory.record.boot == boot
+            && memory.record.end.is_none()
+            && !self.lineage.has_ended(memory.record.id)
+        {
+            let mut own = Own::new(now, memory.record.clone());
+            own.must_read = true;
+            self.begin(now, own);
+        }
+    }
+
+    fn begin(&mut self, now: Instant, own: Own) {
+        let node = self.id.node.clone();
+        self.lineage.lives_at(own.record.id, &node);
+        self.own = Some(own);
+        self.trust = super::Trust::default();
+        self.remember_soon(now);
+        self.speak_soon(now);
+        self.mark_all(now);
+    }
+
+    /// A session that never was before. `former` are this node's ended ones.
+    fn begin_anew(&mut self, now: Instant, mut former: Vec<Succession>, version: Option<Version>) {
+        let surplus = former.len().saturating_sub(FORMER_LIMIT);
+        former.drain(..surplus);
+        let record = SessionRecord {
+            id: SessionId(self.random.next_u64()),
+            node: self.id.node.clone(),
+            boot: self.boot(),
+            doors: Vec::new(),
+            sites: Vec::new(),
+            jury: Jury::default(),
+            former,
+            end: None,
+            keys: Vec::new(),
+            was_heard: false,
+        };
+        let mut own = Own::new(now, record);
+        own.version = version;
+        self.begin(now, own);
+    }
+
+    /// The own Lease, as a watch or an answer shows it.
+    pub(super) fn own_seen(&mut self, now: Instant, seen: &SessionSeen) {
+        let Some(recall) = &self.recall else { return };
+        let boot = recall.boot;
+        let Some(own) = &mut self.own else {
+            if seen.record.boot == boot && seen.record.end.is_none() {
+                let mut own = Own::new(now, seen.record.clone());
+                own.version = Some(seen.version.clone());
+                self.begin(now, own);
+            } else {
+                let mut former = seen.record.former.clone();
+                let heir = seen.record.end.and_then(|end| end.succession(seen.record.id).heir);
+                let ended = Succession { id: seen.record.id, heir };
+                former.push(ended);
+                self.lineage.ended(ended);
+                self.begin_anew(now, former, Some(seen.version.clone()));
+            }
+            return;
+        };
+        if own.version.as_ref().is_some_and(|version| seen.version.is_older_than(version)) {
+            return;
+        }
+        if own.asking.is_none() {
+            own.version = Some(seen.version.clone());
+        }
+        if let Some(End::SucceededBy(heir)) = seen.record.end
+            && seen.record.id == own.record.id
+        {
+            self.deposed(now, heir);
+        }
+    }
+
+    /// The list of sessions was seen, and the own one may not be in it.
+    pub(super) fn settle_absent(&mut self, now: Instant) {
+        if self.own.is_none() && self.has_listed && self.recall.is_some() {
+            self.begin_anew(now, Vec::new(), None);
+        }
+    }
+
+    /// Somebody who may says that this session was succeeded: final, whatever the store says.
+    pub(super) fn deposed(&mut self, now: Instant, heir: SessionId) {
+        let Some(own) = &self.own else { return };
+        let ended = Succession { id: own.record.id, heir: Some(heir) };
+        let mut former = own.record.former.clone();
+        former.push(ended);
+        let version = own.version.clone();
+        self.asked.retain(|_, asked| *asked != Asked::Own);
+        self.lineage.ended(ended);
+        self.begin_anew(now, former, version);
+        if let Some(own) = &mut self.own {
+            own.must_read = true;
+            own.after_deposal = Some(now);
+        }
+        for peer in self.peers.values_mut() {
+            peer.forget_echoes();
+        }
+    }
+
+    /// What the Lease says changes: write it soon.
+    pub(super) fn renew_soon(&mut self, now: Instant) {
+        if let Some(own) = &mut self.own
+            && own.failures == 0
+        {
+            own.renew_at = own.renew_at.min(now);
+        }
+    }
+
+    /// Asks what is due for the own session.
+    pub(super) fn step_own(&mut self, now: Instant) {
+        self.settle_absent(now);
+        let timeout = self.patience();
+        let is_leaving = self.want.fitness == Fitness::Leaving && self.is_idle();
+        let Some(own) = &mut self.own else { return };
+        if is_leaving && own.end == Leaving::No {
+            own.end = Leaving::Wanted;
+            own.renew_at = own.renew_at.min(now);
+        } else if !is_leaving && own.end == Leaving::Wanted {
+            own.end = Leaving::No;
+        }
+        if let Some(asking) = &own.asking
+            && now >= asking.at + timeout + super::step::ANSWER_GRACE
+        {
+            let text = "the gateway gave no answer in time".to_owned();
+            let ticket = asking.ticket;
+            self.asked.remove(&ticket);
+            self.own_answered(now, ticket, Answer::Failed(Failure { class: FailureClass::Timeout, text }));
+            return;
+        }
+        if own.asking.is_some() || own.end == Leaving::Written || now < own.renew_at {
+            return;
+        }
+        if own.must_read {
+            let ask = Ask::ReadSession(self.own_lease());
+            return self.ask_own(now, ask, Via::Any, Writing::Read);
+        }
+        self.write_own(now, Via::Any);
+    }
+
+    /// Asks an API server on another node, whatever else is under way: its answer proves our own connection.
+    pub(super) fn ask_elsewhere(&mut self, now: Instant) {
+        let Some(own) = &mut self.own else { return };
+        own.elsewhere_asked = Some(now);
+        if let Some(asking) = own.asking.take() {
+            self.asked.remove(&asking.ticket);
+        }
+        self.write_own(now, Via::Elsewhere);
+    }
+
+    fn patience(&self) -> Duration {
+        self.want.settings.timings.retry_period.clamp(TIMEOUT_MIN, TIMEOUT_MAX)
+    }
+
+    fn ask_own(&mut self, now: Instant, ask: Ask, via: Via, what: Writing) {
+        let timeout = self.patience();
+        let ticket = self.ask(Asked::Own, ask, timeout);
+        if let Some(own) = &mut self.own {
+            own.asking = Some(Asking { ticket, at: now, via, what });
+        }
+    }
+
+    fn write_own(&mut self, now: Instant, via: Via) {
+        let jury = self.choose_jury(now);
+        let lease = self.own_lease();
+        let doors = self.doors();
+        let Some(own) = &mut self.own else { return };
+        let releases = own.end == Leaving::Wanted;
+        own.record.doors = doors;
+        own.record.sites.clone_from(&self.want.sites);
+        own.record.keys = self.door.keys.iter().copied().collect();
+        let mut record = own.record.clone();
+        record.end = releases.then_some(End::Released);
+        if jury != own.record.jury {
+            own.pending = Some(jury.clone());
+        }
+        record.jury = jury.clone();
+        let timings = self.want.settings.timings;
+        let write = SessionWrite {
+            lease,
+            instance: self.id.instance.clone(),
+            expect: own.version.clone().map_or(Expect::Absent, Expect::Version),
+            purpose: if releases { Purpose::Release } else { Purpose::Renew },
+            duration: timings.duration,
+            record,
+            via,
+        };
+        let what = if releases { Writing::Release } else { Writing::Renew(jury) };
+        self.ask_own(now, Ask::WriteSession(Box::new(write)), via, what);
+        self.remember_soon(now);
+    }
+
+    pub(super) fn own_answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
+        let retry = self.want.settings.timings.retry_period;
+        let Some(own) = &mut self.own else { return };
+        let Some(asking) = own.asking.take_if(|asking| asking.ticket == ticket) else { return };
+        if !matches!(answer, Answer::Failed(_)) {
+            own.failures = 0;
+            own.trouble = None;
+            if asking.via == Via::Elsewhere {
+                own.elsewhere = Some(asking.at);
+            }
+        }
+        match answer {
+            Answer::Session(_, Some(seen)) => {
+                own.must_read = false;
+                own.version = Some(seen.version.clone());
+                let is_ours = seen.record.id == own.record.id;
+                if is_ours && asking.what == Writing::Release {
+                    own.end = Leaving::Written;
+                } else if is_ours && seen.record.end.is_none() {
+                    own.learn(&seen.record);
+                    own.prove(&asking, retry);
+                    self.mark_all(now);
+                } else {
+                    own.renew_at = now;
+                }
+                self.own_seen(now, &seen);
+            }
+            Answer::Session(_, None) => {
+                own.must_read = false;
+                own.version = None;
+                own.renew_at = now;
+            }
+            Answer::Conflict => {
+                own.must_read = true;
+                own.failures += 1;
+                own.renew_at = now + BACKOFF_FIRST * own.failures.min(4).saturating_sub(1);
+            }
+            Answer::Failed(failure) => self.own_failed(now, failure, retry),
+            Answer::Done | Answer::Lease(_) => own.must_read = true,
+        }
+    }
+
+    fn own_failed(&mut self, now: Instant, failure: Failure, retry: Duration) {
+        let jitter = 0.75 + self.random.unit() / 4.0;
+        let Some(own) = &mut self.own else { return };
+        let pause = if failure.class.is_transient() && failure.class != FailureClass::Throttled {
+            (BACKOFF_FIRST * 2u32.saturating_pow(own.failures.min(8))).min(BACKOFF_MAX)
+        } else {
+            retry
+        };
+        own.failures = own.failures.saturating_add(1);
+        own.renew_at = now + pause.mul_f64(jitter);
+        own.trouble = Some(failure);
+    }
+
+    /// The jury of the next write. It changes only with a fresh store and without doubt.
+    fn choose_jury(&mut self, now: Instant) -> Jury {
+        let Some(own) = &self.own else { return Jury::default() };
+        let current = own.pending.as_ref().unwrap_or(&own.record.jury).clone();
+        let is_due = own.jury_at.is_none_or(|at| now >= at + JURY_EVERY);
+        if !is_due || !self.trust.is_sure() || !self.is_store_fresh(now) || own.pending.is_some() {
+            return current;
+        }
+        let members = self.next_jury(now, &current);
+        if let Some(own) = &mut self.own {
+            own.jury_at = Some(now);
+        }
+        if members == current.members {
+            return current;
+        }
+        Jury { generation: current.generation + 1, members }
+    }
+
+    /// Members of the next jury: those that are in it stay while the store shows them alive; others follow when they
+    /// are heard, those on the same networks first.
+    fn next_jury(&self, now: Instant, current: &Jury) -> Vec<NodeName> {
+        let lives = |node: &&NodeName| {
+            self.members.get(*node).is_some_and(|member| {
+                member.listed && member.record.end.is_none() && now < member.changed + member.duration
+            })
+        };
+        let mut next: Vec<NodeName> = current.members.iter().filter(lives).cloned().collect();
+        let is_heard = |node: &&NodeName| {
+            self.peers.get(*node).is_some_and(|peer| peer.is_exchanging(now)) && !next.contains(node)
+        };
+        let mut others: Vec<&NodeName> = self.members.keys().filter(lives).filter(is_heard).collect();
+        others.sort_by_key(|node| (!self.shares_network(node), self.affinity(node)));
+        let room = Jury::MOST.saturating_sub(next.len());
+        let added: Vec<NodeName> = others.into_iter().take(room).cloned().collect();
+        next.extend(added);
+        next.sort_unstable();
+        next
+    }
+
+    fn shares_network(&self, node: &NodeName) -> bool {
+        let Some(member) = self.members.get(node) else { return false };
+        let is_near = |site: &vip_model::session::Site| {
+            self.want.sites.iter().any(|own| own.net.trunc() == site.net.trunc())
+        };
+        member.record.sites.iter().any(is_near)
+    }
+
+    /// A number that spreads jurors over the members (rendezvous hash).
+    fn affinity(&self, node: &NodeName) -> u64 {
+        super::spread::mix(super::spread::hash(self.id.node.as_str()) ^ super::spread::hash(node.as_str()))
+    }
+
+    /// Whether the store answered within a retry period or so.
+    pub(super) fn is_store_fresh(&self, now: Instant) -> bool {
+        let timings = self.want.settings.timings;
+        let limit = timings.retry_period.mul_f64(1.5) + TIMEOUT_MIN;
+        self.own.as_ref().and_then(|own| own.proven).is_some_and(|proven| now < proven + limit)
+    }
+
+    /// A name for each door: the own addresses on all networks with the port that the door has.
+    fn doors(&self) -> Vec<std::net::SocketAddr> {
+        let Some(port) = self.door.port else { return Vec::new() };
+        self.want.sites.iter().map(|site| std::net::SocketAddr::new(site.net.addr(), port)).collect()
+    }
+
+    /// What a next life needs is kept soon.
+    pub(super) fn remember_soon(&mut self, now: Instant) {
+        self.memory.due.get_or_insert(now);
+    }
+
+    /// Keeps it, when it changed.
+    pub(super) fn step_memory(&mut self, now: Instant) {
+        const PAUSE: Duration = Duration::from_millis(200);
+        if self.memory.due.is_none_or(|due| now < due) {
+            return;
+        }
+        let Some(own) = &self.own else { return };
+        let memory = vip_model::session::Memory {
+            record: own.record.clone(),
+            members: self.members.values().map(|member| member.record.clone()).collect(),
+            claims: self
+                .groups
+                .iter()
+                .filter(|(_, group)| self.is_held(group))
+                .map(|(claim, _)| claim.clone())
+                .collect(),
+            successions: self.lineage.successions().rev().take(64).collect(),
+        };
+        self.memory.due = None;
+        if self.memory.last.as_ref() != Some(&memory) {
+            self.memory.last = Some(memory.clone());
+            self.memory.due = Some(now + PAUSE);
+            self.out.push_back(OwnershipOutput::Remember(memory));
+        }
+    }
+}
+
+impl Own {
+    /// What the store knows of this session and a former life of the agent did not tell.
+    fn learn(&mut self, stored: &SessionRecord) {
+        self.record.was_heard |= stored.was_heard;
+        if stored.jury.generation > self.record.jury.generation && self.pending.is_none() {
+            self.record.jury = stored.jury.clone();
+        }
+    }
+
+    /// An answered renewal proves the session, from the moment of asking.
+    fn prove(&mut self, asking: &Asking, retry: Duration) {
+        if let Writing::Renew(jury) = &asking.what {
+            self.proven = Some(self.proven.map_or(asking.at, |proven| proven.max(asking.at)));
+            if self.record.jury != *jury {
+                self.record.jury = jury.clone();
+            }
+            self.pending = None;
+            self.renew_at = asking.at + retry;
+        } else {
+            self.renew_at = asking.at;
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Other members as heartbeats show them. A `Peer` is what we know of a node's agent; a `Track` is what we know, as a
+//! juror, of one session.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use vip_model::peers::{Datagram, DoorState, Fitness, GroupId, Kind, Stage, Vote, Word};
+use vip_model::session::{Jury, SessionId, Succession};
+use vip_model::{Instant, NodeName};
+
+use super::{Ownership, OwnershipOutput};
+
+/// A peer that was not heard for so long is not exchanging echoes: three of the slowest heartbeats.
+const EXCHANGING: Duration = Duration::from_secs(3);
+/// Tracks of sessions that were not heard for so long, and that nobody grants anything of, are forgotten.
+const FORGET: Duration = Duration::from_secs(600);
+
+/// Another node's agent.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) session: SessionId,
+    /// Where its newest datagram came from.
+    pub(super) door: SocketAddr,
+    /// When its newest datagram arrived.
+    pub(super) heard: Instant,
+    /// The newest sequence of it.
+    pub(super) sequence: Instant,
+    /// The newest own sequence that it echoed, and the newest with which it vouched for our session.
+    pub(super) echoed: Option<Instant>,
+    pub(super) vouched: Option<Instant>,
+    /// Its newest datagram.
+    pub(super) word: Datagram,
+    /// Since when it is fit and heard without a pause.
+    pub(super) fit_since: Option<Instant>,
+    /// When we last sent to it.
+    pub(super) sent: Option<Instant>,
+    /// It must be told something.
+    pub(super) news: bool,
+}
+
+impl Peer {
+    /// Whether both sides hear each other.
+    pub(super) fn is_exchanging(&self, now: Instant) -> bool {
+        now < self.heard + EXCHANGING && self.echoed.is_some_and(|echoed| now < echoed + EXCHANGING)
+    }
+
+    /// Whether it could hold something now.
+    pub(super) fn is_fit(&self, now: Instant) -> bool {
+        self.is_exchanging(now) && self.word.fitness == Fitness::Fit
+    }
+
+    /// Where it says that a group stands.
+    pub(super) fn stage(&self, group: GroupId) -> Option<Stage> {
+        self.word.groups.iter().find(|word| word.group == group).map(|word| word.stage)
+    }
+
+    /// The own session is a new one: nothing was echoed of it yet.
+    pub(super) const fn forget_echoes(&mut self) {
+        self.echoed = None;
+        self.vouched = None;
+    }
+}
+
+/// A session of another node, as a juror and contender sees it.
+#[derive(Debug)]
+pub(super) struct Track {
+    pub(super) node: NodeName,
+    /// When its newest datagram arrived; the start of this agent when none did.
+    pub(super) heard: Instant,
+    pub(super) was_heard: bool,
+    /// The generation of its jury in which we are, by its own word.
+    pub(super) jury: u32,
+    /// What it said that it serves.
+    pub(super) groups: Vec<GroupId>,
+    /// Its jury as the store last showed it.
+    pub(super) list: Jury,
+    /// The vote that we gave.
+    pub(super) grant: Option<Grant>,
+}
+
+/// A vote that was given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grant {
+    pub(super) vote: Vote,
+    pub(super) at: Instant,
+    /// The heir's newest sequence at that time: a newer datagram without the ask voids the grant.
+    pub(super) sequence: Instant,
+}
+
+impl Ownership {
+    pub(super) fn saw_door(&mut self, now: Instant, door: DoorState) {
+        if self.door.port != door.port || self.door.keys != door.keys {
+            self.renew_soon(now);
+        }
+        self.door = door;
+    }
+
+    /// A heartbeat that the door let in.
+    pub(super) fn heard(&mut self, now: Instant, heard: vip_model::peers::PeerHeard) {
+        let vip_model::peers::PeerHeard { from, datagram } = heard;
+        if datagram.to != self.id.node || datagram.from == self.id.node {
+            return;
+        }
+        self.lineage.lives_at(datagram.session, &datagram.from);
+        for succession in datagram.successions.clone() {
+            self.note_end(now, succession);
+        }
+        // A session that was succeeded and does not know it is told at once, before anything of it is believed.
+        let is_over = self.lineage.has_ended(datagram.session);
+        let node = datagram.from.clone();
+        let wants_reply = datagram.kind == Kind::Beat && datagram.jury > 0;
+        let is_new = self.note_peer(now, from, datagram, is_over);
+        if wants_reply {
+            self.step_grants(now);
+            self.reply(now, &node);
+        }
+        if is_new {
+            self.renew_soon(now);
+        }
+    }
+
+    /// Keeps what a datagram says. Whether echoes are exchanged for the first time.
+    fn note_peer(&mut self, now: Instant, door: SocketAddr, datagram: Datagram, is_over: bool) -> bool {
+        let node = datagram.from.clone();
+        let own = self.own_id();
+        let is_old = |former: &Peer| {
+            let same = former.session == datagram.session;
+            (same && datagram.sequence <= former.sequence) || (!same && is_over)
+        };
+        if self.peers.get(&node).is_some_and(is_old) {
+            return false;
+        }
+        let former = self.peers.remove(&node);
+        let was_exchanging = former.as_ref().is_some_and(|peer| peer.is_exchanging(now));
+        let same = former.as_ref().filter(|peer| peer.session == datagram.session);
+        let echo = datagram.echo.filter(|echo| Some(echo.session) == own);
+        let newest = |old: Option<Instant>, new: Option<Instant>| old.max(new);
+        let echoed = newest(same.and_then(|peer| peer.echoed), echo.map(|echo| echo.sequence));
+        let vouches = echo.filter(|echo| echo.word == Word::Vouches).map(|echo| echo.sequence);
+        let vouched = newest(same.and_then(|peer| peer.vouched), vouches);
+        let since = same.and_then(|peer| peer.fit_since).filter(|_| was_exchanging);
+        let peer = Peer {
+            session: datagram.session,
+            door,
+            heard: now,
+            sequence: datagram.sequence,
+            echoed,
+            vouched,
+            fit_since: (datagram.fitness == Fitness::Fit).then(|| since.unwrap_or(now)),
+            sent: former.as_ref().and_then(|peer| peer.sent),
+            news: same.is_some_and(|peer| peer.news) || is_over,
+            word: datagram,
+        };
+        let changed = former.as_ref().is_none_or(|former| self.is_news(former, &peer));
+        self.track(now, &peer, is_over);
+        let is_exchanging = peer.is_exchanging(now);
+        self.peers.insert(node, peer);
+        if changed {
+            self.mark_moving(now);
+        }
+        is_exchanging && !was_exchanging
+    }
+
+    /// Whether a datagram says something that groups may wait for.
+    fn is_news(&self, former: &Peer, peer: &Peer) -> bool {
+        former.session != peer.session
+            || former.word.groups != peer.word.groups
+            || former.word.fitness != peer.word.fitness
+            || former.word.unseen != peer.word.unseen
+            || !peer.word.asks.is_empty()
+            || !peer.word.grants.is_empty()
+    }
+
+    fn track(&mut self, now: Instant, peer: &Peer, is_over: bool) {
+        if is_over {
+            self.tracks.remove(&peer.session);
+            return;
+        }
+        let Datagram { from, groups, jury, .. } = &peer.word;
+        let track = self.tracks.entry(peer.session).or_insert_with(|| Track {
+            node: from.clone(),
+            heard: now,
+            was_heard: true,
+            jury: *jury,
+            groups: Vec::new(),
+            list: Jury::default(),
+            grant: None,
+        });
+        track.heard = now;
+        track.was_heard = true;
+        track.jury = *jury;
+        track.groups.clear();
+        track.groups.extend(
+            groups
+                .iter()
+                .filter(|word| matches!(word.stage, Stage::Owned | Stage::Announced))
+                .map(|word| word.group),
+        );
+    }
+
+    /// Sessions that the store shows and that were never heard are tracked too, from the start of this agent.
+    pub(super) fn track_members(&mut self) {
+        for member in self.members.values() {
+            let id = member.record.id;
+            if self.lineage.has_ended(id) {
+                self.tracks.remove(&id);
+                continue;
+            }
+            let track = self.tracks.entry(id).or_insert_with(|| Track {
+                node: member.record.node.clone(),
+                heard: self.started,
+                was_heard: false,
+                jury: 0,
+                groups: Vec::new(),
+                list: Jury::default(),
+                grant: None,
+            });
+            if track.list != member.record.jury {
+                track.list = member.record.jury.clone();
+            }
+        }
+    }
+
+    /// Forgets sessions that nobody speaks of any more.
+    pub(super) fn forget_tracks(&mut self, now: Instant) {
+        let members = &self.members;
+        self.tracks.retain(|id, track| {
+            let is_listed = members.get(&track.node).is_some_and(|member| member.record.id == *id);
+            is_listed || now < track.heard + FORGET
+        });
+    }
+
+    /// A session ended, by the word of somebody who may know.
+    pub(super) fn note_end(&mut self, now: Instant, succession: Succession) {
+        if Some(succession.id) == self.own_id() {
+            if let Some(heir) = succession.heir {
+                self.deposed(now, heir);
+            }
+            return;
+        }
+        if self.lineage.ended(succession) {
+            self.tracks.remove(&succession.id);
+            self.bids.remove(&succession.id);
+            self.mark_all(now);
+            self.remember_soon(now);
+        }
+    }
+
+    /// Everybody must be told something.
+    pub(super) fn speak_soon(&mut self, now: Instant) {
+        let _ = now;
+        for peer in self.peers.values_mut() {
+            peer.news = true;
+        }
+    }
+
+    /// Sends a datagram.
+    pub(super) fn send(&mut self, to: SocketAddr, datagram: Datagram) {
+        self.out.push_back(OwnershipOutput::Peer(vip_model::peers::PeerSend { to, datagram }));
+    }
+}

@@ -1,0 +1,94 @@
+//! One step: everything that is due, in an order that lets each part see what the one before decided.
+
+use std::time::Duration;
+
+use vip_model::{Instant, LeaseName};
+
+use super::{Ownership, OwnershipOutput};
+
+/// How much longer than its timeout a question may stay unanswered: the gateway promises an answer by the timeout.
+pub(super) const ANSWER_GRACE: Duration = Duration::from_secs(1);
+/// The kernel counts whole seconds, rounded down: what is added so that the wanted number is left after the way there.
+pub(super) const ROUNDING: Duration = Duration::from_millis(300);
+/// Groups that are looked at in one step; the rest follows at once.
+const GROUPS_AT_ONCE: usize = 512;
+/// Tracks are tidied this often.
+const TIDY: Duration = Duration::from_secs(1);
+
+impl Ownership {
+    pub(super) fn step(&mut self, now: Instant) {
+        self.step_tidy(now);
+        self.step_own(now);
+        self.step_trust(now);
+        self.step_refresh(now);
+        self.step_grants(now);
+        self.step_bids(now);
+        self.step_deposals(now);
+        self.step_unseen(now);
+        self.step_groups(now);
+        self.step_memory(now);
+        self.step_beats(now);
+        while let Some(frame) = self.looks.poll(now) {
+            self.out.push_back(OwnershipOutput::Frame(frame));
+        }
+    }
+
+    fn step_tidy(&mut self, now: Instant) {
+        if now >= self.tidied + TIDY {
+            self.tidied = now;
+            self.forget_tracks(now);
+        }
+    }
+
+    fn step_groups(&mut self, now: Instant) {
+        for _ in 0..GROUPS_AT_ONCE {
+            if self.due.first().is_none_or(|(due, _)| *due > now) {
+                return;
+            }
+            let Some((_, claim)) = self.due.pop_first() else { return };
+            if let Some(group) = self.groups.get_mut(&claim) {
+                group.due = None;
+            }
+            self.step_group(now, &claim);
+        }
+    }
+
+    /// Renews the lifetime of all addresses at a third of it, in one go.
+    fn step_refresh(&mut self, now: Instant) {
+        if self.refresh_due().is_some_and(|due| now >= due) && self.trust.may_serve() {
+            self.refreshed = now;
+            self.republish_held();
+        }
+    }
+
+    fn refresh_due(&self) -> Option<Instant> {
+        self.trust.may_serve().then_some(())?;
+        Some(self.refreshed + self.shortest_lifetime()? / 3)
+    }
+
+    /// Groups in motion wait for news of members.
+    pub(super) fn mark_moving(&mut self, now: Instant) {
+        let moving: Vec<LeaseName> = self.handed.iter().cloned().collect();
+        for claim in moving {
+            self.mark(now, &claim);
+        }
+    }
+
+    pub(super) fn next_step(&self) -> Option<Instant> {
+        if !self.out.is_empty() {
+            return Some(Instant::ZERO);
+        }
+        let dues = [
+            self.own.as_ref().and_then(super::Own::deadline),
+            self.trust_due(),
+            self.refresh_due(),
+            self.grants_due(),
+            self.bids_due(self.stepped),
+            self.due.first().map(|(due, _)| *due),
+            self.memory.due,
+            self.beats_due(),
+            self.looks.deadline(),
+        ];
+        dues.into_iter().flatten().min()
+    }
+}

@@ -1,0 +1,411 @@
+//! Trust: whether the own session may serve what it owns. Jurors lend the right in slices of a few heartbeats. When their
+//! word comes late, doubt begins: an API server on another node is asked over a fresh connection, and every juror's
+//! kernel by ARP or neighbour discovery. Whoever can be reached proves our own cable; without proof the addresses go, and
+//! come back when enough jurors vouch again, or when the store confirms the session and nobody else answers.
+//!
+//! ```text
+//!          vouched 1.5 I ago            no proof at 3 I
+//!   Sure ─────────────────────► Doubt ─────────────────► Silent
+//!    ▲  ▲     jurors vouch        │ proof: serve on         │
+//!    │  └─────────────────────────┘                         │
+//!    └── jurors vouch, or an API server elsewhere confirms ─┘
+//! ```
+
+use std::time::Duration;
+
+use vip_model::config::{ApiLoss, PeerMode};
+use vip_model::peers::Word;
+use vip_model::session::Jury;
+use vip_model::{Instant, NodeName};
+
+use super::Ownership;
+use super::look::LOOK_EVERY;
+
+/// An API server elsewhere is asked again at most this often.
+const ELSEWHERE_EVERY: Duration = Duration::from_millis(400);
+/// Heartbeats in doubt.
+pub(super) const DOUBT_BEAT: Duration = Duration::from_millis(10);
+/// Own addresses that a doubting holder looks for at others.
+pub(super) const SECOND_LOOKS: usize = 4;
+/// How often.
+const SECOND_EVERY: Duration = Duration::from_millis(20);
+/// Looks without an answer before a silent session takes its addresses back by the word of the store.
+const BACK_MISSES: u32 = 3;
+
+/// Whether the own session may serve.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Trust {
+    mood: Mood,
+    /// Own take: nobody else can have the right before this.
+    pub(super) grace: Option<Instant>,
+    /// When the mood was last looked at.
+    checked: Instant,
+}
+
+/// How sure it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mood {
+    /// Nothing was heard yet: what is installed stays, and lives no longer for it.
+    #[default]
+    Untested,
+    Sure,
+    /// Jurors are late.
+    Doubt {
+        since: Instant,
+        decide_at: Instant,
+    },
+    /// There was no proof.
+    Silent {
+        since: Instant,
+    },
+}
+
+/// What proves the right at this moment, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    Until(Instant),
+    None,
+}
+
+impl Trust {
+    /// Whether nothing was heard yet.
+    pub(super) const fn is_untested(&self) -> bool {
+        matches!(self.mood, Mood::Untested)
+    }
+
+    /// Whether there is no doubt.
+    pub(super) const fn is_sure(&self) -> bool {
+        matches!(self.mood, Mood::Untested | Mood::Sure)
+    }
+
+    /// Whether it may serve.
+    pub(super) const fn may_serve(&self) -> bool {
+        matches!(self.mood, Mood::Sure | Mood::Doubt { .. })
+    }
+
+    /// Whether jurors are late.
+    pub(super) const fn is_in_doubt(&self) -> bool {
+        matches!(self.mood, Mood::Doubt { .. } | Mood::Silent { .. })
+    }
+
+    fn is_silent(&self) -> bool {
+        matches!(self.mood, Mood::Silent { .. })
+    }
+}
+
+impl Ownership {
+    /// Since when enough jurors of a list vouch: the send time of the own datagram that the last of them echoed.
+    fn vouched_by(&self, jury: &Jury) -> Option<Instant> {
+        let mut times: Vec<Instant> =
+            jury.members.iter().filter_map(|node| self.peers.get(node)?.vouched).collect();
+        times.sort_unstable_by(|one, other| other.cmp(one));
+        times.get(jury.vouching().checked_sub(1)?).copied()
+    }
+
+    /// The same for all lists that count. None when one of them does not vouch; `Err` when no list has a member.
+    fn vouched(&self) -> Result<Option<Instant>, ()> {
+        let Some(own) = &self.own else { return Err(()) };
+        if self.want.settings.peers == PeerMode::Off {
+            return Err(());
+        }
+        let mut oldest: Option<Option<Instant>> = None;
+        for jury in own.juries().filter(|jury| !jury.members.is_empty()) {
+            let vouched = self.vouched_by(jury);
+            oldest = Some(match oldest {
+                None => vouched,
+                Some(former) => former.zip(vouched).map(|(one, other)| one.min(other)),
+            });
+        }
+        oldest.ok_or(())
+    }
+
+    /// The store's word: the renew deadline, counted from the moment of asking.
+    fn by_store(&self) -> Proof {
+        let deadline = self.want.settings.timings.renew_deadline;
+        let proven = self.own.as_ref().and_then(|own| own.proven);
+        proven.map_or(Proof::None, |proven| Proof::Until(proven + deadline))
+    }
+
+    fn by_store_elsewhere(&self) -> Proof {
+        let deadline = self.want.settings.timings.renew_deadline;
+        let Some(own) = &self.own else { return Proof::None };
+        match (own.elsewhere, own.proven) {
+            (Some(elsewhere), Some(proven)) => Proof::Until(elsewhere.min(proven) + deadline),
+            _ => Proof::None,
+        }
+    }
+
+    /// Whether this is the only member that anybody ever heard of.
+    fn is_alone(&self) -> bool {
+        let was_heard = self.own.as_ref().is_some_and(|own| own.record.was_heard);
+        let others = self.members.values().any(|member| !self.lineage.has_ended(member.record.id));
+        let is_known = self.own.as_ref().is_some_and(|own| own.proven.is_some())
+            || self.recall.as_ref().is_some_and(|recall| recall.memory.is_some());
+        is_known && !was_heard && !others && self.peers.is_empty()
+    }
+
+    /// Until when what is done now is surely right, without anything further being heard.
+    pub fn horizon(&self, now: Instant) -> Instant {
+        if !self.trust.may_serve() {
+            return now;
+        }
+        let jurors = match self.vouched() {
+            Ok(Some(vouched)) => Some(vouched + self.interval().mul_f64(2.5)),
+            Ok(None) | Err(()) => None,
+        };
+        let other = match self.proof(now) {
+            Proof::Until(until) => Some(until),
+            Proof::None => None,
+        };
+        jurors.max(self.trust.grace).max(other).unwrap_or(now)
+    }
+
+    /// What proves the right beside fresh jurors.
+    fn proof(&self, now: Instant) -> Proof {
+        let settings = &self.want.settings;
+        if settings.api_loss == ApiLoss::Hold {
+            return Proof::Until(now + Duration::from_secs(1));
+        }
+        match (self.vouched(), self.trust.mood) {
+            (Err(()), _) if self.is_alone() && settings.api_loss != ApiLoss::Release => {
+                Proof::Until(now + Duration::from_secs(1))
+            }
+            (Err(()), _) => self.by_store(),
+            (Ok(_), Mood::Doubt { since, .. } | Mood::Silent { since }) => self.proof_in_doubt(now, since),
+            (Ok(None), _) if !self.own.as_ref().is_some_and(|own| own.record.was_heard) => self.by_store(),
+            (Ok(_), Mood::Untested) => self.proof_in_doubt(now, self.started),
+            (Ok(_), Mood::Sure) => Proof::None,
+        }
+    }
+
+    /// An API server elsewhere that answered after the doubt began; else the jurors' kernels; with one juror, who can't
+    /// tell whose cable is cut, the store's last word.
+    fn proof_in_doubt(&self, now: Instant, since: Instant) -> Proof {
+        let asked_since = self.own.as_ref().and_then(|own| own.elsewhere).is_some_and(|asked| asked >= since);
+        if asked_since
+            && let Proof::Until(until) = self.by_store_elsewhere()
+            && now < until
+        {
+            return Proof::Until(until);
+        }
+        if self.trust.is_silent() {
+            return Proof::None;
+        }
+        if self.juror_kernels_answer(now) {
+            return Proof::Until(now + self.interval());
+        }
+        let is_one = self.own.as_ref().is_some_and(|own| own.record.jury.members.len() == 1);
+        if is_one { self.by_store() } else { Proof::None }
+    }
+
+    fn juror_kernels_answer(&self, now: Instant) -> bool {
+        let Some(own) = &self.own else { return false };
+        let answers = |node: &&NodeName| {
+            let Some(member) = self.members.get(*node) else { return false };
+            member.record.sites.iter().any(|site| {
+                let answered = self.looks.answered(site.net.addr(), &site.addr);
+                answered.is_some_and(|answered| now < answered + self.interval() * 3)
+            })
+        };
+        own.juries()
+            .filter(|jury| !jury.members.is_empty())
+            .all(|jury| jury.members.iter().filter(answers).count() >= jury.vouching())
+    }
+
+    /// Looks at the mood again. Whether it may serve has changed when this says so.
+    pub(super) fn step_trust(&mut self, now: Instant) {
+        if self.own.is_none() {
+            return;
+        }
+        self.trust.checked = now;
+        let served = self.trust.may_serve();
+        let mood = self.next_mood(now);
+        if mood != self.trust.mood {
+            let began_doubt = matches!(mood, Mood::Doubt { .. }) && self.trust.is_sure();
+            self.trust.mood = mood;
+            if began_doubt {
+                self.ask_elsewhere(now);
+            }
+        }
+        let is_late = self.trust.mood == Mood::Untested && now >= self.started + self.interval() * 3;
+        if (self.trust.is_in_doubt() || is_late) && self.owns_anything() {
+            self.doubt(now);
+        }
+        if served != self.trust.may_serve() {
+            if self.trust.may_serve() {
+                self.refreshed = now;
+            }
+            self.mark_all(now);
+        }
+    }
+
+    fn next_mood(&mut self, now: Instant) -> Mood {
+        let interval = self.interval();
+        let vouched = self.vouched();
+        if let Ok(Some(vouched)) = vouched {
+            if let Some(own) = &mut self.own
+                && !own.record.was_heard
+            {
+                own.record.was_heard = true;
+            }
+            if now < vouched + interval.mul_f64(1.5) && self.is_store_enough(now) {
+                return Mood::Sure;
+            }
+        }
+        // Who owns nothing is not asked for proof; its heartbeats are slow.
+        if !self.owns_anything() && self.own.as_ref().is_some_and(|own| own.proven.is_some()) {
+            return Mood::Sure;
+        }
+        if self.trust.grace.is_some_and(|grace| now < grace) {
+            return Mood::Sure;
+        }
+        let is_proven = matches!(self.proof(now), Proof::Until(until) if now < until);
+        match (vouched, self.trust.mood) {
+            (Err(()), Mood::Silent { since }) => {
+                if is_proven && self.nobody_else_answers(now) {
+                    Mood::Sure
+                } else {
+                    Mood::Silent { since }
+                }
+            }
+            (Err(()), Mood::Untested) => {
+                if is_proven {
+                    Mood::Sure
+                } else {
+                    Mood::Untested
+                }
+            }
+            (Err(()), _) => {
+                if is_proven {
+                    Mood::Sure
+                } else {
+                    Mood::Silent { since: now }
+                }
+            }
+            (Ok(_), Mood::Untested) => {
+                if is_proven {
+                    Mood::Doubt { since: self.started, decide_at: now }
+                } else {
+                    Mood::Untested
+                }
+            }
+            (Ok(None), Mood::Sure) if is_proven => Mood::Sure,
+            (Ok(vouched), Mood::Sure) => {
+                let late = vouched.unwrap_or(now) + interval * 3;
+                Mood::Doubt { since: now, decide_at: late.max(now + interval.mul_f64(1.5)) }
+            }
+            (Ok(_), Mood::Doubt { since, decide_at }) => {
+                let another = self.another_answers(now);
+                if (now < decide_at || is_proven) && !another {
+                    Mood::Doubt { since, decide_at }
+                } else {
+                    Mood::Silent { since: now }
+                }
+            }
+            (Ok(_), Mood::Silent { since }) => {
+                if is_proven && self.nobody_else_answers(now) {
+                    Mood::Doubt { since, decide_at: now }
+                } else {
+                    Mood::Silent { since }
+                }
+            }
+        }
+    }
+
+    /// `api_loss: release` wants the store's word beside the jurors'.
+    fn is_store_enough(&self, now: Instant) -> bool {
+        self.want.settings.api_loss != ApiLoss::Release
+            || matches!(self.by_store(), Proof::Until(until) if now < until)
+    }
+
+    /// What a doubting session asks: other nodes' API servers, jurors' kernels, and whether somebody else answers.
+    fn doubt(&mut self, now: Instant) {
+        let due = |own: &super::Own| own.elsewhere_asked.is_none_or(|asked| now >= asked + ELSEWHERE_EVERY);
+        if self.own.as_ref().is_some_and(due) {
+            self.ask_elsewhere(now);
+        }
+        let jurors: Vec<NodeName> = self
+            .own
+            .iter()
+            .flat_map(|own| own.juries())
+            .flat_map(|jury| jury.members.iter().cloned())
+            .collect();
+        for node in jurors {
+            self.look_at_kernel(now, &node, LOOK_EVERY);
+        }
+        for (look, whom) in self.second_looks() {
+            self.looks.want(now, (&look, &whom), SECOND_EVERY);
+        }
+    }
+
+    /// Own addresses at all other members.
+    fn second_looks(&self) -> Vec<(vip_model::plan::Look, vip_model::LinkAddr)> {
+        let looks = self.held_groups().flat_map(super::group::Group::looks).take(SECOND_LOOKS);
+        looks
+            .flat_map(|look| self.sites_near(look.at.addr).map(move |(_, addr)| (look.clone(), addr)))
+            .collect()
+    }
+
+    /// Whether another member answers for an address of ours.
+    fn another_answers(&self, now: Instant) -> bool {
+        let recent = |(look, whom): &(vip_model::plan::Look, vip_model::LinkAddr)| {
+            let answered = self.looks.answered(look.at.addr, whom);
+            answered.is_some_and(|answered| now < answered + self.interval() * 3)
+        };
+        self.second_looks().iter().any(recent)
+    }
+
+    /// Whether looks at all other members found nobody who answers for an address of ours.
+    fn nobody_else_answers(&self, now: Instant) -> bool {
+        let silent = |(look, whom): &(vip_model::plan::Look, vip_model::LinkAddr)| {
+            self.looks.misses(look.at.addr, whom).is_some_and(|misses| misses >= BACK_MISSES)
+        };
+        !self.another_answers(now) && self.second_looks().iter().all(silent)
+    }
+
+    /// Looks at a node's own address on a network that we share.
+    fn look_at_kernel(&mut self, now: Instant, node: &NodeName, every: Duration) {
+        let Some(member) = self.members.get(node) else { return };
+        let sites = member.record.sites.clone();
+        for site in sites {
+            let near = self.groups.values().flat_map(super::group::Group::looks);
+            let Some(look) = near.filter(|look| site.holds(look.at.addr)).min() else { continue };
+            let at = vip_model::ScopedAddr { addr: site.net.addr(), link: look.at.link };
+            let look = vip_model::plan::Look { at, addr: look.addr.clone() };
+            self.looks.want(now, (&look, &site.addr), every);
+        }
+    }
+
+    /// What we say of a session, as its juror.
+    pub(super) fn word_for(&self, now: Instant, session: vip_model::session::SessionId) -> Word {
+        let Some(track) = self.tracks.get(&session) else { return Word::Silent };
+        let is_free = track.grant.is_none() && !self.lineage.has_ended(session);
+        if track.jury > 0 && is_free && !self.is_listening(now) { Word::Vouches } else { Word::Silent }
+    }
+
+    /// A restarted juror first listens: what it granted before is void by then.
+    pub(super) fn is_listening(&self, now: Instant) -> bool {
+        now < self.started + Duration::from_secs(1) + self.interval() * 3
+    }
+
+    /// When the mood must be looked at again.
+    pub(super) fn trust_due(&self) -> Option<Instant> {
+        self.own.as_ref()?;
+        let interval = self.interval();
+        match (self.trust.mood, self.vouched()) {
+            (Mood::Sure, Ok(Some(vouched))) => {
+                let late = vouched + interval.mul_f64(1.5);
+                Some(self.trust.grace.map_or(late, |grace| late.max(grace)))
+            }
+            (Mood::Sure, _) => {
+                let until = match self.by_store() {
+                    Proof::Until(until) => Some(until),
+                    Proof::None => None,
+                };
+                until.max(self.trust.grace)
+            }
+            _ if self.owns_anything() => Some(self.trust.checked + DOUBT_BEAT),
+            (Mood::Untested | Mood::Doubt { .. } | Mood::Silent { .. }, _) => None,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! One group only: a juror looks once a second at the addresses of the sessions that it watches. When enough jurors do
+//! not see a group's addresses although they hear its owner, that node's link to the VIPs' network is lost: the group's
+//! claim is swapped, the session stays.
+
+use std::time::Duration;
+
+use vip_model::peers::GroupId;
+use vip_model::session::SessionId;
+use vip_model::{Instant, LeaseName, NodeName};
+
+use super::Ownership;
+use super::group::Writing;
+use super::look::LOOK_EVERY;
+
+/// Time between two looks at a living session's addresses.
+const QUIET: Duration = Duration::from_secs(1);
+/// Looks in a row without an answer after which a group is unseen; from the first on they come every 15 ms.
+const MISSES: u32 = 5;
+/// Groups that are watched this way, over all sessions.
+const WATCHED: usize = 32;
+/// A session is heard when its last datagram is younger than this many intervals.
+const HEARD: u32 = 3;
+
+impl Ownership {
+    /// The groups of living sessions that this juror watches, with the sessions.
+    fn watched(&self, now: Instant) -> Vec<(SessionId, LeaseName)> {
+        let lives = |id: &SessionId| {
+            self.tracks
+                .get(id)
+                .is_some_and(|track| track.jury > 0 && now < track.heard + self.interval() * HEARD)
+        };
+        let of = |(id, claims): (&SessionId, &std::collections::BTreeSet<LeaseName>)| {
+            let id = *id;
+            claims.iter().cloned().map(move |claim| (id, claim)).collect::<Vec<_>>()
+        };
+        self.holdings.iter().filter(|(id, _)| lives(id)).flat_map(of).take(WATCHED).collect()
+    }
+
+    /// Looks, and takes what more than half of a jury does not see.
+    pub(super) fn step_unseen(&mut self, now: Instant) {
+        for (id, claim) in self.watched(now) {
+            self.watch_group(now, id, &claim);
+            if self.is_unseen(id, &claim) && self.is_unseen_by_most(now, id, &claim) {
+                self.take_unseen(now, id, &claim);
+            }
+        }
+    }
+
+    fn watch_group(&mut self, now: Instant, id: SessionId, claim: &LeaseName) {
+        for (look, whom) in self.places(id, claim) {
+            let misses = self.looks.misses(look.at.addr, &whom).unwrap_or(0);
+            let every = if misses > 0 { LOOK_EVERY } else { QUIET };
+            self.looks.want(now, (&look, &whom), every);
+        }
+    }
+
+    fn places(&self, id: SessionId, claim: &LeaseName) -> Vec<(vip_model::plan::Look, vip_model::LinkAddr)> {
+        let (Some(group), Some(node)) = (self.groups.get(claim), self.lineage.node(id)) else {
+            return Vec::new();
+        };
+        let places = group
+            .looks()
+            .flat_map(|look| self.sites_of(node, look.at.addr).into_iter().map(|whom| (look.clone(), whom)));
+        places.collect()
+    }
+
+    /// Whether its addresses do not answer though its owner says that it serves it.
+    fn is_unseen(&self, id: SessionId, claim: &LeaseName) -> bool {
+        let Some(group) = self.groups.get(claim) else { return false };
+        let node = self.lineage.node(id);
+        let peer = node.and_then(|node| self.peers.get(node)).filter(|peer| peer.session == id);
+        let serves = peer.and_then(|peer| peer.stage(group.id)) == Some(vip_model::peers::Stage::Announced);
+        let places = self.places(id, claim);
+        let misses = |(look, whom): &(vip_model::plan::Look, vip_model::LinkAddr)| {
+            self.looks.misses(look.at.addr, whom).is_some_and(|misses| misses >= MISSES)
+        };
+        serves && !places.is_empty() && places.iter().all(misses)
+    }
+
+    /// The groups of a node that do not answer.
+    pub(super) fn unseen_of(&self, node: &NodeName) -> Vec<GroupId> {
+        // Everybody is told of all: whoever would take needs the others' word.
+        let _ = node;
+        let unseen =
+            self.holdings.iter().flat_map(|(id, claims)| claims.iter().map(move |claim| (*id, claim)));
+        unseen
+            .take(WATCHED)
+            .filter(|(id, claim)| self.is_unseen(*id, claim))
+            .filter_map(|(_, claim)| self.groups.get(claim))
+            .map(|group| group.id)
+            .take(8)
+            .collect()
+    }
+
+    fn is_unseen_by_most(&self, now: Instant, id: SessionId, claim: &LeaseName) -> bool {
+        let (Some(track), Some(group)) = (self.tracks.get(&id), self.groups.get(claim)) else { return false };
+        let says = |node: &&NodeName| {
+            **node == self.id.node
+                || self
+                    .peers
+                    .get(*node)
+                    .is_some_and(|peer| peer.is_exchanging(now) && peer.word.unseen.contains(&group.id))
+        };
+        let members = &track.list.members;
+        members.len() >= 2
+            && members.contains(&self.id.node)
+            && members.iter().filter(says).count() >= track.list.granting()
+    }
+
+    fn take_unseen(&mut self, now: Instant, id: SessionId, claim: &LeaseName) {
+        let Some(group) = self.groups.get(claim) else { return };
+        let stands = matches!(group.want.standing, vip_model::plan::Standing::Contend);
+        let is_first = self.unseen_rank(now, id);
+        if stands
+            && is_first
+            && group.asking.is_none()
+            && now >= group.not_before()
+            && self.is_store_fresh(now)
+        {
+            self.ask_claim(now, claim, Writing::Take);
+        }
+    }
+
+    /// Whether no fit juror goes before us.
+    fn unseen_rank(&self, now: Instant, id: SessionId) -> bool {
+        let weight = |node: &NodeName| super::spread::mix(super::spread::hash(node.as_str()) ^ id.0);
+        let own = weight(&self.id.node);
+        let Some(track) = self.tracks.get(&id) else { return false };
+        let better = |node: &&NodeName| {
+            weight(node) > own && self.peers.get(*node).is_some_and(|peer| peer.is_fit(now))
+        };
+        !track.list.members.iter().any(|node| better(&node))
+    }
+}
