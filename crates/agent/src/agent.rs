@@ -7,6 +7,7 @@
 
 mod chronicle;
 mod desk;
+mod elector;
 mod outbox;
 mod settle;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use vip_proto::Machine;
 use vip_proto::announce::Announcer;
 use vip_proto::gate::HealthGate;
 use vip_proto::lease::{LeaseElection, LeaseInput};
+use vip_proto::session::{Ownership, OwnershipInput, Ticket};
 
 use crate::agent::chronicle::Chronicle;
 use crate::agent::desk::KernelDesk;
@@ -55,6 +57,8 @@ pub struct Agent {
     adopt_until: Lifetime,
     // the machines
     elections: BTreeMap<LeaseName, LeaseElection>,
+    /// In mode `session` it decides instead of the elections.
+    ownership: Option<Box<Ownership>>,
     gate: HealthGate,
     announcer: Announcer,
     // what is under way
@@ -66,6 +70,7 @@ pub struct Agent {
     settle_due: Option<Instant>,
     settled_at: Instant,
     watches: Watches,
+    door: Option<vip_model::peers::DoorWant>,
     listening: BTreeSet<LinkIndex>,
     outputs: VecDeque<Output>,
     random: Random,
@@ -77,6 +82,7 @@ pub struct Agent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Asker {
     Election(LeaseName),
+    Ownership(Ticket),
     NodeLabels,
     HealthGate,
     Service(ServiceName),
@@ -103,6 +109,7 @@ impl Agent {
             members: Members::default(),
             observed: Observed::default(),
             elections: BTreeMap::new(),
+            ownership: None,
             gate: HealthGate::default(),
             announcer: Announcer::new(),
             plan: NodePlan::default(),
@@ -113,6 +120,7 @@ impl Agent {
             settle_due: Some(now),
             settled_at: now,
             watches: Watches::default(),
+            door: None,
             listening: BTreeSet::new(),
             outputs: VecDeque::new(),
             random: Random::new(seed),
@@ -120,12 +128,13 @@ impl Agent {
             config,
         };
         agent.adopt(now);
+        agent.choose_elector(now);
         agent
     }
 
     /// The picture of the node after the last turn. The same `Arc` until something changed.
     pub fn view(&mut self) -> Arc<View> {
-        self.chronicle.view(self.announcer.counters().announcements, &self.elections)
+        self.chronicle.view(self.announcer.counters().announcements, &self.members)
     }
 
     /// The plan of the last turn.
@@ -167,6 +176,9 @@ impl Agent {
     }
 
     fn heard(&mut self, now: Instant, frame: FrameIn) {
+        if let Some(ownership) = &mut self.ownership {
+            ownership.handle(now, OwnershipInput::Frame(frame.clone()));
+        }
         self.announcer.handle(now, frame);
         for claim in self.announcer.take_foreign() {
             self.chronicle.foreign(now, &claim);
@@ -185,6 +197,7 @@ impl Agent {
                     election.handle(now, LeaseInput::Answer(answer));
                 }
             }
+            Asker::Ownership(ticket) => self.own(now, OwnershipInput::Answer(ticket, answer)),
             Asker::NodeLabels => {
                 self.desk.labels_answered(now, &answer);
                 self.mark(now, Urgency::Soon);
@@ -204,8 +217,10 @@ impl Agent {
     }
 
     fn stop(&mut self, now: Instant) {
-        if self.life == Life::Running {
-            self.life = Life::Stopping;
+        if self.stopping_since.is_none() {
+            if !self.stays() {
+                self.life = Life::Stopping;
+            }
             self.stopping_since = Some(now);
             self.chronicle.stopping(now);
             self.mark(now, Urgency::AtOnce);
@@ -243,6 +258,7 @@ impl Agent {
             self.questions.insert(id, Asker::HealthGate);
             self.outputs.push_back(Output::Errand(Errand { id, task }));
         }
+        self.poll_ownership(now);
         self.note_members(now);
         if self.observed.control_plane_gate != *self.gate.state() {
             self.observed.control_plane_gate = self.gate.state().clone();
@@ -251,7 +267,9 @@ impl Agent {
     }
 
     fn poll_announcer(&mut self, now: Instant) {
-        while let Some(frame) = self.announcer.poll(now) {
+        let horizon = self.horizon(now);
+        while let Some(mut frame) = self.announcer.poll(now) {
+            frame.not_after = horizon.map_or(frame.not_after, |horizon| frame.not_after.min(horizon));
             self.outputs.push_back(Output::Frame(frame));
         }
         self.note_probes(now);
@@ -287,10 +305,14 @@ impl Agent {
     /// Whether a stopping node has nothing left to do, or no time left to do it.
     fn has_left(&self, now: Instant) -> bool {
         let Some(since) = self.stopping_since else { return false };
+        if self.stays() {
+            return true; // what is held stays, for the next life
+        }
         let is_clear = self.desk.is_idle()
             && self.has_labelled()
             && self.plan.elections.values().all(|want| want.footprint == vip_model::plan::Footprint::Clear)
-            && self.elections.values().all(LeaseElection::is_finished);
+            && self.elections.values().all(LeaseElection::is_finished)
+            && self.ownership.as_ref().is_none_or(|ownership| ownership.is_finished());
         is_clear || now >= since + STOP_LIMIT
     }
 }
@@ -305,6 +327,7 @@ impl Machine for Agent {
             self.chronicle.reconfigured(now, &config);
             self.config = config;
             self.adopt(now);
+            self.choose_elector(now);
             self.mark(now, Urgency::AtOnce);
         }
     }
@@ -314,6 +337,7 @@ impl Machine for Agent {
             Input::Actual(actual) => self.saw_kernel(now, actual),
             Input::Report(report) => self.applied(now, &report),
             Input::Frame(frame) => self.heard(now, frame),
+            Input::Lease(seen) if self.ownership.is_some() => self.own(now, OwnershipInput::Claim(seen)),
             Input::Lease(seen) => {
                 if let Some(election) = self.elections.get_mut(&seen.lease) {
                     election.handle(now, LeaseInput::Seen(seen));
@@ -327,7 +351,10 @@ impl Machine for Agent {
             }
             Input::Answer(id, answer) => self.answered(now, id, answer),
             Input::Errand(answer) => self.ran(now, answer),
-            Input::Sessions(_) | Input::Peer(_) | Input::Door(_) | Input::Recall(_) => {}
+            Input::Sessions(sessions) => self.own(now, OwnershipInput::Sessions(sessions)),
+            Input::Peer(heard) => self.own(now, OwnershipInput::Peer(*heard)),
+            Input::Door(door) => self.own(now, OwnershipInput::Door(door)),
+            Input::Recall(recall) => self.own(now, OwnershipInput::Recall(*recall)),
             Input::Stop => self.stop(now),
         }
     }
@@ -350,6 +377,7 @@ impl Machine for Agent {
         }
         let machines = self.elections.values().filter_map(Machine::deadline);
         let others = [
+            self.ownership.as_ref().and_then(|ownership| ownership.deadline()),
             self.gate.deadline(),
             self.announcer.deadline(),
             self.settle_due,

@@ -40,8 +40,10 @@ pub(crate) fn plan(world: &World<'_>, control_plane: &ControlPlane, plan: &mut N
     let candidates: Vec<_> =
         control_plane.vips.iter().map(|vip| candidate(control_plane, actual, &links, *vip)).collect();
     let obstacle = obstacle(world, &election, &candidates);
+    let gives = world.life == Life::Stopping && obstacle.is_none();
     let standing = match (&obstacle, &world.observed.control_plane_gate) {
         (Some(_), _) => Standing::Leave,
+        (None, _) if gives => Standing::HandOver,
         (None, Gate::Red { .. }) => Standing::Reluctant,
         (None, Gate::Open | Gate::Green) => Standing::Contend,
     };
@@ -79,7 +81,8 @@ fn candidate<'a>(
 
 /// What keeps this node from holding the VIPs at all. They move together, so one obstacle counts for all.
 fn obstacle(world: &World<'_>, election: &ElectionState, candidates: &[Candidate<'_>]) -> Option<Reason> {
-    if world.life == Life::Stopping {
+    let is_holder = matches!(election.role, Role::Holder { .. });
+    if world.life == Life::Stopping && !(is_holder && world.hands_over()) {
         return Some(Reason::Stopping);
     }
     candidates.iter().find_map(|candidate| {

@@ -7,6 +7,7 @@ pub mod ipam;
 mod label;
 mod place;
 mod services;
+mod session;
 mod shown;
 mod vip;
 mod world;
@@ -27,6 +28,9 @@ pub fn plan(world: &World<'_>) -> NodePlan {
     if let Some(services) = &world.config.services {
         services::plan(world, services, &mut plan);
         ipam::plan(world, services, &mut plan);
+    }
+    if let vip_model::config::ElectionMode::Session(settings) = &world.config.election_mode {
+        session::plan(world, settings, &mut plan);
     }
     plan
 }

@@ -13,7 +13,7 @@
 
 mod brief;
 mod election;
-mod endpoint;
+pub(crate) mod endpoint;
 mod filter;
 mod ground;
 mod group;

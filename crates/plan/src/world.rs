@@ -28,6 +28,13 @@ pub struct World<'a> {
     pub adopt_until: Lifetime,
 }
 
+impl World<'_> {
+    /// Whether what this node holds is given to a successor that is named, make before break (mode `session`).
+    pub(crate) fn hands_over(&self) -> bool {
+        !self.config.election_mode.is_lease()
+    }
+}
+
 /// Whether the agent runs or stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {

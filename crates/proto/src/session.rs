@@ -44,7 +44,7 @@ use std::time::Duration;
 use vip_model::config::{PeerMode, SessionSettings};
 use vip_model::kernel::{FrameIn, FrameOut};
 use vip_model::members::ElectionState;
-use vip_model::peers::{DoorState, Fitness, PeerHeard, PeerSend};
+use vip_model::peers::{DoorState, DoorWant, Fitness, KeyId, PeerHeard, PeerSend};
 use vip_model::plan::ElectionWant;
 use vip_model::session::{
     BootId, Memory, Recall, SessionId, SessionRecord, SessionSeen, Sessions, Site, session_lease,
@@ -253,6 +253,17 @@ impl Ownership {
     pub fn is_finished(&self) -> bool {
         let is_asking = self.asked.values().any(|asked| !matches!(asked, Asked::Own));
         !is_asking && self.held.is_empty() && self.own.as_ref().is_none_or(|own| own.has_left())
+    }
+
+    /// The door that heartbeats need. Sealed with the newest key that all members can read, so that a new key locks nobody
+    /// out.
+    pub fn door(&self) -> Option<DoorWant> {
+        let PeerMode::On { port, .. } = self.want.settings.peers else { return None };
+        let others = || self.members.values().filter(|member| member.listed && member.record.end.is_none());
+        let is_known = |key: &KeyId| others().all(|member| member.record.keys.contains(key));
+        let newest = self.door.newest.filter(|key| self.door.keys.contains(key));
+        let common = newest.filter(is_known).or_else(|| self.door.keys.iter().copied().find(is_known));
+        Some(DoorWant { port, seal: common.or(newest), accept: self.door.keys.clone() })
     }
 
     /// Heartbeats are sent this often.

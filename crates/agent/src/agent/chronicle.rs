@@ -13,7 +13,6 @@ use vip_model::verdict::{Reason, Subject, Verdict};
 use vip_model::view::{Readiness, ServiceView, Transition, View, VipView};
 use vip_model::{Instant, LeaseName};
 use vip_proto::announce::ForeignClaim;
-use vip_proto::lease::LeaseElection;
 
 /// How many transitions the view keeps: a day of a quiet node, an hour of a busy one.
 const JOURNAL_LIMIT: usize = 256;
@@ -68,16 +67,12 @@ impl Chronicle {
         }
     }
 
-    pub(super) fn view(
-        &mut self,
-        announcements: u64,
-        elections: &BTreeMap<LeaseName, LeaseElection>,
-    ) -> Arc<View> {
+    pub(super) fn view(&mut self, announcements: u64, members: &Members) -> Arc<View> {
         if self.is_stale || self.view.counters.announcements != announcements {
             self.is_stale = false;
             self.view.counters.announcements = announcements;
             self.view.elections =
-                elections.iter().map(|(lease, election)| (lease.to_string(), election.state())).collect();
+                members.elections.iter().map(|(lease, state)| (lease.to_string(), state.clone())).collect();
             self.view.journal = self.journal.iter().cloned().collect();
             self.published = Arc::new(self.view.clone());
         }

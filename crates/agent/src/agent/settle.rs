@@ -14,7 +14,7 @@ use vip_proto::announce::{AnnounceWant, ProbeTarget};
 use vip_proto::lease::LeaseElection;
 
 use super::chronicle::Listing;
-use super::{Agent, Asker, outbox};
+use super::{Agent, Asker, elector, outbox};
 use crate::Output;
 
 /// How often plan and machines may answer each other within one turn. Two rounds settle everything known today (a want
@@ -81,6 +81,9 @@ impl Agent {
     }
 
     fn want_elections(&mut self, now: Instant, plan: &NodePlan) {
+        if self.ownership.is_some() {
+            return self.want_ownership(now, plan);
+        }
         for (lease, want) in &plan.elections {
             if let Some(election) = self.elections.get_mut(lease) {
                 election.want(now, want.clone());
@@ -125,18 +128,21 @@ impl Agent {
             pools: services
                 .and_then(|services| services.ipam.as_ref())
                 .map(|ipam| (ipam.namespace.clone(), ipam.config_map.clone())),
-            sessions: None,
+            sessions: self.wanted_sessions(),
         };
         if self.watches != watches {
             self.watches = watches.clone();
             self.outputs.push_back(Output::Watch(watches));
         }
+        self.want_door();
+        let looked_at = plan.places.values().filter(|_| self.ownership.is_some()).copied();
         let links = plan
             .claims
             .keys()
             .chain(&plan.probes)
             .chain(plan.addresses.set.keys())
             .map(|at| at.link)
+            .chain(looked_at)
             .collect();
         if self.listening != links {
             self.listening.clone_from(&links);
@@ -155,6 +161,9 @@ impl Agent {
             let instance = &self.config.instance;
             let filter = self.plan.filter.as_ref();
             changes.extend(vip_plan::diff::filter(filter, actual.filter.get(), self.desk.filter(), instance));
+            if let Some(horizon) = self.horizon(now) {
+                elector::bound(&mut changes, horizon);
+            }
             if let Some(batch) = self.desk.submit(now, changes) {
                 self.chronicle.removing(now, &batch, actual);
                 self.outputs.push_back(Output::Kernel(batch));

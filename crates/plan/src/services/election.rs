@@ -143,6 +143,8 @@ pub(super) struct Chair<'g> {
     pub(super) bar: Option<Reason>,
     /// What keeps this node from the group.
     pub(super) obstacle: Option<Reason>,
+    /// Why another node should have the group, which this one serves until then.
+    pub(super) gives: Option<Reason>,
     /// While this is set what is installed stays, and nothing is added.
     pub(super) freeze: Option<Reason>,
 }
@@ -156,7 +158,6 @@ impl<'g> Chair<'g> {
     ) -> Self {
         let authority = brief.authority;
         let siblings = siblings(members, brief);
-        let bar = bar(ground, brief.ballot);
         let obstacle = match brief.ballot {
             Ballot::Own(_) => group_obstacle(ground, (members, brief), (authority, spots)),
             Ballot::Global | Ballot::ControlPlane => None,
@@ -168,9 +169,10 @@ impl<'g> Chair<'g> {
             Some(regent) if !is_holder(authority) && authority.holder.is_none() => regent,
             _ => authority,
         };
+        let (bar, gives) = soften(ground, bar(ground, brief.ballot), election);
         let mut all = siblings.iter().map(|lease| ground.state(lease)).chain([authority]);
         let freeze = is_holder(election).then(|| all.find_map(|state| missing(ground, state))).flatten();
-        Self { siblings, election, obstacle: bar.clone().or(obstacle), bar, freeze }
+        Self { siblings, election, obstacle: bar.clone().or(obstacle), bar, gives, freeze }
     }
 }
 
@@ -212,6 +214,16 @@ fn siblings<'g>(members: &'g [Member<'_>], brief: &Brief<'g>) -> Vec<&'g LeaseNa
     leases.sort_unstable();
     leases.dedup();
     leases
+}
+
+/// In mode `session` a holder that stops or is excluded serves on until its successor does.
+fn soften(
+    ground: &Ground<'_>,
+    bar: Option<Reason>,
+    election: &ElectionState,
+) -> (Option<Reason>, Option<Reason>) {
+    let is_soft = matches!(bar, Some(Reason::Stopping | Reason::NodeExcluded(_)));
+    if is_soft && is_holder(election) && ground.world.hands_over() { (None, bar) } else { (bar, None) }
 }
 
 fn bar(ground: &Ground<'_>, ballot: &Ballot) -> Option<Reason> {
@@ -257,7 +269,12 @@ impl Wants {
     ) {
         let authority = brief.authority;
         if let Ballot::Own(lease) = brief.ballot {
-            let standing = if chair.obstacle.is_some() { Standing::Leave } else { Standing::Contend };
+            let standing = match (&chair.obstacle, &chair.gives) {
+                (Some(Reason::NoLocalEndpoint), _) if ground.world.hands_over() => Standing::HandOver,
+                (Some(_), _) => Standing::Leave,
+                (None, Some(_)) => Standing::HandOver,
+                (None, None) => Standing::Contend,
+            };
             // Who holds a part of the group gets the rest before others try.
             let mut states = chair.siblings.iter().map(|lease| ground.state(lease));
             let rank = if states.clone().any(is_holder) {
@@ -271,7 +288,11 @@ impl Wants {
         for lease in &chair.siblings {
             let keeps = is_holder(ground.state(lease)) && other_holder(&ground.world, authority).is_none();
             let stands = chair.obstacle.is_none() && (is_holder(authority) || keeps);
-            let standing = if stands { Standing::Contend } else { Standing::Leave };
+            let standing = match &chair.gives {
+                _ if !stands => Standing::Leave,
+                Some(_) => Standing::HandOver,
+                None => Standing::Contend,
+            };
             self.0.push(((*lease).clone(), own_want(ground, standing, 0, footprint)));
         }
     }
@@ -315,11 +336,16 @@ pub(super) fn want_global(ground: &Ground<'_>, tally: Option<Tally>, plan: &mut 
     let state = ground.state(&election.lease);
     let is_known = tally.is_some() && ground.world.snapshot.endpoints.is_known();
     let may_take = is_known || *ballot == Ballot::ControlPlane || ground.names_us(state);
-    let stands = bar(ground, ballot).is_none() && may_take && has_link(ground, tally);
+    let (bar, gives) = soften(ground, bar(ground, ballot), state);
+    let stands = bar.is_none() && may_take && has_link(ground, tally);
     let want_of_ours = ElectionWant {
         timings: election.timings,
         annotations: election.annotations.clone(),
-        standing: if stands { Standing::Contend } else { Standing::Leave },
+        standing: match gives {
+            _ if !stands => Standing::Leave,
+            Some(_) => Standing::HandOver,
+            None => Standing::Contend,
+        },
         rank: 0,
         footprint: match tally {
             None if *ballot == Ballot::Global => Footprint::Present,

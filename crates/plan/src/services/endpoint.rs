@@ -55,7 +55,7 @@ pub(super) fn backing(traffic: TrafficPolicy, endpoints: Option<&[Endpoint]>, me
 }
 
 /// The names of the nodes that can serve a Service of policy `Local`; some of them twice.
-pub(super) fn nodes(endpoints: &[Endpoint]) -> impl Iterator<Item = &str> {
+pub(crate) fn nodes(endpoints: &[Endpoint]) -> impl Iterator<Item = &str> {
     let state = best_state(endpoints);
     endpoints.iter().filter(move |endpoint| Some(endpoint.state) == state).filter_map(place)
 }

@@ -112,7 +112,11 @@ fn want_control_plane(ground: &Ground<'_>, brief: &Brief<'_>, footprint: Footpri
         let wanted = ElectionWant {
             timings: election.timings,
             annotations: election.annotations.clone(),
-            standing: Standing::Contend,
+            standing: if ground.world.life == crate::world::Life::Stopping {
+                Standing::HandOver
+            } else {
+                Standing::Contend
+            },
             rank: 0,
             footprint,
             group: None,

@@ -7,8 +7,11 @@ mod probe;
 
 use std::net::Ipv4Addr;
 
+use vip_model::kernel::{ETHERTYPE_ARP, ETHERTYPE_IPV6};
+
 use super::*;
 use crate::rig::{Bounds, Script, Step, play};
+use crate::{arp, ndp};
 
 pub(super) const LINK: LinkIndex = LinkIndex(3);
 pub(super) const MAC: LinkAddr = LinkAddr::Ethernet([2, 0, 0, 0, 0, 1]);

@@ -41,7 +41,6 @@ pub(super) struct Looks {
 #[derive(Debug)]
 struct Live {
     look: Look,
-    began: Instant,
     sent: Option<Instant>,
     next: Instant,
     every: Duration,
@@ -60,7 +59,7 @@ impl Looks {
         let live = self.live.entry(place.clone()).or_insert_with(|| {
             self.due.insert((now, place.clone()));
             let (sent, answered) = (None, None);
-            Live { look: look.clone(), began: now, sent, next: now, every, answered, misses: 0, until: now }
+            Live { look: look.clone(), sent, next: now, every, answered, misses: 0, until: now }
         });
         if every < live.every {
             let next = live.next.min(live.sent.map_or(now, |sent| sent + every));
@@ -80,11 +79,6 @@ impl Looks {
     /// When it last answered.
     pub(super) fn answered(&self, addr: IpAddr, whom: &LinkAddr) -> Option<Instant> {
         self.live.get(&Place { addr, whom: whom.clone() })?.answered
-    }
-
-    /// Since when it is looked at.
-    pub(super) fn began(&self, addr: IpAddr, whom: &LinkAddr) -> Option<Instant> {
-        self.live.get(&Place { addr, whom: whom.clone() }).map(|live| live.began)
     }
 
     /// A frame arrived. Whether it answers a look.

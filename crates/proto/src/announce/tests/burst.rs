@@ -1,6 +1,7 @@
 //! When claims are announced.
 
 use super::*;
+use crate::arp;
 
 /// F-L2-2
 #[test]

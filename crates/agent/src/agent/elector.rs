@@ -1,0 +1,186 @@
+//! The elector of mode `session`: carries what happened to the machine that owns all groups, and what it wants done to
+//! the outside. Nothing that grants something leaves the node with a longer right than the machine has at this moment.
+
+use vip_model::Instant;
+use vip_model::config::{Config, ElectionMode, OnStop};
+use vip_model::kernel::{Change, LinkKind, LinkState};
+use vip_model::observed::Gate;
+use vip_model::peers::Fitness;
+use vip_model::plan::{Footprint, NodePlan};
+use vip_model::session::Site;
+use vip_model::store::{Question, SessionWatch};
+use vip_plan::Life;
+use vip_proto::Machine;
+use vip_proto::session::{Ownership, OwnershipInput, OwnershipOutput, OwnershipWant};
+
+use super::{Agent, Asker};
+use crate::Output;
+
+impl Agent {
+    /// Makes the machine of mode `session`, or ends it.
+    pub(super) fn choose_elector(&mut self, now: Instant) {
+        let ElectionMode::Session(settings) = &self.config.election_mode else {
+            self.ownership = None;
+            return;
+        };
+        if self.ownership.is_some() {
+            return;
+        }
+        let want = OwnershipWant {
+            settings: settings.clone(),
+            elections: std::collections::BTreeMap::new(),
+            sites: Vec::new(),
+            fitness: Fitness::Fit,
+        };
+        let id = (self.config.node.clone(), self.config.instance.clone());
+        let random = vip_model::Random::new(self.random.next_u64());
+        self.ownership = Some(Box::new(Ownership::new(now, id, want, random)));
+    }
+
+    /// Something happened that concerns it.
+    pub(super) fn own(&mut self, now: Instant, input: OwnershipInput) {
+        if let Some(ownership) = &mut self.ownership {
+            ownership.handle(now, input);
+        }
+    }
+
+    /// Until when what is done now is surely right. None in mode `lease`: there the plan says it.
+    pub(super) fn horizon(&self, now: Instant) -> Option<Instant> {
+        self.ownership.as_ref().map(|ownership| ownership.horizon(now))
+    }
+
+    pub(super) fn want_ownership(&mut self, now: Instant, plan: &NodePlan) {
+        let ElectionMode::Session(settings) = &self.config.election_mode else { return };
+        let want = OwnershipWant {
+            settings: settings.clone(),
+            elections: plan.elections.clone(),
+            sites: self.sites(plan),
+            fitness: self.fitness(),
+        };
+        let footprint = self.unplanned_footprint(plan);
+        if let Some(ownership) = &mut self.ownership {
+            ownership.want(now, want);
+            ownership.leave(now, footprint);
+        }
+        self.members.elections.retain(|lease, _| {
+            plan.elections.contains_key(lease)
+                || self.ownership.as_ref().is_some_and(|ownership| ownership.state(lease).is_some())
+        });
+    }
+
+    /// Whether something that is not planned may still be in the kernel.
+    fn unplanned_footprint(&self, plan: &NodePlan) -> Footprint {
+        let Some(actual) = self.actual.get() else { return Footprint::Present };
+        let tag = self.config.instance.address_tag();
+        let changes = vip_plan::diff::addresses(&plan.addresses, actual, self.desk.lifetimes(), tag);
+        let is_removing = changes.iter().any(|change| matches!(change, Change::DelAddress { .. }));
+        if is_removing || !self.desk.is_idle() { Footprint::Present } else { Footprint::Clear }
+    }
+
+    fn fitness(&self) -> Fitness {
+        let own = self.snapshot.nodes.get().and_then(|nodes| nodes.get(&self.config.node));
+        let is_excluded = own.is_some_and(|facts| facts.excluded.is_some());
+        match (self.life, &self.observed.control_plane_gate) {
+            (Life::Running, _) if self.stopping_since.is_some() => Fitness::BackSoon,
+            (Life::Stopping, _) => Fitness::Leaving,
+            (Life::Running, _) if is_excluded && self.config.services.is_some() => Fitness::Leaving,
+            (Life::Running, Gate::Red { .. }) => Fitness::Unhealthy,
+            (Life::Running, Gate::Open | Gate::Green) => Fitness::Fit,
+        }
+    }
+
+    /// Whether a stop leaves what is held where it is.
+    pub(super) fn stays(&self) -> bool {
+        matches!(&self.config.election_mode, ElectionMode::Session(settings) if settings.on_stop == OnStop::Stay)
+    }
+
+    /// The node's own places on the networks of VIPs, and those where its peers reach it.
+    fn sites(&self, plan: &NodePlan) -> Vec<Site> {
+        let Some(actual) = self.actual.get() else { return Vec::new() };
+        let own = self.snapshot.nodes.get().and_then(|nodes| nodes.get(&self.config.node));
+        let is_known = |addr| own.is_some_and(|facts| facts.addresses.contains(&addr));
+        let is_place = |link| plan.places.values().any(|place| *place == link);
+        let mut sites: Vec<Site> = actual
+            .addresses
+            .iter()
+            .filter(|address| address.tag == 0 && !is_vip(&self.config, address.addr()))
+            .filter(|address| address.net.prefix_len() < address.net.max_prefix_len())
+            .filter(|address| is_known(address.addr()) || is_place(address.link))
+            .filter_map(|address| {
+                let link = actual.links.get(&address.link)?;
+                let usable = link.state == LinkState::Up
+                    && matches!(link.kind, LinkKind::Broadcast | LinkKind::Infiniband);
+                Some(Site { net: address.net, addr: link.addr.clone().filter(|_| usable)? })
+            })
+            .filter(|site| !is_link_local(&site.net.addr()))
+            .collect();
+        sites.sort_unstable();
+        sites.dedup();
+        sites
+    }
+
+    /// Lets the machine act on the time, and collects what it wants done.
+    pub(super) fn poll_ownership(&mut self, now: Instant) {
+        let Some(mut ownership) = self.ownership.take() else { return };
+        while let Some(output) = ownership.poll(now) {
+            match output {
+                OwnershipOutput::Ask(ticket, ask, timeout) => {
+                    let id = self.next_id();
+                    self.chronicle.asked(&ask);
+                    self.questions.insert(id, Asker::Ownership(ticket));
+                    self.outputs.push_back(Output::Ask(Question { id, timeout, ask }));
+                }
+                OwnershipOutput::Peer(sent) => self.outputs.push_back(Output::Peer(Box::new(sent))),
+                OwnershipOutput::Frame(frame) => self.outputs.push_back(Output::Frame(frame)),
+                OwnershipOutput::Remember(memory) => {
+                    self.outputs.push_back(Output::Remember(Box::new(memory)));
+                }
+            }
+        }
+        for claim in ownership.take_changed() {
+            if let Some(state) = ownership.state(&claim)
+                && self.members.elections.get(&claim) != Some(state)
+            {
+                self.members.elections.insert(claim, state.clone());
+                self.settle_due = Some(now);
+            }
+        }
+        self.ownership = Some(ownership);
+        self.want_door();
+    }
+
+    /// The door for heartbeats, when it is another one than before.
+    pub(super) fn want_door(&mut self) {
+        let door = self.ownership.as_ref().and_then(|ownership| ownership.door());
+        if self.door != door {
+            self.door.clone_from(&door);
+            self.outputs.push_back(Output::Door(door));
+        }
+    }
+
+    pub(super) fn wanted_sessions(&self) -> Option<SessionWatch> {
+        let ElectionMode::Session(settings) = &self.config.election_mode else { return None };
+        let namespace = settings.namespace.clone();
+        Some(SessionWatch { namespace, instance: self.config.instance.clone() })
+    }
+}
+
+/// Nothing that grants something may be done later than `horizon`.
+pub(super) fn bound(changes: &mut [Change], horizon: Instant) {
+    for change in changes {
+        if let Change::SetAddress(set) = change {
+            set.not_after = set.not_after.min(horizon);
+        }
+    }
+}
+
+fn is_vip(config: &Config, addr: std::net::IpAddr) -> bool {
+    config.control_plane.iter().flat_map(|it| &it.vips).any(|vip| vip.addr() == addr)
+}
+
+fn is_link_local(addr: &std::net::IpAddr) -> bool {
+    match addr {
+        std::net::IpAddr::V4(addr) => addr.is_link_local(),
+        std::net::IpAddr::V6(addr) => addr.is_unicast_link_local(),
+    }
+}
