@@ -134,7 +134,8 @@ impl Agent {
 
     /// The picture of the node after the last turn. The same `Arc` until something changed.
     pub fn view(&mut self) -> Arc<View> {
-        self.chronicle.view(self.announcer.counters().announcements, &self.members)
+        let announcements = self.announcer.counters().announcements;
+        self.chronicle.view(announcements, &self.members, self.ownership.as_deref())
     }
 
     /// The plan of the last turn.

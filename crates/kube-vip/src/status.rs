@@ -3,6 +3,7 @@
 //!
 //! The protocol is the smallest there is: connect, read one JSON document (the `View`) to its end.
 
+mod session;
 pub(crate) mod socket;
 pub(crate) mod table;
 

@@ -26,6 +26,9 @@ pub const CLAIM: &str = "kube-vip.io/claimed-by";
 /// The annotation of a claim that is handed over: the id of the session that serves it until the new owner announces
 /// it. Absent or empty at other times.
 pub const CLAIM_FROM: &str = "kube-vip.io/claimed-from";
+/// The annotation of a claim with which somebody asks its owner to hand it over: a node name, or `*` for any. The owner
+/// removes it with its next write, whether it can do so or not.
+pub const HAND_OVER_TO: &str = "kube-vip.io/hand-over-to";
 /// `spec.leaseDurationSeconds` of a claim. It is not renewed, and an agent in mode `lease` (upstream's, too) respects
 /// what the Lease says: for as long as a 32-bit number of seconds allows.
 pub const CLAIM_DURATION: Duration = Duration::from_secs(i32::MAX as u64);

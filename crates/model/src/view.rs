@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::members::ElectionState;
 use crate::observed::Gate;
+use crate::peers::Fitness;
 use crate::service::ServiceName;
+use crate::session::SessionId;
 use crate::store::FailureClass;
 use crate::verdict::{Subject, Verdict};
 use crate::{Instant, LeaseName};
@@ -33,12 +35,69 @@ pub struct View {
     pub gate: Gate,
     /// Whether everything that was asked for is known: kernel read, Leases seen.
     pub readiness: Readiness,
+    /// The session, in mode `session`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionView>,
     /// Whether the agent is stopping.
     pub stopping: bool,
     /// Plain counters.
     pub counters: Counters,
     /// The last transitions, oldest first.
     pub journal: Vec<Transition>,
+}
+
+/// A session and what lends it its right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Its id; none while it is not settled which session this is.
+    pub id: Option<SessionId>,
+    /// Whether it may serve what it owns.
+    pub trust: TrustView,
+    /// When the renewal was asked that the store answered last.
+    pub renewed: Option<Instant>,
+    /// The generation of its jury.
+    pub generation: u32,
+    /// The other members.
+    pub peers: Vec<PeerView>,
+    /// The UDP port on which heartbeats are heard.
+    pub port: Option<u16>,
+    /// What is wrong with heartbeats, for people.
+    pub trouble: Option<String>,
+    /// Claims that it owns.
+    pub claims: usize,
+}
+
+/// Whether a session may serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrustView {
+    /// Nothing was heard yet.
+    Untested,
+    /// Enough jurors vouch, or the store's word counts.
+    Sure,
+    /// Jurors are late: proof is being looked for, or was found elsewhere.
+    Doubt,
+    /// There was no proof: nothing is served.
+    Silent,
+}
+
+/// Another member, as heartbeats and the store show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerView {
+    /// Its node.
+    pub node: String,
+    /// Its session, when known.
+    pub session: Option<SessionId>,
+    /// Whether it is a juror of ours.
+    pub juror: bool,
+    /// When it was last heard; none when it never was.
+    pub heard: Option<Instant>,
+    /// The send time of our own heartbeat with which it last vouched.
+    pub vouched: Option<Instant>,
+    /// Whether it could hold VIPs, by its own word.
+    pub fitness: Option<Fitness>,
+    /// The claims that it owns, among those that we want.
+    pub claims: usize,
 }
 
 /// Whether the node knows enough to act.

@@ -36,6 +36,7 @@ mod step;
 mod tests;
 mod trust;
 mod unseen;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -252,7 +253,7 @@ impl Ownership {
     /// under way.
     pub fn is_finished(&self) -> bool {
         let is_asking = self.asked.values().any(|asked| !matches!(asked, Asked::Own));
-        !is_asking && self.held.is_empty() && self.own.as_ref().is_none_or(|own| own.has_left())
+        !is_asking && self.held.is_empty() && self.own.as_ref().is_none_or(Own::has_left)
     }
 
     /// The door that heartbeats need. Sealed with the newest key that all members can read, so that a new key locks nobody

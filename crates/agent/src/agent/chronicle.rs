@@ -13,6 +13,7 @@ use vip_model::verdict::{Reason, Subject, Verdict};
 use vip_model::view::{Readiness, ServiceView, Transition, View, VipView};
 use vip_model::{Instant, LeaseName};
 use vip_proto::announce::ForeignClaim;
+use vip_proto::session::Ownership;
 
 /// How many transitions the view keeps: a day of a quiet node, an hour of a busy one.
 const JOURNAL_LIMIT: usize = 256;
@@ -67,12 +68,18 @@ impl Chronicle {
         }
     }
 
-    pub(super) fn view(&mut self, announcements: u64, members: &Members) -> Arc<View> {
+    pub(super) fn view(
+        &mut self,
+        announcements: u64,
+        members: &Members,
+        ownership: Option<&Ownership>,
+    ) -> Arc<View> {
         if self.is_stale || self.view.counters.announcements != announcements {
             self.is_stale = false;
             self.view.counters.announcements = announcements;
             self.view.elections =
                 members.elections.iter().map(|(lease, state)| (lease.to_string(), state.clone())).collect();
+            self.view.session = ownership.map(Ownership::view);
             self.view.journal = self.journal.iter().cloned().collect();
             self.published = Arc::new(self.view.clone());
         }

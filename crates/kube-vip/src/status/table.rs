@@ -30,6 +30,10 @@ pub(crate) fn render(view: &View, now: Instant) -> String {
         view.elections.iter().map(|(name, state)| lease_row(name, state, now)).collect();
     text.push('\n');
     text.push_str(&columns(&["LEASE", "HOLDER", "ROLE", "SINCE", "API"], &rows));
+    if let Some(session) = &view.session {
+        text.push('\n');
+        text.push_str(&super::session::render(session, now));
+    }
     if !view.journal.is_empty() {
         let skipped = view.journal.len().saturating_sub(TRANSITIONS);
         let last = &view.journal[skipped..];
@@ -151,7 +155,7 @@ fn lease_row(name: &str, state: &ElectionState, now: Instant) -> Vec<String> {
 }
 
 /// Columns that line up; the last one is as wide as it likes.
-fn columns(titles: &[&str], rows: &[Vec<String>]) -> String {
+pub(super) fn columns(titles: &[&str], rows: &[Vec<String>]) -> String {
     let titles: Vec<String> = titles.iter().map(|title| (*title).to_owned()).collect();
     let lines: Vec<Vec<String>> = std::iter::once(&titles)
         .chain(rows)
@@ -173,7 +177,7 @@ fn columns(titles: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// Names come from outside: none of them may move a terminal's cursor or break a line.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

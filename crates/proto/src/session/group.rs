@@ -7,7 +7,7 @@ use std::time::Duration;
 use vip_model::members::{ElectionState, History, Role};
 use vip_model::peers::{GroupId, Stage};
 use vip_model::plan::{ElectionWant, Footprint, Look, Standing};
-use vip_model::session::{CLAIM, CLAIM_DURATION, CLAIM_FROM, SessionId};
+use vip_model::session::{CLAIM, CLAIM_DURATION, CLAIM_FROM, HAND_OVER_TO, SessionId};
 use vip_model::store::{
     Acquired, Answer, Ask, Expect, Failure, LeaseRecord, LeaseSeen, LeaseWrite, Purpose, Sight, Version,
 };
@@ -421,6 +421,7 @@ impl Ownership {
         }
         let looking = self.step_guard(now, claim);
         let handing = match standing {
+            Standing::Contend if self.is_asked_for(claim) => self.step_asked_for(now, claim),
             Standing::Contend => self.step_received(now, claim, from),
             Standing::HandOver | Standing::Reluctant => self.step_give(now, claim),
             Standing::Leave => self.step_release(now, claim),
@@ -592,6 +593,7 @@ impl Ownership {
             None => None,
         };
         let mut annotations = group.want.annotations.clone();
+        annotations.insert(HAND_OVER_TO.to_owned(), String::new());
         annotations.insert(CLAIM.to_owned(), to.map(|id| id.to_string()).unwrap_or_default());
         annotations.insert(CLAIM_FROM.to_owned(), from.map(|id| id.to_string()).unwrap_or_default());
         let moves = matches!(what, Writing::Take | Writing::HandOver(_) | Writing::GiveBack(_));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vip_model::peers::{Fitness, Stage};
 use vip_model::plan::{Footprint, Look, Standing};
-use vip_model::session::{SessionId, Succession};
+use vip_model::session::{HAND_OVER_TO, SessionId, Succession};
 use vip_model::{Instant, LeaseName, NodeName};
 
 use super::Ownership;
@@ -73,6 +73,44 @@ impl Ownership {
         }
         self.groups.get_mut(claim)?.gives_way_at = Some(now);
         self.ask_claim(now, claim, Writing::HandOver(id));
+        None
+    }
+
+    /// Whether somebody asked the owner of a claim to hand it over.
+    pub(super) fn is_asked_for(&self, claim: &LeaseName) -> bool {
+        self.asked_heir(claim).is_some()
+    }
+
+    fn asked_heir(&self, claim: &LeaseName) -> Option<&str> {
+        let record = self.groups.get(claim)?.record()?;
+        record.annotations.get(HAND_OVER_TO).map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// Hands a group to the member that was asked for. When that one can't have it the request is removed, and nothing
+    /// else changes.
+    pub(super) fn step_asked_for(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
+        let group = self.groups.get(claim)?;
+        if group.asking.is_some() {
+            return None;
+        }
+        if now < group.not_before() {
+            return Some(group.not_before());
+        }
+        let text = self.asked_heir(claim)?.to_owned();
+        let heir = match text.as_str() {
+            "*" => self.successor(now, claim),
+            name => Some(NodeName::new(name)),
+        };
+        let heirs = group.want.group.as_ref().and_then(|group| group.heirs.as_ref());
+        let can = |node: &NodeName| {
+            heirs.is_none_or(|heirs| heirs.contains(node))
+                && self.peers.get(node).is_some_and(|peer| peer.is_fit(now))
+        };
+        let what = match heir.filter(can).and_then(|node| self.peers.get(&node)) {
+            Some(peer) => Writing::HandOver(peer.session),
+            None => Writing::Rewrite,
+        };
+        self.ask_claim(now, claim, what);
         None
     }
 

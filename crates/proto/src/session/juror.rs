@@ -63,10 +63,11 @@ impl Ownership {
         asks.sort_by_key(|(_, _, vote)| (vote.rank, vote.heir));
         for (node, sequence, vote) in asks {
             self.look_at_session(now, vote.of);
-            if self.may_grant(now, &vote) && self.grant(now, vote, sequence) {
-                if let Some(peer) = self.peers.get_mut(&node) {
-                    peer.news = true;
-                }
+            if self.may_grant(now, &vote)
+                && self.grant(now, vote, sequence)
+                && let Some(peer) = self.peers.get_mut(&node)
+            {
+                peer.news = true;
             }
         }
     }

@@ -49,6 +49,16 @@ impl Peer {
         self.is_exchanging(now) && self.word.fitness == Fitness::Fit
     }
 
+    /// Whether its newest datagram says something that groups may wait for.
+    fn says_more_than(&self, former: &Self) -> bool {
+        former.session != self.session
+            || former.word.groups != self.word.groups
+            || former.word.fitness != self.word.fitness
+            || former.word.unseen != self.word.unseen
+            || !self.word.asks.is_empty()
+            || !self.word.grants.is_empty()
+    }
+
     /// Where it says that a group stands.
     pub(super) fn stage(&self, group: GroupId) -> Option<Stage> {
         self.word.groups.iter().find(|word| word.group == group).map(|word| word.stage)
@@ -151,7 +161,7 @@ impl Ownership {
             news: same.is_some_and(|peer| peer.news) || is_over,
             word: datagram,
         };
-        let changed = former.as_ref().is_none_or(|former| self.is_news(former, &peer));
+        let changed = former.as_ref().is_none_or(|former| peer.says_more_than(former));
         self.track(now, &peer, is_over);
         let is_exchanging = peer.is_exchanging(now);
         self.peers.insert(node, peer);
@@ -159,16 +169,6 @@ impl Ownership {
             self.mark_moving(now);
         }
         is_exchanging && !was_exchanging
-    }
-
-    /// Whether a datagram says something that groups may wait for.
-    fn is_news(&self, former: &Peer, peer: &Peer) -> bool {
-        former.session != peer.session
-            || former.word.groups != peer.word.groups
-            || former.word.fitness != peer.word.fitness
-            || former.word.unseen != peer.word.unseen
-            || !peer.word.asks.is_empty()
-            || !peer.word.grants.is_empty()
     }
 
     fn track(&mut self, now: Instant, peer: &Peer, is_over: bool) {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use vip_model::config::{ApiLoss, PeerMode};
 use vip_model::peers::Word;
 use vip_model::session::Jury;
+use vip_model::view::TrustView;
 use vip_model::{Instant, NodeName};
 
 use super::Ownership;
@@ -86,6 +87,15 @@ impl Trust {
     /// Whether jurors are late.
     pub(super) const fn is_in_doubt(&self) -> bool {
         matches!(self.mood, Mood::Doubt { .. } | Mood::Silent { .. })
+    }
+
+    pub(super) const fn view(&self) -> TrustView {
+        match self.mood {
+            Mood::Untested => TrustView::Untested,
+            Mood::Sure => TrustView::Sure,
+            Mood::Doubt { .. } => TrustView::Doubt,
+            Mood::Silent { .. } => TrustView::Silent,
+        }
     }
 
     fn is_silent(&self) -> bool {
@@ -327,7 +337,7 @@ impl Ownership {
         let jurors: Vec<NodeName> = self
             .own
             .iter()
-            .flat_map(|own| own.juries())
+            .flat_map(super::Own::juries)
             .flat_map(|jury| jury.members.iter().cloned())
             .collect();
         for node in jurors {
