@@ -9,8 +9,12 @@
 //! What grants something is checked twice. Right before the system call, as everywhere; and when the kernel took
 //! long to answer (a process that was stopped inside, a routing lock that was held), once more after it, because the
 //! lifetime began to run only when the kernel came to it. A grant that came too late is taken back at once.
+//!
+//! A new IPv6 address is done when packets reach it. The kernel finishes it in a task of its own, some hundred
+//! microseconds after the acknowledgement; until then it answers neighbour solicitations for the address and drops, or
+//! forwards, what is sent to it, such as the advertisement of a client whose MAC it has just asked for.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -31,6 +35,10 @@ const SHARE: usize = 64;
 const STALL: Duration = Duration::from_millis(100);
 /// How often grants are corrected when one stall follows another.
 const CORRECTIONS: u32 = 3;
+/// How often, and after which time each, it is looked whether packets reach a new IPv6 address: some 50 ms in all. It
+/// takes this long only while somebody else holds the routing lock.
+const LOOKS: u32 = 500;
+const LOOK_AGAIN: Duration = Duration::from_micros(100);
 
 // linux/if_addr.h
 const IFA_ADDRESS: u16 = 1;
@@ -40,6 +48,10 @@ const IFA_FLAGS: u16 = 8;
 const IFA_PROTO: u16 = 11;
 const IFA_F_NODAD: u32 = 0x02;
 const IFA_F_NOPREFIXROUTE: u32 = 0x200;
+// linux/rtnetlink.h
+const RTA_DST: u16 = 1;
+/// `rtm_type` in `struct rtmsg`.
+const RTM_TYPE: usize = 7;
 
 /// What a batch is carried out against.
 #[derive(Clone, Copy)]
@@ -97,8 +109,48 @@ fn apply_share(
     let began = (moment.clock)();
     let steps: Vec<Step> = changes.iter().map(|change| step(*change, began, moment.actual)).collect();
     let mut outcomes = carry_out(socket, changes, steps, moment.actual);
+    await_delivery(socket, changes, &outcomes, moment.actual);
     take_back(socket, changes, &mut outcomes, (began, moment.clock));
     outcomes
+}
+
+/// Waits until the kernel delivers what is sent to the IPv6 addresses that are new.
+fn await_delivery(
+    socket: &mut NetlinkSocket,
+    changes: &[AddressChange<'_>],
+    outcomes: &[Outcome],
+    actual: &Actual,
+) {
+    let known = |set: &SetAddress| {
+        let mut same = actual.addresses.iter();
+        same.any(|address| (address.link, address.net) == (set.link, set.net.0) && address.dad == Dad::Ready)
+    };
+    let mut looks = 0;
+    for (change, outcome) in changes.iter().zip(outcomes) {
+        let AddressChange::Set(set) = change else { continue };
+        let IpAddr::V6(addr) = set.net.addr() else { continue };
+        if *outcome != Outcome::Done || known(set) {
+            continue;
+        }
+        while looks < LOOKS && !is_delivered(socket, addr) {
+            looks += 1;
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+}
+
+/// Whether the kernel's routes call an address its own. A question that it does not answer is no reason to wait.
+fn is_delivered(socket: &mut NetlinkSocket, addr: Ipv6Addr) -> bool {
+    // struct rtmsg: family, destination length.
+    let mut fixed = [0; 12];
+    (fixed[0], fixed[1]) = (libc::AF_INET6 as u8, 128);
+    let question = Request::new(libc::RTM_GETROUTE, libc::NLM_F_ACK as u16, &fixed);
+    let mut local = false;
+    let asked = socket.ask(question.with(RTA_DST, &addr.octets()), |body| {
+        local |= body.get(RTM_TYPE) == Some(&libc::RTN_LOCAL);
+    });
+    // Without any route to it the answer is ENETUNREACH: not delivered, either.
+    local || asked.is_err_and(|error| error.raw_os_error() != Some(libc::ENETUNREACH))
 }
 
 /// What one change means for the kernel.

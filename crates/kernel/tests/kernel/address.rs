@@ -1,11 +1,14 @@
 //! Addresses: how they look in the kernel, how they end, how they are adopted and repaired.
 
 use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv6Addr, UdpSocket};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use vip_kernel::boot_now;
+use vip_kernel::{Accepted, KernelEvent, boot_now};
 use vip_model::config::Scope;
 use vip_model::kernel::{Change, Dad, Lifetime, Outcome, SetAddress};
 use vip_model::{Family, Instant};
@@ -317,4 +320,44 @@ fn a_removal_by_hand_is_seen_within_twenty_milliseconds() {
             assert!(times.iter().min().unwrap() < &Duration::from_millis(20), "{times:?}");
         }
     });
+}
+
+/// The kernel finishes an IPv6 address in a task of its own, after it has acknowledged it: until then nothing that is sent
+/// to the address is delivered, although it is shown, not tentative, and answered for.
+#[test]
+fn an_ipv6_address_is_shown_only_when_packets_reach_it() {
+    in_namespace(|| {
+        cable();
+        let early = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&early);
+        let mut node = Node::start_with(move |event| {
+            if let KernelEvent::Actual(actual) = event {
+                let ours = actual.addresses.iter().filter(|address| address.tag == TAG);
+                let ready = ours.filter(|address| address.dad == Dad::Ready);
+                counted
+                    .fetch_add(ready.filter(|address| !delivered(address.addr())).count(), Ordering::Relaxed);
+            }
+            Accepted::Yes
+        });
+        let link = index("near");
+        let sets = |nets: &[String]| -> Vec<Change> {
+            nets.iter().map(|net| Change::SetAddress(vip(link, net, 13))).collect()
+        };
+        for number in 1..=150 {
+            // One alone, and now and then more than fit into one system call.
+            let count = if number % 30 == 0 { 70 } else { 1 };
+            let nets: Vec<String> =
+                (1..=count).map(|other| format!("2001:db8:{number:x}::{other:x}/128")).collect();
+            assert!(node.apply(sets(&nets)).iter().all(|outcome| *outcome == Outcome::Done));
+            let gone = nets.iter().map(|net| Change::DelAddress { link, net: net_of(net).0 });
+            assert!(node.apply(gone.collect()).iter().all(|outcome| *outcome == Outcome::Done));
+        }
+        assert_eq!(early.load(Ordering::Relaxed), 0, "addresses that were shown before packets reached them");
+    });
+}
+
+/// Whether the kernel takes an address for its own when it routes: then it is the source of what is sent to it.
+fn delivered(addr: IpAddr) -> bool {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();
+    socket.connect((addr, 9)).is_ok_and(|()| socket.local_addr().unwrap().ip() == addr)
 }
