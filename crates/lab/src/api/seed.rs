@@ -56,6 +56,30 @@ impl Store {
         self.get(kind, namespace, &target.name).ok_or(Error::UnknownKind(what))
     }
 
+    /// Lays a merge patch (RFC 7386) over an object, as `kubectl patch --type=merge` does: what others write meanwhile
+    /// stays.
+    pub fn merge(
+        &self,
+        kind: &'static Kind,
+        namespace: &str,
+        name: &str,
+        patch: &Value,
+    ) -> Result<Arc<Value>, Error> {
+        let target = Target {
+            verb: Verb::Patch,
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            part: Part::Whole,
+            query: Query::default(),
+        };
+        let done = verb::patch(self, &target, "application/merge-patch+json", patch.to_string().as_bytes());
+        done.map(|(_, object)| object).map_err(|failure| Error::Refused {
+            what: format!("a patch of {} {namespace}/{name}", kind.kind),
+            why: failure.message,
+        })
+    }
+
     /// Applies every document of a YAML text, as `kubectl apply -f` reads it.
     pub fn apply_yaml(&self, text: &str) -> Result<(), Error> {
         let documents: Vec<Value> =

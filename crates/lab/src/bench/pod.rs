@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::echo::{Echo, PRIORITY, Responder};
 use super::net::ECHO_PORT;
@@ -22,6 +22,8 @@ use super::{Error, Node, Result, socket, sys};
 
 /// The port on which pods answer UDP and TCP.
 pub const PORT: u16 = ECHO_PORT;
+/// How long a pod may take to get ready.
+const READY: Duration = Duration::from_secs(3);
 /// Last number of a node's own address towards its pods.
 const GATEWAY: u8 = 1;
 
@@ -76,7 +78,23 @@ impl Pod {
             .name(place.name().to_owned())
             .spawn(move || answer(&place, &echo, &listener, &ending.into()))
             .map_err(Error::system("starting a pod"))?;
-        Ok(Self { who, node: node.place()?.clone(), _end: end })
+        let pod = Self { who, node: node.place()?.clone(), _end: end };
+        pod.wait_ready()?;
+        Ok(pod)
+    }
+
+    /// The readiness probe, as the node's own kubelet does it. Once in ten times it takes a second: the node's first
+    /// neighbour solicitation comes before the pod's link is ready for IPv6.
+    fn wait_ready(&self) -> Result<()> {
+        for address in self.addresses() {
+            let begin = Instant::now();
+            while let Err(why) = ask(&self.node, SocketAddr::new(address, PORT), READY / 10) {
+                if begin.elapsed() > READY {
+                    return Err(why);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The numbers of its node and its own.

@@ -80,6 +80,17 @@ impl Sightings {
         overlap
     }
 
+    /// The longest time inside `window` in which nobody answered: a run of questions without an answer, one period
+    /// each, so that a detector that slept saw no silence.
+    pub fn silence(&self, window: Span) -> Duration {
+        let (mut run, mut worst) = (0, 0);
+        for question in self.questions.iter().filter(|question| window.holds(question.sent)) {
+            run = if question.answers.is_empty() { run + 1 } else { 0 };
+            worst = worst.max(run);
+        }
+        self.period * worst
+    }
+
     /// Who answered inside `window`, and when first and last.
     pub fn answerers(&self, window: Span) -> BTreeMap<Mac, Span> {
         let mut seen: BTreeMap<Mac, Span> = BTreeMap::new();
@@ -124,6 +135,13 @@ mod tests {
         let who = seen.answerers(Span::new(at(0), at(100)));
         assert_eq!(who[&Mac::of(11)], Span::new(at(0), at(5)));
         assert_eq!(who[&Mac::of(12)], Span::new(at(15), at(20)));
+    }
+
+    #[test]
+    fn silence_is_the_longest_run_of_questions_without_an_answer() {
+        let seen = sightings(&[&[11], &[], &[11], &[], &[], &[12], &[]]);
+        assert_eq!(seen.silence(Span::new(at(0), at(100))), Duration::from_millis(10));
+        assert_eq!(seen.silence(Span::new(at(0), at(10))), Duration::from_millis(5), "outside the window");
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! What a prober saw, and the figures in it: gaps, lost probes, who answered. Pure; fed by `Prober`, read by scenarios.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Span, Stamp};
+use super::{Responder, Span, Stamp};
+
+/// A probe answered later than this counts as lost: a client would have asked again.
+const LATE: Duration = Duration::from_millis(20);
 
 /// One answer to a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +72,16 @@ impl Trace {
         longest
     }
 
+    /// The longest time without an answer inside `window`; zero when no probe was lost or late (then a stalled
+    /// instrument, and not the address, was silent); `None` when it never ended.
+    pub fn outage(&self, window: Span) -> Option<Duration> {
+        let gap = self.gap(window);
+        if self.lost_or_late(window, LATE) == 0 {
+            return Some(Duration::ZERO);
+        }
+        (!gap.open || gap.length() <= LATE).then(|| gap.length())
+    }
+
     /// When the time between two answers began to count; `until` if no probe was sent in between.
     fn fair_begin(&self, from: Stamp, until: Stamp) -> Stamp {
         let index = self.probes.partition_point(|probe| probe.sent <= from);
@@ -117,6 +131,16 @@ impl Trace {
             }
         }
         changes
+    }
+
+    /// Which pods and nodes answered inside `window`, and when first and last.
+    pub fn answerers(&self, window: Span) -> BTreeMap<Responder, Span> {
+        let mut seen: BTreeMap<Responder, Span> = BTreeMap::new();
+        for Answer { at, node, pod } in self.answers(window) {
+            let span = seen.entry(Responder { node, pod }).or_insert(Span::new(at, at));
+            span.until = at;
+        }
+        seen
     }
 
     /// The last answer received at all.

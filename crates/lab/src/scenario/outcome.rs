@@ -7,9 +7,6 @@ use std::time::Duration;
 use super::table::{Mark, Measure, Row};
 use crate::bench::{Sightings, Span, Stamp, Trace};
 
-/// A probe answered later than this counts as lost: a client would have asked again.
-const LATE: Duration = Duration::from_millis(20);
-
 /// What the instruments of one family saw of one run.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -101,7 +98,7 @@ fn reading(measure: &Measure, moments: &Moments, record: &Record) -> Reading {
     let calm = record.trace.gap(moments.calm).length();
     let (value, bound, allowed) = match *measure {
         Measure::Gap(from, until, bound) => {
-            (gap(&record.trace, Span::new(moments.at(from), moments.at(until))), bound, bound + calm)
+            (record.trace.outage(Span::new(moments.at(from), moments.at(until))), bound, bound + calm)
         }
         Measure::Moved(from, bound) => {
             let at = moments.at(from);
@@ -121,16 +118,6 @@ fn reading(measure: &Measure, moments: &Moments, record: &Record) -> Reading {
     let floor = if let Measure::Gone(_, floor, _) = *measure { floor } else { Duration::ZERO };
     let kept = value.is_some_and(|value| value <= allowed && value >= floor);
     Reading { family: record.family, label: label(measure), value, bound, calm, kept }
-}
-
-/// The longest time without an answer; zero when no probe was lost or late (then a stalled instrument, and not the VIP,
-/// was silent); `None` when it never ended.
-fn gap(trace: &Trace, window: Span) -> Option<Duration> {
-    let gap = trace.gap(window);
-    if trace.lost_or_late(window, LATE) == 0 {
-        return Some(Duration::ZERO);
-    }
-    (!gap.open || gap.length() <= LATE).then(|| gap.length())
 }
 
 /// From `at` to the beginning of the first silence of 300 ms after it; `None` when there was none.

@@ -21,7 +21,7 @@ impl Rig {
     /// Says what agents are started with from now on: the lab's manifest with these settings instead of its own.
     pub(crate) fn configure(&mut self, settings: &[(&str, &str)]) -> Result<()> {
         self.manifest = Manifest::parse(agent::MANIFEST)?;
-        for (name, value) in settings {
+        for (name, value) in self.cluster.settings().iter().chain(settings) {
             self.manifest.set(name, value);
         }
         Ok(())
@@ -91,24 +91,25 @@ impl Rig {
     /// The node loses its power, and its agent and API server with it. Gives the moment.
     pub(crate) fn power_off(&mut self, number: u8) -> Result<Stamp> {
         let at = self.lab.power_off(number)?;
-        self.plane.power_off(self.lab.node(number)?);
+        self.plane()?.power_off(self.lab.node(number)?);
         self.agents[usize::from(number) - 1] = None;
+        self.pods.retain(|who, _| who.node != number);
         Ok(at)
     }
 
     /// The node is back with nothing left of its former life, and its agent starts. Gives the moment of that.
     pub(crate) fn power_on(&mut self, number: u8) -> Result<Stamp> {
         self.lab.power_on(number)?;
-        self.plane.power_on(self.lab.node(number)?)?;
+        self.plane()?.power_on(self.lab.node(number)?)?;
         self.furnish(number)?;
         let at = Stamp::now();
         self.start(number)?;
         Ok(at)
     }
 
-    /// The store behind all API servers.
+    /// The store behind all API servers of the lab's own.
     pub(crate) fn store(&self) -> &Store {
-        self.plane.server().store()
+        self.plane().expect("only scenarios over the lab's own API server look into it").server().store()
     }
 
     /// Creates a namespace.

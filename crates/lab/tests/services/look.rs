@@ -46,7 +46,7 @@ impl Rig {
     /// The node that a Lease (`namespace/name`) names.
     pub(crate) fn holder(&self, lease: &str) -> Option<u8> {
         let (namespace, name) = lease.split_once('/')?;
-        let found = self.store().get(kind("leases"), namespace, name)?;
+        let found = self.get("leases", namespace, name)?;
         found["spec"]["holderIdentity"].as_str()?.strip_prefix('n')?.parse().ok()
     }
 

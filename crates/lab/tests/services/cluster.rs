@@ -1,0 +1,93 @@
+//! The cluster behind the agents of a Services scenario: the lab's own API server, or the real one. Scenarios write and
+//! read objects through it as an administrator; the proxies follow it.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tokio::sync::watch;
+use vip_lab::api::{Identity, Kind, Login};
+use vip_lab::bench::{Lab, Node};
+use vip_lab::scenario::control_plane::{ControlPlane, PORT};
+use vip_lab::scenario::proxy::{self, Objects};
+
+/// What scenarios need of an API server.
+pub(crate) trait Cluster {
+    /// Writes the files into a node by which its agent finds it.
+    fn furnish(&self, node: &Node) -> Result<()>;
+    /// Settings by which an agent finds those files.
+    fn settings(&self) -> Vec<(&'static str, &'static str)>;
+    /// Creates an object or replaces it, its status included.
+    fn apply(&self, object: &Value) -> Result<()>;
+    /// An object, if it is there.
+    fn get(&self, resource: &str, namespace: &str, name: &str) -> Result<Option<Value>>;
+    /// Lays a merge patch over an object.
+    fn merge(&self, resource: &str, namespace: &str, name: &str, patch: &Value) -> Result<()>;
+    /// Deletes an object, if it is there.
+    fn delete(&self, resource: &str, namespace: &str, name: &str) -> Result<()>;
+    /// What proxies follow.
+    fn objects(&self) -> Result<watch::Receiver<Objects>>;
+    /// What must hold at the end of every scenario.
+    fn check(&self, lab: &Lab) -> Result<()>;
+    /// The lab's own API server, whose faults can be turned on.
+    fn plane(&self) -> Option<&ControlPlane>;
+}
+
+/// The row of a plural name.
+pub(crate) fn kind(resource: &str) -> Result<&'static Kind> {
+    Kind::named(resource).with_context(|| format!("{resource} is no resource of the lab"))
+}
+
+/// The lab's own API server.
+pub(crate) struct Small(ControlPlane);
+
+impl Small {
+    /// Starts it.
+    pub(crate) fn start(lab: &Lab) -> Result<Self> {
+        ControlPlane::start(lab).map(Self)
+    }
+}
+
+impl Cluster for Small {
+    /// As a DaemonSet finds its API server: at an address that no agent of these scenarios manages.
+    fn furnish(&self, node: &Node) -> Result<()> {
+        let credentials = self.0.server().credentials();
+        let url = format!("https://127.0.0.1:{PORT}");
+        let local = credentials.kubeconfig(Login::Certificate(&Identity::admin()), &url)?;
+        Ok(node.write("/etc/kubernetes/admin.conf", &local)?)
+    }
+
+    fn settings(&self) -> Vec<(&'static str, &'static str)> {
+        Vec::new()
+    }
+
+    fn apply(&self, object: &Value) -> Result<()> {
+        Ok(self.0.server().store().apply(object).map(drop)?)
+    }
+
+    fn get(&self, resource: &str, namespace: &str, name: &str) -> Result<Option<Value>> {
+        let found = self.0.server().store().get(kind(resource)?, namespace, name);
+        Ok(found.map(|found| (*found).clone()))
+    }
+
+    fn merge(&self, resource: &str, namespace: &str, name: &str, patch: &Value) -> Result<()> {
+        Ok(self.0.server().store().merge(kind(resource)?, namespace, name, patch).map(drop)?)
+    }
+
+    fn delete(&self, resource: &str, namespace: &str, name: &str) -> Result<()> {
+        self.0.server().store().delete(kind(resource)?, namespace, name);
+        Ok(())
+    }
+
+    fn objects(&self) -> Result<watch::Receiver<Objects>> {
+        proxy::follow(self.0.server())
+    }
+
+    fn check(&self, _: &Lab) -> Result<()> {
+        let missing = self.0.server().not_implemented();
+        ensure!(missing.is_empty(), "asked for what the API server doesn't do: {}", missing.join(", "));
+        Ok(())
+    }
+
+    fn plane(&self) -> Option<&ControlPlane> {
+        Some(&self.0)
+    }
+}
