@@ -7,7 +7,8 @@ use vip_model::config::{Config, ServiceElection};
 use vip_model::kernel::{Actual, Batch, Change, Outcome, Report};
 use vip_model::members::{ElectionState, History, Members, Role};
 use vip_model::observed::{Gate, Observed};
-use vip_model::plan::NodePlan;
+use vip_model::plan::{NodePlan, ServicePlan};
+use vip_model::service::ServiceName;
 use vip_model::store::{Ask, FailureClass, Purpose};
 use vip_model::verdict::{Reason, Subject, Verdict};
 use vip_model::view::{Readiness, ServiceView, Transition, View, VipView};
@@ -190,7 +191,7 @@ impl Chronicle {
     pub(super) fn planned(
         &mut self,
         now: Instant,
-        plan: &NodePlan,
+        (former, plan): (&NodePlan, &NodePlan),
         (members, observed): (&Members, &Observed),
         actual: Option<&Actual>,
     ) {
@@ -228,7 +229,11 @@ impl Chronicle {
         }
         let known = self.verdicts.len();
         self.verdicts.retain(|subject, _| plan.verdicts.contains_key(subject));
-        if is_news || has_moved || known != self.verdicts.len() {
+        if is_news
+            || has_moved
+            || shows_other(&former.services, &plan.services)
+            || known != self.verdicts.len()
+        {
             self.view.services = self.services(plan, members);
         }
         self.view.verdicts = self.vips(plan, members, actual);
@@ -354,6 +359,17 @@ impl Chronicle {
         }
         self.journal.push_back(Transition { at, subject, change });
     }
+}
+
+/// Whether what the view shows of Services is another thing: their addresses or the elections that decide.
+fn shows_other(
+    former: &BTreeMap<ServiceName, ServicePlan>,
+    new: &BTreeMap<ServiceName, ServicePlan>,
+) -> bool {
+    let is_same = |((_, one), (_, other)): ((_, &ServicePlan), (_, &ServicePlan))| {
+        one.addrs == other.addrs && one.lease == other.lease
+    };
+    former.len() != new.len() || !former.iter().zip(new).all(is_same)
 }
 
 fn control_plane(config: &Config) -> Option<LeaseName> {

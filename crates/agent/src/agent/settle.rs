@@ -68,7 +68,7 @@ impl Agent {
         self.gate.want(now, plan.health.clone());
         self.announcer.want(now, announce_want(&plan, self.actual.get()));
         self.want_sockets(&plan);
-        self.chronicle.planned(now, &plan, (&self.members, &self.observed), self.actual.get());
+        self.chronicle.planned(now, (&self.plan, &plan), (&self.members, &self.observed), self.actual.get());
         self.chronicle.judge(self.listing(), &self.members, self.actual.get());
         self.observed.promised.clone_from(&plan.promised);
         self.plan = plan;
@@ -169,8 +169,12 @@ impl Agent {
                 self.outputs.push_back(Output::Kernel(batch));
             }
         }
-        self.submit_labels(now);
-        self.submit_services(now);
+        // A plan that is older than what is known may want what nobody asks for any more: only the kernel, where
+        // lifetimes run, does not wait for the next one.
+        if self.settle_due.is_none() {
+            self.submit_labels(now);
+            self.submit_services(now);
+        }
     }
 
     /// Writes the labels of our own Node that differ.

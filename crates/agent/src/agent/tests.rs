@@ -182,13 +182,12 @@ impl Desk {
             Ask::ReadLease(name) => name.clone(),
             Ask::WriteLease(write) => write.lease.clone(),
             Ask::LabelNode { labels, .. } => return self.label(question.id, labels),
-            Ask::ReadSession(_)
-            | Ask::WriteSession(_)
-            | Ask::WriteService(_)
-            | Ask::WriteServiceStatus(_)
-            | Ask::PostEvent(_) => {
-                panic!("nothing of the kind is wanted")
+            Ask::WriteService(_) | Ask::WriteServiceStatus(_) | Ask::PostEvent(_) => {
+                self.log.push("service".to_owned());
+                self.agent.handle(self.now, Input::Answer(question.id, Answer::Done));
+                return;
             }
+            Ask::ReadSession(_) | Ask::WriteSession(_) => panic!("nothing of the kind is wanted"),
         };
         if let Ask::WriteLease(write) = question.ask {
             self.log.push(format!("{:?}", write.purpose).to_lowercase());
