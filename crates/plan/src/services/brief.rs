@@ -25,8 +25,19 @@ pub(super) struct Brief<'g> {
     pub(super) authority: &'g ElectionState,
     /// The lowest member that can be served on any node.
     pub(super) lead: Option<usize>,
+    /// Whether any node could serve the group.
+    pub(super) hope: Hope,
     /// How many nodes come first, when the authority is one of the group's own Leases.
     pub(super) rank: u32,
+}
+
+/// Whether any node could serve a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hope {
+    /// None could: no endpoint takes traffic, or all nodes that could are not ready or taken out of load balancing.
+    None,
+    /// One could, as far as is known.
+    Some,
 }
 
 /// Briefs for all groups.
@@ -72,7 +83,26 @@ fn brief<'g>(
         (Some(lease), Ballot::Own(_)) => states.find(lease).unwrap_or(ground.state_of(None)),
         (lease, _) => ground.state_of(lease),
     };
-    Brief { group, ballot, lease, authority, lead: group.iter().copied().find(can_serve), rank: 0 }
+    let lead = group.iter().copied().find(can_serve);
+    let hope = hope(ground, (members, group), (ballot, lead));
+    Brief { group, ballot, lease, authority, lead, hope, rank: 0 }
+}
+
+fn hope(
+    ground: &Ground<'_>,
+    (members, group): (&[Member<'_>], &[usize]),
+    (ballot, lead): (&Ballot, Option<usize>),
+) -> Hope {
+    let has_hope = match (ballot, lead) {
+        (Ballot::ControlPlane, _) => true,
+        (Ballot::Global, _) => !ground.cluster.runners.is_empty(),
+        (Ballot::Own(_), None) => group.iter().any(|at| members[*at].backing == Backing::Unknown),
+        (Ballot::Own(_), Some(lead)) if members[lead].traffic == TrafficPolicy::Local => {
+            endpoint::nodes(members[lead].endpoints).any(|name| ground.cluster.runner(name).is_some())
+        }
+        (Ballot::Own(_), Some(_)) => !ground.cluster.runners.is_empty(),
+    };
+    if has_hope { Hope::Some } else { Hope::None }
 }
 
 fn race<'g>(ground: &Ground<'_>, members: &'g [Member<'_>], brief: &Brief<'g>) -> Option<Race<'g>> {

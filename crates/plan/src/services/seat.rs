@@ -7,7 +7,7 @@ use vip_model::plan::{ElectionWant, Footprint, NodePlan, Standing};
 use vip_model::verdict::{Reason, Verdict};
 use vip_model::{LeaseName, LinkIndex};
 
-use super::brief::Brief;
+use super::brief::{Brief, Hope};
 use super::election::{Ballot, Chair, Wants, footprint, want};
 use super::ground::{Ground, is_holder};
 use super::member::Member;
@@ -26,6 +26,7 @@ pub(super) struct Decision {
     /// The election that decides.
     pub(super) lease: Decider,
     pub(super) tenure: Tenure,
+    pub(super) hope: Hope,
 }
 
 /// Whether the picture of a Service will change by itself.
@@ -162,6 +163,7 @@ impl View<'_> {
                 _ => Decider::Other(self.brief.lease.cloned()),
             },
             tenure: self.tenure(),
+            hope: self.brief.hope,
             verdict: reason.map_or(Verdict::Announce, Verdict::Skip),
         }
     }

@@ -5,12 +5,13 @@
 //! Service:
 //!
 //! * its holder, that it is announced and under which addresses; what it can't serve for a lasting reason;
-//! * what is wrong for every node (a port clash, an invalid or unsupported request): with a global election its holder;
-//!   else the *clerk*, the ready node with the lowest name among those that hold a Lease (so it surely has an agent), or
-//!   among all when none does.
+//! * what is wrong for every node (a port clash, an invalid or unsupported request): the *clerk*. With a global election
+//!   that is its holder; else, or while nobody holds it, the ready node with the lowest name among those that hold a Lease
+//!   (so it surely has an agent), or among all when none does.
 //!
-//! The condition of a Service that has lost its endpoints is corrected when it says that the Service is announced; one
-//! that never was gets no condition for what may pass in a moment. Every write is compare-and-swap, so that two nodes
+//! The condition of a Service that cannot be served any more (no endpoint, none on the node that holds the Lease, all
+//! nodes taken out) is corrected when it says that the Service is announced; one that never was gets no condition for
+//! what may pass in a moment. Every write is compare-and-swap, so that two nodes
 //! with different pictures cost a write and nothing else.
 
 use std::collections::BTreeMap;
@@ -18,10 +19,12 @@ use std::net::IpAddr;
 use std::ops::Deref;
 
 use vip_model::config::{ServiceElection, ServiceLabels, ServiceUpdates};
+use vip_model::members::Role;
 use vip_model::plan::{NodePlan, ServicePlan, Serving};
 use vip_model::service::{Condition, Ingress, Service, ServiceName};
 use vip_model::verdict::{Reason, Verdict};
 
+use super::brief::Hope;
 use super::ground::{Ground, is_holder};
 use super::member::Member;
 use super::notes::Notes;
@@ -48,9 +51,13 @@ pub(super) enum Clerk {
 
 impl Clerk {
     pub(super) fn of(ground: &Ground<'_>) -> Self {
-        let is_us = match &ground.services.election {
-            ServiceElection::Global(election) => is_holder(ground.state(&election.lease)),
-            ServiceElection::PerService(_) => {
+        let global = match &ground.services.election {
+            ServiceElection::Global(election) => Some(ground.state(&election.lease)),
+            ServiceElection::PerService(_) => None,
+        };
+        let is_us = match global {
+            Some(global) if global.holder.is_some() || global.role == Role::Undecided => is_holder(global),
+            Some(_) | None => {
                 let me = ground.world.config.node.as_str();
                 lowest_agent(ground).or(ground.cluster.lowest()) == Some(me)
             }
@@ -117,8 +124,13 @@ pub(super) fn decided(
     }
     match &decision.verdict {
         Verdict::Announce => say(service, "True", ANNOUNCED, planned),
-        Verdict::Skip(reason) if may_refuse(service, reason, (decision.tenure, clerk)) => {
-            say(service, "False", (word(reason), &reason.to_string()), planned);
+        Verdict::Skip(reason) if may_refuse((member, reason), decision, clerk) => {
+            let message = match (reason, decision.tenure) {
+                (Reason::Conflict(_) | Reason::NodeAddress(_) | Reason::NoEndpoint, _) => reason.to_string(),
+                (reason, Tenure::Ours) => format!("{}, which decides: {reason}", ground.world.config.node),
+                (reason, _) => format!("no node can serve it, {} says: {reason}", ground.world.config.node),
+            };
+            say(service, "False", (word(reason), &message), planned);
         }
         Verdict::Skip(_) => {}
     }
@@ -131,7 +143,11 @@ pub(super) fn impossible(
     (service, reason): (&Service, &Reason),
     planned: &mut ServicePlan,
 ) {
-    let is_for_all = matches!(reason, Reason::PortClash(_) | Reason::Invalid(_) | Reason::NotSupported(_));
+    let is_for_all = match reason {
+        Reason::PortClash(_) | Reason::Invalid(_) | Reason::NotSupported(_) => true,
+        Reason::NoAddress => says_announced(service),
+        _ => false,
+    };
     if ground.services.updates == ServiceUpdates::On && is_for_all && **clerk == Clerk::Us {
         say(service, "False", (word(reason), &reason.to_string()), planned);
     }
@@ -175,19 +191,29 @@ fn shows(service: &Service, served: &[IpAddr]) -> bool {
 
 /// Whether this node says that a Service is not announced.
 fn may_refuse(
-    service: &Service,
-    reason: &Reason,
-    (tenure, clerk): (Tenure, &impl Deref<Target = Clerk>),
+    (member, reason): (&Member<'_>, &Reason),
+    decision: &Decision,
+    clerk: &impl Deref<Target = Clerk>,
 ) -> bool {
-    match reason {
-        Reason::Conflict(_) | Reason::NodeAddress(_) => tenure == Tenure::Ours,
-        Reason::NoEndpoint => {
-            let says_announced = service.conditions.get(CONDITION).is_some_and(|it| it.status == "True");
-            let is_ours = || tenure == Tenure::Ours || (tenure == Tenure::Nobodys && **clerk == Clerk::Us);
-            says_announced && is_ours()
+    let is_without_hope = match reason {
+        Reason::Conflict(_) | Reason::NodeAddress(_) => return decision.tenure == Tenure::Ours,
+        Reason::NoEndpoint | Reason::NoLocalEndpoint | Reason::SharedWith(_) | Reason::NodeExcluded(_) => {
+            decision.hope == Hope::None
         }
-        _ => false,
-    }
+        // Only what the Service itself names is missing for good; a link of the node may come back.
+        Reason::LinkMissing(name) => member.notes.interface == Some(name),
+        _ => return false,
+    };
+    let is_ours = match decision.tenure {
+        Tenure::Ours => true,
+        Tenure::Nobodys => is_without_hope && **clerk == Clerk::Us,
+        Tenure::Theirs => false,
+    };
+    is_ours && says_announced(member.service)
+}
+
+fn says_announced(service: &Service) -> bool {
+    service.conditions.get(CONDITION).is_some_and(|condition| condition.status == "True")
 }
 
 /// Reason and message of a Service that is announced: the same on every node, so that a move changes nothing in it.
@@ -216,6 +242,11 @@ const fn word(reason: &Reason) -> &'static str {
         Reason::Conflict(_) => "Conflict",
         Reason::NodeAddress(_) => "NodeAddress",
         Reason::NoEndpoint => "NoEndpoint",
+        Reason::NoLocalEndpoint => "NoLocalEndpoint",
+        Reason::NoAddress => "NoAddress",
+        Reason::SharedWith(_) => "SharedWith",
+        Reason::NodeExcluded(_) => "NodeExcluded",
+        Reason::LinkMissing(_) => "LinkMissing",
         _ => "Invalid",
     }
 }

@@ -59,6 +59,15 @@ fn a_global_lease_is_not_released_before_the_last_address_is_gone() {
 }
 
 #[test]
+fn a_lease_is_not_released_before_an_address_is_gone_that_its_service_had_before() {
+    let moved = |scene: Scene| scene.service(WEB, "10.0.0.51").endpoints(WEB, &[ready("n2")]);
+    let moved = |scene: Scene| moved(scene).edit(WEB, |service| service.traffic = TrafficPolicy::Local);
+    let scene = moved(Scene::per_service().holding(LEASE).installed("10.0.0.50/32"));
+    assert_eq!((scene.standing(LEASE), scene.want(LEASE).footprint), (Standing::Leave, Footprint::Present));
+    assert_eq!(scene.run().want(LEASE).footprint, Footprint::Clear);
+}
+
+#[test]
 fn each_service_has_a_lease_of_its_name_in_its_namespace() {
     let scene = Scene::per_service().service(WEB, "10.0.0.50").service("shop/web", "10.0.0.51");
     let scene = scene.holding(LEASE).held_by("shop/kubevip-web", "n2").run();

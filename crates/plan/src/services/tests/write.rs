@@ -7,10 +7,10 @@ use vip_model::config::{ServiceLabels, ServiceSecurity, ServiceUpdates};
 use vip_model::kernel::Dad;
 use vip_model::observed::ProbeState;
 use vip_model::plan::Serving;
-use vip_model::service::Condition;
+use vip_model::service::{Condition, TrafficPolicy};
 use vip_model::verdict::Reason;
 
-use super::scene::{GLOBAL, Scene, ip, mac, name, shown, tcp};
+use super::scene::{GLOBAL, Scene, ip, mac, name, ready, shown, tcp};
 use crate::services::write::CONDITION;
 
 const WEB: &str = "default/web";
@@ -89,7 +89,7 @@ fn what_is_wrong_for_every_node_is_written_by_one() {
     let broken = |scene: Scene| scene.service(WEB, "10.0.0.300");
     assert_eq!(condition(&broken(Scene::new().holding(GLOBAL))), "False Invalid");
     assert_eq!(condition(&broken(Scene::new().held_by(GLOBAL, "n2"))), "");
-    assert_eq!(condition(&broken(Scene::new())), "");
+    assert_eq!(condition(&broken(Scene::new().undecided(GLOBAL))), "");
     let per_service = |me: &str| Scene::per_service().with(|scene| scene.config.node = NodeName::new(me));
     assert_eq!(condition(&broken(per_service("n1"))), "False Invalid", "the lowest name");
     assert_eq!(condition(&broken(per_service("n2"))), "");
@@ -102,6 +102,49 @@ fn what_is_wrong_for_every_node_is_written_by_one() {
     let not_ready = broken(per_service("n2"))
         .with(|scene| scene.nodes.get_mut(&NodeName::new("n1")).unwrap().ready = false);
     assert_eq!(condition(&not_ready), "False Invalid");
+}
+
+#[test]
+fn a_service_that_nobody_can_serve_any_more_does_not_say_that_it_is_announced() {
+    let announced = |scene: Scene| {
+        let local = scene.service(WEB, "10.0.0.50").endpoints(WEB, &[ready("n2")]);
+        local.edit(WEB, |service| {
+            service.traffic = TrafficPolicy::Local;
+            let (status, reason) = ("True".to_owned(), "Announced".to_owned());
+            let said = Condition { status, reason, message: String::new() };
+            service.conditions.insert(CONDITION.to_owned(), said);
+        })
+    };
+    let global = announced(Scene::new().holding(GLOBAL));
+    assert_eq!(condition(&global), "False NoLocalEndpoint", "the one that decides has no endpoint");
+    assert_eq!(condition(&global.held_by(GLOBAL, "n2")), "");
+    let own = announced(Scene::per_service()).free("default/kubevip-web");
+    assert_eq!(condition(&own), "", "n2 can take it");
+    let exclude = |scene: &mut Scene, node| {
+        scene.nodes.get_mut(&NodeName::new(node)).unwrap().excluded = Some("drain".to_owned());
+    };
+    let drained = own.clone().with(|scene| exclude(scene, "n2"));
+    assert_eq!(condition(&drained), "False NoLocalEndpoint");
+    let placeless = own.clone().endpoints(WEB, &[ready("")]);
+    assert_eq!(condition(&placeless), "False NoLocalEndpoint");
+    let other_clerk = placeless.with(|scene| scene.config.node = NodeName::new("n2"));
+    assert_eq!(condition(&other_clerk), "");
+    let elsewhere = own.annotate(WEB, "serviceInterface", "eth9").endpoints(WEB, &[ready("n1")]);
+    assert_eq!(condition(&elsewhere), "False LinkMissing", "what the Service names is nowhere");
+    let bare = announced(Scene::new().holding(GLOBAL)).annotate(WEB, "loadbalancerIPs", "");
+    assert_eq!(condition(&bare), "False NoAddress");
+}
+
+#[test]
+fn while_nobody_holds_the_global_lease_the_lowest_node_writes() {
+    let broken = |me: &str| {
+        let scene = Scene::new().with(|scene| scene.config.node = NodeName::new(me));
+        scene.service(WEB, "10.0.0.300").free(GLOBAL)
+    };
+    assert_eq!(
+        (condition(&broken("n1")), condition(&broken("n2"))),
+        ("False Invalid".to_owned(), String::new())
+    );
 }
 
 #[test]
