@@ -5,9 +5,10 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use vip_proto::peers::{LONGEST, PeerKey, admit, decode, seal};
+use vip_model::peers::PeerKey;
+use vip_proto::peers::{LONGEST, SealKey, admit, decode, seal};
 
-static KEY: LazyLock<PeerKey> = LazyLock::new(|| PeerKey::new([7; 32]));
+static KEY: LazyLock<SealKey> = LazyLock::new(|| SealKey::new(PeerKey::new([7; 32])));
 
 fuzz_target!(|bytes: &[u8]| {
     let keys = std::slice::from_ref(&*KEY);

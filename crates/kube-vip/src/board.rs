@@ -9,6 +9,7 @@ use vip_model::Instant;
 use vip_model::view::View;
 
 use crate::run::inbox::Inbox;
+use crate::run::peers::PeerCounters;
 use crate::run::pulse::Pulse;
 
 /// Now, on the clock that the node lives by (`CLOCK_BOOTTIME`).
@@ -25,6 +26,8 @@ pub(crate) struct Board {
     pub(crate) turns: Histogram<{ TURN_BOUNDS.len() }>,
     /// Where inputs wait, and how many frames found no place.
     pub(crate) inbox: Arc<Inbox>,
+    /// What became of heartbeats.
+    pub(crate) peers: PeerCounters,
 }
 
 /// Upper bounds of the buckets of `kube_vip_turn_seconds`. A turn takes some ten microseconds; one of 10 ms is worth
@@ -34,7 +37,13 @@ pub(crate) const TURN_BOUNDS: [f64; 9] = [0.000_01, 0.000_1, 0.000_5, 0.001, 0.0
 impl Board {
     /// A board with an empty view.
     pub(crate) fn new(inbox: Arc<Inbox>) -> Self {
-        Self { view: Mutex::default(), pulse: Pulse::default(), turns: Histogram::new(TURN_BOUNDS), inbox }
+        Self {
+            view: Mutex::default(),
+            pulse: Pulse::default(),
+            turns: Histogram::new(TURN_BOUNDS),
+            inbox,
+            peers: PeerCounters::default(),
+        }
     }
 
     /// Shows a new view.

@@ -9,6 +9,8 @@
 
 pub(crate) mod alarm;
 pub(crate) mod inbox;
+mod memory;
+pub(crate) mod peers;
 pub(crate) mod pulse;
 mod signal;
 mod turn;
@@ -79,6 +81,7 @@ fn run(effective: Effective) -> anyhow::Result<()> {
         // What stays behind is replaced at the next start.
         let _ = std::fs::remove_file(path);
     }
+    world.flush();
     // The end of the process closes everything; waiting for threads here could only keep it from ending.
     std::mem::forget(world);
     Ok(())

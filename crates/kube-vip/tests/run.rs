@@ -65,8 +65,9 @@ fn a_port_that_somebody_else_has_is_only_logged() {
     let _taken = TcpListener::bind("[::]:2112").unwrap();
     let mut agent = Agent::start("run-port", &[("health_check_port", "10257")]);
     assert_eq!(agent.get(10257, "/livez").0, "HTTP/1.1 200 OK");
-    let log = agent.log();
-    assert_eq!(log.matches("the http server cannot listen").count(), 1, "{log}");
+    let complaint = "the http server cannot listen";
+    let log = eventually(SECOND, complaint, || Some(agent.log()).filter(|log| log.contains(complaint)));
+    assert_eq!(log.matches(complaint).count(), 1, "{log}");
     assert!(log.contains("setting=prometheus_server"), "{log}");
 }
 

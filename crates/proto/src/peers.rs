@@ -19,7 +19,7 @@
 //! +---------------+---------------+---------------+---------------+
 //! |    fitness    |   echo: word  |     asks      |    grants     |   counts of the lists
 //! +---------------+---------------+---------------+---------------+
-//! |  successions  |    unseen     |    groups     |       0       |
+//! |  successions  |    unseen     |    groups     |     kind      |
 //! +---------------+---------------+---------------+---------------+
 //! |                      generation of the jury                   |
 //! +---------------------------------------------------------------+
@@ -42,7 +42,7 @@ mod tests;
 
 use vip_model::peers::{Datagram, KeyId};
 
-pub use key::{KEY_LENGTH, PeerKey};
+pub use key::SealKey;
 pub use replay::{Replay, Stale};
 pub use wire::{
     ASKS_MOST, GRANTS_MOST, GROUPS_MOST, LONGEST, NAME_LONGEST, SUCCESSIONS_MOST, UNSEEN_MOST, decode, encode,
@@ -94,7 +94,7 @@ impl Refused {
 ///
 /// Lists that are too long are cut: of asks, grants, successions and `unseen` the first ones go, of groups those that
 /// matter first (see [`encode`]).
-pub fn seal(key: &PeerKey, datagram: &Datagram) -> Result<Vec<u8>, Unsendable> {
+pub fn seal(key: &SealKey, datagram: &Datagram) -> Result<Vec<u8>, Unsendable> {
     let mut bytes = wire::header(key.id());
     encode(datagram, &mut bytes)?;
     let code = key.code(&bytes);
@@ -104,7 +104,7 @@ pub fn seal(key: &PeerKey, datagram: &Datagram) -> Result<Vec<u8>, Unsendable> {
 
 /// What authentic bytes say. Nothing of the content is looked at before the code was checked with the key that the
 /// header names; a datagram of a key that is not accepted costs one comparison.
-pub fn admit(keys: &[PeerKey], bytes: &[u8]) -> Result<Datagram, Refused> {
+pub fn admit(keys: &[SealKey], bytes: &[u8]) -> Result<Datagram, Refused> {
     let sealed = wire::Sealed::cut(bytes)?;
     let mut named = keys.iter().filter(|key| key.id() == sealed.key).peekable();
     if named.peek().is_none() {

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vip_model::peers::{Datagram, Echo, Fitness, GroupId, GroupWord, KeyId, Stage, Vote, Word};
+use vip_model::peers::{
+    Datagram, Echo, Fitness, GroupId, GroupWord, KeyId, Kind, PeerKey, Stage, Vote, Word,
+};
 use vip_model::session::{SessionId, Succession};
 use vip_model::{Instant, NodeName};
-use vip_proto::peers::{PeerKey, Refused, admit, seal};
+use vip_proto::peers::{Refused, SealKey, admit, seal};
 
-fn key() -> PeerKey {
-    PeerKey::new(std::array::from_fn(|at| at as u8))
+fn key() -> SealKey {
+    SealKey::new(PeerKey::new(std::array::from_fn(|at| at as u8)))
 }
 
 fn vectors() -> BTreeMap<&'static str, Vec<u8>> {
@@ -30,7 +32,7 @@ fn quiet() -> Datagram {
         to: NodeName::new("b"),
         sequence: Instant::from_nanos(1_000_000_007),
         echo: None,
-        kind: vip_model::peers::Kind::Beat,
+        kind: Kind::Beat,
         jury: 0,
         api_age: None,
         fitness: Fitness::Fit,
@@ -61,7 +63,7 @@ fn full() -> Datagram {
             sequence: Instant::from_nanos((1 << 41) + 6),
             word: Word::Vouches,
         }),
-        kind: vip_model::peers::Kind::Beat,
+        kind: Kind::Reply,
         jury: 0x0102_0304,
         api_age: Some(Duration::from_millis(1500)),
         fitness: Fitness::BackSoon,
@@ -94,7 +96,11 @@ fn heartbeats_have_the_bytes_of_another_implementation_both_ways() {
 fn what_another_implementation_sealed_otherwise_is_refused_with_the_reason() {
     let other = KeyId(u32::from_be_bytes(vectors()["other-key"][4..8].try_into().unwrap()));
     assert_eq!(admit(&[key()], &vectors()["other-key"]), Err(Refused::Key(other)));
-    assert_eq!(admit(&[PeerKey::new([b'k'; 32])], &vectors()["other-key"]), Ok(quiet()), "its own cluster");
+    assert_eq!(
+        admit(&[SealKey::new(PeerKey::new([b'k'; 32]))], &vectors()["other-key"]),
+        Ok(quiet()),
+        "its own cluster"
+    );
     assert_eq!(admit(&[key()], &vectors()["version-2"]), Err(Refused::Version(2)));
     assert_eq!(admit(&[key()], &vectors()["one-byte-more"]), Err(Refused::Malformed("the end")));
 }

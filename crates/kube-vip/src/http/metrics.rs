@@ -33,6 +33,7 @@ pub(crate) fn render(board: &Board) -> String {
         "Received frames that found no place in the queue.",
     );
     page.sample(&[], board.inbox.frames_dropped() as f64);
+    write_peers(&mut page, board);
     write_process(&mut page);
     page.text
 }
@@ -116,6 +117,22 @@ fn write_timings(page: &mut Exposition, board: &Board, view: &View) {
         takeovers.observe(Duration::try_from_secs_f64(*seconds).unwrap_or_default());
     }
     page.histogram(&takeovers);
+}
+
+fn write_peers(page: &mut Exposition, board: &Board) {
+    page.family("kube_vip_heartbeats_sent_total", Kind::Counter, "Heartbeats to other agents by outcome.");
+    for (outcome, count) in board.peers.sent() {
+        page.sample(&[("outcome", outcome)], count as f64);
+    }
+    page.family(
+        "kube_vip_heartbeats_received_total",
+        Kind::Counter,
+        "Datagrams on the port for heartbeats by outcome.",
+    );
+    let dropped = ("dropped", board.inbox.peers_dropped());
+    for (outcome, count) in board.peers.heard().chain([dropped]) {
+        page.sample(&[("outcome", outcome)], count as f64);
+    }
 }
 
 fn write_process(page: &mut Exposition) {

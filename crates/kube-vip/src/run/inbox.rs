@@ -1,6 +1,6 @@
 //! The node's letter box: the gateways, errands and signals post what happened, the loop takes it out. Level-like
-//! flows (`Actual`, `Snapshot`, `Sessions`) keep only their newest value, frames are few and may be lost, and everything that
-//! answers a question or tells of a Lease is kept, in order, for ever.
+//! flows (`Actual`, `Snapshot`, `Sessions`) keep only their newest value, frames and heartbeats are few and may be lost,
+//! and everything that answers a question or tells of a Lease is kept, in order, for ever.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,6 +10,7 @@ use vip_agent::Input;
 use vip_kernel::Accepted;
 use vip_model::Instant;
 use vip_model::kernel::{Actual, FrameIn};
+use vip_model::peers::PeerHeard;
 use vip_model::session::Sessions;
 use vip_model::store::Snapshot;
 
@@ -19,6 +20,10 @@ use crate::board::boot_now;
 /// Frames that may wait. A turn takes microseconds: more than this in one of them is a storm, and a foreign claim
 /// that matters comes again.
 pub(crate) const FRAMES_WAITING: usize = 256;
+
+/// Heartbeats that may wait: what fifty nodes send in one of the shortest intervals. Beyond it the oldest go: each says
+/// everything anew, so that the newest is the one that matters.
+pub(crate) const PEERS_WAITING: usize = 256;
 
 /// Where inputs wait for the next turn.
 pub(crate) struct Inbox {
@@ -39,6 +44,8 @@ struct Waiting {
     sessions: Option<Arc<Sessions>>,
     frames: VecDeque<FrameIn>,
     frames_dropped: u64,
+    peers: VecDeque<Box<PeerHeard>>,
+    peers_dropped: u64,
     since: Option<Instant>,
 }
 
@@ -61,6 +68,13 @@ impl Inbox {
                 waiting.frames_dropped += 1;
                 return Accepted::No;
             }
+            Input::Peer(heard) => {
+                if waiting.peers.len() >= PEERS_WAITING {
+                    waiting.peers.pop_front();
+                    waiting.peers_dropped += 1;
+                }
+                waiting.peers.push_back(heard);
+            }
             letter => waiting.letters.push_back(letter),
         }
         let first = waiting.since.is_none();
@@ -74,7 +88,7 @@ impl Inbox {
         Accepted::Yes
     }
 
-    /// Takes out everything that waits: letters in order, then the newest pictures, then frames. A report thus comes
+    /// Takes out everything that waits: letters in order, then the newest pictures, then frames and heartbeats. A report thus comes
     /// before the dump that shows its effect.
     pub(crate) fn take(&self) -> Vec<Input> {
         let mut waiting = self.lock();
@@ -84,6 +98,7 @@ impl Inbox {
         inputs.extend(waiting.snapshot.take().map(Input::Snapshot));
         inputs.extend(waiting.sessions.take().map(Input::Sessions));
         inputs.extend(waiting.frames.drain(..).map(Input::Frame));
+        inputs.extend(waiting.peers.drain(..).map(Input::Peer));
         inputs
     }
 
@@ -100,6 +115,11 @@ impl Inbox {
     /// How many frames found no place, since the start.
     pub(crate) fn frames_dropped(&self) -> u64 {
         self.lock().frames_dropped
+    }
+
+    /// How many heartbeats were pushed out by newer ones, since the start.
+    pub(crate) fn peers_dropped(&self) -> u64 {
+        self.lock().peers_dropped
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -165,6 +185,27 @@ mod tests {
         let inputs = inbox.take();
         assert_eq!(inputs.len(), FRAMES_WAITING + 1);
         assert_eq!(inputs[0], answer(1), "the answer does not wait behind the frames");
+    }
+
+    #[test]
+    fn of_too_many_heartbeats_the_newest_are_kept_and_the_others_counted() {
+        let inbox = Inbox::new().unwrap();
+        let total = PEERS_WAITING as u64 + 7;
+        for sequence in 0..total {
+            inbox.post(Input::Peer(Box::new(crate::run::peers::heartbeat(sequence))));
+        }
+        inbox.post(answer(1));
+        assert_eq!(inbox.peers_dropped(), 7);
+        let inputs = inbox.take();
+        assert_eq!(inputs[0], answer(1), "the answer does not wait behind the heartbeats");
+        let sequences: Vec<u64> = inputs
+            .iter()
+            .filter_map(|input| match input {
+                Input::Peer(heard) => Some(heard.datagram.sequence.as_nanos()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(sequences, (7..total).collect::<Vec<_>>());
     }
 
     #[test]

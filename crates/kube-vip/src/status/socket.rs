@@ -107,7 +107,7 @@ async fn tell(mut stream: UnixStream, board: &Board) -> io::Result<()> {
 }
 
 /// Makes `folder`, closed to others. One that is there must be ours: in `/tmp` anybody could have made it.
-fn own_folder(folder: &Path) -> anyhow::Result<()> {
+pub(crate) fn own_folder(folder: &Path) -> anyhow::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let found = fs::symlink_metadata(folder)?;
     let us = nix::unistd::geteuid().as_raw();

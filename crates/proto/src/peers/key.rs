@@ -1,34 +1,30 @@
-//! A key for heartbeats and the code that it makes. Comes from a Secret or from the memory of an earlier life; is shown
-//! to nobody.
+//! A key for heartbeats made ready for sealing: its fingerprint, and the code that it makes.
 
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
-use vip_model::peers::KeyId;
-
-/// Bytes of a key: as many as the hash gives, the length that RFC 2104 §3 recommends.
-pub const KEY_LENGTH: usize = 32;
+use vip_model::peers::{KeyId, PeerKey};
 
 /// Bytes of the authentication code.
 pub(super) const CODE_LENGTH: usize = 32;
 
-/// A key for heartbeats. Whoever has it is a member of the cluster.
+/// A key for heartbeats, ready for sealing. Whoever has it is a member of the cluster.
 #[derive(Clone)]
-pub struct PeerKey {
+pub struct SealKey {
     id: KeyId,
-    bytes: [u8; KEY_LENGTH],
+    key: PeerKey,
     /// With the key already mixed in, which saves a third of the work for a short datagram.
     begun: Hmac<Sha256>,
 }
 
-impl PeerKey {
-    /// The key of these bytes.
-    pub fn new(bytes: [u8; KEY_LENGTH]) -> Self {
-        let digest = Sha256::digest(bytes);
+impl SealKey {
+    /// Makes `key` ready.
+    pub fn new(key: PeerKey) -> Self {
+        let digest = Sha256::digest(key.bytes());
         let id = KeyId(u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]));
-        let begun = Hmac::new_from_slice(&bytes).expect("HMAC takes keys of any length");
-        Self { id, bytes, begun }
+        let begun = Hmac::new_from_slice(key.bytes()).expect("HMAC takes keys of any length");
+        Self { id, key, begun }
     }
 
     /// Its fingerprint: the first four bytes of its SHA-256.
@@ -36,9 +32,9 @@ impl PeerKey {
         self.id
     }
 
-    /// The key itself, for keeping it where only this process's user can read it.
-    pub const fn reveal(&self) -> &[u8; KEY_LENGTH] {
-        &self.bytes
+    /// The key itself.
+    pub const fn key(&self) -> &PeerKey {
+        &self.key
     }
 
     /// HMAC-SHA-256 of `message`.
@@ -52,16 +48,16 @@ impl PeerKey {
     }
 }
 
-impl fmt::Debug for PeerKey {
+impl fmt::Debug for SealKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PeerKey({:08x}, …)", self.id.0)
+        write!(f, "SealKey({:08x}, …)", self.id.0)
     }
 }
 
-impl PartialEq for PeerKey {
+impl PartialEq for SealKey {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
+        self.key == other.key
     }
 }
 
-impl Eq for PeerKey {}
+impl Eq for SealKey {}

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use vip_model::peers::{Echo, Fitness, GroupId, GroupWord, Stage, Vote, Word};
+use vip_model::peers::{Echo, Fitness, GroupId, GroupWord, PeerKey, Stage, Vote, Word};
 use vip_model::session::{SessionId, Succession};
 use vip_model::{Instant, NodeName, Random};
 
 use super::*;
 
-fn key(byte: u8) -> PeerKey {
-    PeerKey::new([byte; KEY_LENGTH])
+fn key(byte: u8) -> SealKey {
+    SealKey::new(PeerKey::new([byte; PeerKey::LENGTH]))
 }
 
 /// A list of up to `most` things, sometimes of none and sometimes of all.
@@ -164,7 +164,7 @@ fn a_datagram_of_another_key_costs_no_look_at_its_code() {
 /// Bytes that a member with the right key, and another idea of the layout, would send.
 fn sealed_by_a_member(change: impl Fn(&mut Vec<u8>)) -> Result<Datagram, Refused> {
     let sealed = seal(&key(1), &datagram(&mut Random::new(7), 0, 9)).unwrap();
-    let mut bytes = sealed[..sealed.len() - KEY_LENGTH].to_vec();
+    let mut bytes = sealed[..sealed.len() - key::CODE_LENGTH].to_vec();
     change(&mut bytes);
     let code = key(1).code(&bytes);
     bytes.extend_from_slice(&code);

@@ -27,10 +27,10 @@ def vote(of, generation, heir, attempt, rank):
     return struct.pack(">QIQIB", of, generation, heir, attempt, rank)
 
 
-def body(sequence, session, echo, jury, age, fitness, lists, sender, receiver):
+def body(sequence, session, echo, kind, jury, age, fitness, lists, sender, receiver):
     asks, grants, successions, unseen, groups = lists
     of, heard, word = echo
-    counts = [len(asks), len(grants), len(successions), len(unseen), len(groups), 0]
+    counts = [len(asks), len(grants), len(successions), len(unseen), len(groups), kind]
     fixed = struct.pack(">QQQQQBB6BI", sequence, session, of, heard, age, fitness, word, *counts, jury)
     rest = [vote(*one) for one in asks + grants]
     rest += [struct.pack(">QBQ", gone, heir is not None, heir or 0) for gone, heir in successions]
@@ -39,11 +39,12 @@ def body(sequence, session, echo, jury, age, fitness, lists, sender, receiver):
     return fixed + name(sender) + name(receiver) + b"".join(rest)
 
 
-quiet = body(1_000_000_007, 0x1111, (0, 0, 0), 0, NEVER, 1, ([], [], [], [], []), "a", "b")
+quiet = body(1_000_000_007, 0x1111, (0, 0, 0), 0, 0, NEVER, 1, ([], [], [], [], []), "a", "b")
 full = body(
     2**40 + 5,
     0x0123456789ABCDEF,
     (0xFEDCBA9876543210, 2**41 + 6, 2),
+    1,
     0x01020304,
     1_500_000_000,
     4,

@@ -2,15 +2,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use vip_model::kernel::{ETHERTYPE_ARP, FrameIn};
+use vip_model::peers::PeerSend;
 use vip_model::verdict::{Reason, Subject};
 use vip_model::view::VipView;
-use vip_model::{Instant, LeaseName, LinkIndex};
+use vip_model::{Instant, LeaseName, LinkIndex, NodeName};
 
 use super::*;
-use crate::run::inbox::{FRAMES_WAITING, Inbox};
+use crate::run::inbox::{FRAMES_WAITING, Inbox, PEERS_WAITING};
+use crate::run::peers::{Peers, heartbeat};
 
-fn board() -> Board {
-    Board::new(Arc::new(Inbox::new().unwrap()))
+fn board() -> Arc<Board> {
+    Arc::new(Board::new(Arc::new(Inbox::new().unwrap())))
 }
 
 fn vip(text: &str, verdict: Verdict) -> VipView {
@@ -120,6 +122,8 @@ fn the_text_is_well_formed_and_has_exactly_the_promised_names() {
             "kube_vip_build_info",
             "kube_vip_foreign_claims_total",
             "kube_vip_frames_dropped_total",
+            "kube_vip_heartbeats_received_total",
+            "kube_vip_heartbeats_sent_total",
             "kube_vip_is_leader",
             "kube_vip_kernel_changes_total",
             "kube_vip_leader_election_transitions_total",
@@ -155,6 +159,12 @@ fn every_metric_of_ours_moves_when_its_cause_happens() {
         let frame = FrameIn { link: LinkIndex(1), from: None, ethertype: ETHERTYPE_ARP, payload };
         board.inbox.post(vip_agent::Input::Frame(frame));
     }
+    for sequence in 0..=PEERS_WAITING as u64 {
+        board.inbox.post(vip_agent::Input::Peer(Box::new(heartbeat(sequence))));
+    }
+    let one = heartbeat(1);
+    let peers = Peers::start(NodeName::new("n1"), &board).unwrap();
+    peers.send(&PeerSend { to: one.from, datagram: one.datagram });
     let after = lint(&render(&board));
     let constant = ["kube_vip_build_info", "process_"];
     for (name, (_, samples)) in &before {
