@@ -1,1 +1,161 @@
+//! The rules of the mode `session`, on a few machines in a small town: a store with compare and swap, a network for
+//! heartbeats, a wire for the VIP, kernels that forget. The simulator plays the same with the whole agent and all faults.
 
+mod town;
+
+use std::time::Duration;
+
+use vip_model::members::Role;
+use vip_model::peers::Fitness;
+
+use town::{CLAIM_NAME, Town};
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A town of `size` nodes in which somebody holds the VIP and all jurors vouch.
+fn calm(size: usize) -> (Town, usize) {
+    let mut town = Town::new(size);
+    town.wait(Duration::from_secs(6));
+    let holder = town.holder().expect("somebody holds the VIP after six seconds");
+    town.forget();
+    (town, holder)
+}
+
+#[test]
+fn one_takes_the_free_group_and_its_jury_is_all_the_others() {
+    let (town, holder) = calm(3);
+    let view = town.view(holder);
+    assert_eq!(view.peers.iter().filter(|peer| peer.juror && peer.vouched.is_some()).count(), 2);
+    for node in (0..3).filter(|node| *node != holder) {
+        assert!(matches!(town.role(node), Some(Role::Follower)), "{node}: {:?}", town.role(node));
+    }
+}
+
+#[test]
+fn a_quiet_town_writes_only_its_sessions() {
+    let (mut town, _) = calm(3);
+    town.wait(Duration::from_secs(20));
+    assert_eq!(town.claim_writes, 0);
+    assert!(town.session_writes <= 3 * 21, "{}", town.session_writes);
+    assert_eq!((town.gap, town.overlap), (Duration::ZERO, Duration::ZERO));
+}
+
+#[test]
+fn a_dead_node_is_followed_within_a_fifth_of_a_second() {
+    for size in [3, 5] {
+        let (mut town, holder) = calm(size);
+        town.power_off(holder);
+        town.wait(Duration::from_secs(5));
+        assert_ne!(town.holder(), Some(holder));
+        assert!(town.gap <= ms(200), "{size} nodes: {:?}", town.gap);
+        assert_eq!(town.overlap, Duration::ZERO);
+    }
+}
+
+#[test]
+fn a_dead_node_is_followed_while_no_api_server_answers() {
+    let (mut town, holder) = calm(3);
+    town.api(false);
+    town.wait(Duration::from_secs(60));
+    assert_eq!((town.holder(), town.gap), (Some(holder), Duration::ZERO), "an outage alone moves nothing");
+    town.power_off(holder);
+    town.wait(Duration::from_secs(5));
+    assert!(town.gap <= ms(300), "{:?}", town.gap);
+    town.api(true);
+    town.wait(Duration::from_secs(10));
+    assert_eq!(town.overlap, Duration::ZERO);
+    assert!(town.owner_in_store().is_some_and(|owner| owner == format!("n{}", town.holder().unwrap() + 1)));
+}
+
+#[test]
+fn a_killed_agent_that_comes_back_loses_nothing_and_moves_nothing() {
+    let (mut town, holder) = calm(3);
+    town.kill(holder);
+    town.wait(ms(1000));
+    town.start(holder);
+    town.wait(Duration::from_secs(10));
+    assert_eq!((town.holder(), town.gap, town.overlap), (Some(holder), Duration::ZERO, Duration::ZERO));
+}
+
+#[test]
+fn a_killed_agent_is_followed_when_its_addresses_fall_silent() {
+    let (mut town, holder) = calm(3);
+    town.kill(holder);
+    town.wait(Duration::from_secs(10));
+    assert_ne!(town.holder(), Some(holder));
+    assert!(town.gap <= ms(100), "{:?}", town.gap);
+    assert_eq!(town.overlap, Duration::ZERO);
+}
+
+#[test]
+fn blocked_heartbeats_move_nothing() {
+    let (mut town, holder) = calm(3);
+    town.heartbeats(false);
+    town.wait(Duration::from_secs(30));
+    assert_eq!((town.holder(), town.gap, town.overlap), (Some(holder), Duration::ZERO, Duration::ZERO));
+    town.heartbeats(true);
+    town.wait(Duration::from_secs(5));
+    assert_eq!((town.holder(), town.gap), (Some(holder), Duration::ZERO));
+}
+
+#[test]
+fn blocked_heartbeats_and_no_api_move_nothing_while_juror_kernels_answer() {
+    let (mut town, holder) = calm(3);
+    town.heartbeats(false);
+    town.api(false);
+    town.wait(Duration::from_secs(30));
+    assert_eq!((town.holder(), town.gap, town.overlap), (Some(holder), Duration::ZERO, Duration::ZERO));
+}
+
+#[test]
+fn a_node_that_is_cut_off_lets_go_before_another_takes() {
+    let (mut town, holder) = calm(3);
+    town.isolate(holder, true);
+    town.wait(Duration::from_secs(6));
+    assert_ne!(town.holder(), Some(holder));
+    assert!(town.gap <= ms(200), "{:?}", town.gap);
+    town.isolate(holder, false);
+    town.wait(Duration::from_secs(6));
+    assert_eq!(town.overlap, Duration::ZERO);
+    assert_eq!(town.holders().len(), 1);
+}
+
+#[test]
+fn a_stopping_node_hands_over_make_before_break() {
+    let (mut town, holder) = calm(3);
+    town.fitness(holder, Fitness::Leaving);
+    town.wait(Duration::from_secs(3));
+    assert_ne!(town.holder(), Some(holder));
+    assert_eq!(town.gap, Duration::ZERO);
+    assert!(town.overlap <= ms(30), "{:?}", town.overlap);
+    assert!(town.is_finished(holder));
+}
+
+#[test]
+fn a_single_node_holds_through_an_outage_of_any_length() {
+    let (mut town, holder) = calm(1);
+    town.api(false);
+    town.wait(Duration::from_secs(600));
+    assert_eq!((town.holder(), town.gap), (Some(holder), Duration::ZERO));
+}
+
+#[test]
+fn of_two_nodes_the_other_follows_with_the_word_of_the_api() {
+    let (mut town, holder) = calm(2);
+    town.power_off(holder);
+    town.wait(Duration::from_secs(10));
+    assert_eq!(town.holder(), Some(1 - holder));
+    assert_eq!(town.overlap, Duration::ZERO);
+}
+
+#[test]
+fn somebody_asks_for_a_hand_over_and_it_happens_once() {
+    let (mut town, holder) = calm(3);
+    let to = (holder + 1) % 3;
+    town.ask_for_hand_over(&format!("n{}", to + 1));
+    town.wait(Duration::from_secs(3));
+    assert_eq!((town.holder(), town.gap), (Some(to), Duration::ZERO), "{CLAIM_NAME}");
+    assert!(town.overlap <= ms(30), "{:?}", town.overlap);
+}

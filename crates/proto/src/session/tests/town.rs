@@ -1,0 +1,501 @@
+//! A few machines, a store, two networks and kernels that forget, as small as the rules allow.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use vip_model::config::{ApiLoss, Failback, LeaseTimings, OnStop, PeerMode, SessionSettings};
+use vip_model::kernel::{ETHERTYPE_ARP, FrameIn, FrameOut};
+use vip_model::members::Role;
+use vip_model::peers::{DoorState, Fitness, KeyId, PeerHeard, PeerSend};
+use vip_model::plan::{ElectionWant, Footprint, GroupWant, Look, Progress, Standing};
+use vip_model::session::{BootId, HAND_OVER_TO, Memory, Recall, SessionId, SessionSeen, Sessions, Site, Via};
+use vip_model::store::{
+    Answer, Ask, Expect, Failure, FailureClass, LeaseRecord, LeaseSeen, LeaseWrite, Sight, Version,
+};
+use vip_model::view::SessionView;
+use vip_model::{InstanceName, Instant, LeaseName, LinkAddr, LinkIndex, NodeName, Random, ScopedAddr};
+
+use crate::session::{Ownership, OwnershipInput, OwnershipOutput, OwnershipWant, Ticket};
+use crate::{Machine, arp};
+
+pub(super) const CLAIM_NAME: &str = "plndr-cp-lock";
+const HOP: Duration = Duration::from_micros(300);
+const API: Duration = Duration::from_millis(2);
+const KERNEL: Duration = Duration::from_micros(500);
+const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100));
+const LIFETIME: Duration = Duration::from_secs(3);
+
+/// The town.
+pub(super) struct Town {
+    now: Instant,
+    homes: Vec<Home>,
+    store: Store,
+    events: BTreeMap<(Instant, u64), Event>,
+    count: u64,
+    heartbeats: bool,
+    /// The longest time without anybody who answers, and all time with two.
+    pub(super) gap: Duration,
+    pub(super) overlap: Duration,
+    silent_since: Option<Instant>,
+    pub(super) claim_writes: u64,
+    pub(super) session_writes: u64,
+}
+
+struct Home {
+    machine: Option<Ownership>,
+    power: bool,
+    isolated: bool,
+    /// Until when the kernel has the VIP.
+    vip: Option<Instant>,
+    announced: bool,
+    fitness: Fitness,
+    memory: Option<Memory>,
+    lives: u64,
+}
+
+#[derive(Default)]
+struct Store {
+    up: bool,
+    version: u64,
+    sessions: Sessions,
+    claim: Option<(Version, LeaseRecord)>,
+}
+
+enum Event {
+    Heard(usize, Box<OwnershipInput>, u64),
+    Served(usize, Ticket, Box<Ask>, u64),
+    Installed(usize),
+    Removed(usize),
+}
+
+fn name(node: usize) -> NodeName {
+    NodeName::new(&format!("n{}", node + 1))
+}
+
+fn mac(node: usize) -> LinkAddr {
+    LinkAddr::Ethernet([2, 0, 0, 0, 0, node as u8 + 1])
+}
+
+fn addr(node: usize) -> IpAddr {
+    Ipv4Addr::new(10, 0, 0, node as u8 + 1).into()
+}
+
+fn claim() -> LeaseName {
+    LeaseName::new("kube-system", CLAIM_NAME)
+}
+
+fn settings() -> SessionSettings {
+    SessionSettings {
+        namespace: "kube-system".to_owned(),
+        timings: LeaseTimings {
+            duration: Duration::from_secs(5),
+            renew_deadline: Duration::from_secs(3),
+            retry_period: Duration::from_secs(1),
+        },
+        peers: PeerMode::On { port: 7949, interval: Duration::from_millis(50) },
+        control_plane_lifetime: LIFETIME,
+        service_lifetime: Duration::from_secs(8),
+        api_loss: ApiLoss::HoldIfPeersAgree,
+        failback: Failback::Never,
+        on_stop: OnStop::HandOver,
+    }
+}
+
+impl Town {
+    pub(super) fn new(size: usize) -> Self {
+        let home = |_| Home {
+            machine: None,
+            power: true,
+            isolated: false,
+            vip: None,
+            announced: false,
+            fitness: Fitness::Fit,
+            memory: None,
+            lives: 0,
+        };
+        let mut town = Self {
+            now: Instant::from_millis(1_000_000),
+            homes: (0..size).map(home).collect(),
+            store: Store { up: true, ..Store::default() },
+            events: BTreeMap::new(),
+            count: 0,
+            heartbeats: true,
+            gap: Duration::ZERO,
+            overlap: Duration::ZERO,
+            silent_since: None,
+            claim_writes: 0,
+            session_writes: 0,
+        };
+        (0..size).for_each(|node| town.start(node));
+        town
+    }
+
+    /// Gap, overlap and writes count from now.
+    pub(super) fn forget(&mut self) {
+        (self.gap, self.overlap, self.silent_since) = (Duration::ZERO, Duration::ZERO, None);
+        (self.claim_writes, self.session_writes) = (0, 0);
+    }
+
+    pub(super) fn start(&mut self, node: usize) {
+        self.homes[node].lives += 1;
+        let random = Random::new(node as u64 * 1000 + self.homes[node].lives);
+        let id = (name(node), InstanceName::new("control-plane"));
+        let want = self.want_of(node);
+        self.homes[node].machine = Some(Ownership::new(self.now, id, want, random));
+        let recall =
+            Recall { boot: BootId(SessionId(node as u64 + 1)), memory: self.homes[node].memory.clone() };
+        let door = DoorState {
+            port: Some(7949),
+            keys: BTreeSet::from([KeyId(1)]),
+            newest: Some(KeyId(1)),
+            trouble: None,
+        };
+        self.hear(node, OwnershipInput::Recall(recall), KERNEL);
+        self.hear(node, OwnershipInput::Door(door), KERNEL);
+        if self.store.up {
+            self.show_all(node);
+        }
+    }
+
+    pub(super) fn kill(&mut self, node: usize) {
+        self.homes[node].machine = None;
+        self.homes[node].lives += 1;
+    }
+
+    pub(super) fn power_off(&mut self, node: usize) {
+        self.kill(node);
+        self.homes[node].power = false;
+    }
+
+    pub(super) fn isolate(&mut self, node: usize, isolated: bool) {
+        self.homes[node].isolated = isolated;
+        if !isolated {
+            self.show_all(node);
+        }
+    }
+
+    pub(super) fn api(&mut self, up: bool) {
+        self.store.up = up;
+        if up {
+            (0..self.homes.len()).for_each(|node| self.show_all(node));
+        }
+    }
+
+    pub(super) const fn heartbeats(&mut self, pass: bool) {
+        self.heartbeats = pass;
+    }
+
+    pub(super) fn fitness(&mut self, node: usize, fitness: Fitness) {
+        self.homes[node].fitness = fitness;
+        self.want(node);
+    }
+
+    pub(super) fn ask_for_hand_over(&mut self, to: &str) {
+        self.store.version += 1;
+        let version = Version(self.store.version.to_string());
+        if let Some((old, record)) = &mut self.store.claim {
+            *old = version;
+            record.annotations.insert(HAND_OVER_TO.to_owned(), to.to_owned());
+        }
+        (0..self.homes.len()).for_each(|node| self.show_claim(node));
+    }
+
+    /// On which nodes the VIP answers.
+    pub(super) fn holders(&self) -> Vec<usize> {
+        let answers = |node: &usize| {
+            let home = &self.homes[*node];
+            home.power && !home.isolated && home.vip.is_some_and(|until| self.now < until)
+        };
+        (0..self.homes.len()).filter(answers).collect()
+    }
+
+    pub(super) fn holder(&self) -> Option<usize> {
+        self.holders().first().copied()
+    }
+
+    pub(super) fn role(&self, node: usize) -> Option<Role> {
+        self.homes[node].machine.as_ref()?.state(&claim()).map(|state| state.role)
+    }
+
+    pub(super) fn view(&self, node: usize) -> SessionView {
+        self.homes[node].machine.as_ref().expect("it runs").view()
+    }
+
+    pub(super) fn is_finished(&self, node: usize) -> bool {
+        self.homes[node].machine.as_ref().is_some_and(Ownership::is_finished)
+    }
+
+    pub(super) fn owner_in_store(&self) -> Option<String> {
+        self.store.claim.as_ref()?.1.holder.clone()
+    }
+
+    /// Lets time pass.
+    pub(super) fn wait(&mut self, span: Duration) {
+        let end = self.now + span;
+        loop {
+            let deadlines = self.homes.iter().filter_map(|home| home.machine.as_ref()?.deadline());
+            let expiry = self.homes.iter().filter_map(|home| home.vip).filter(|until| *until > self.now);
+            let event = self.events.keys().next().map(|(at, _)| *at);
+            let next = deadlines.chain(expiry).chain(event).min().unwrap_or(end).max(self.now).min(end);
+            self.count_time(next);
+            if next == end && event.is_none_or(|at| at > end) {
+                return;
+            }
+            let due: Vec<Event> = std::iter::from_fn(|| {
+                let first = self.events.first_entry()?;
+                (first.key().0 <= next).then(|| first.remove())
+            })
+            .collect();
+            due.into_iter().for_each(|event| self.happen(event));
+            (0..self.homes.len()).for_each(|node| self.turn(node));
+            // A machine that is late by less than a scheduler's tick would be polled for ever at one instant.
+            self.now = self.now.max(next) + Duration::from_micros(1);
+        }
+    }
+
+    fn count_time(&mut self, next: Instant) {
+        let span = next - self.now;
+        if self.holders().len() > 1 {
+            self.overlap += span;
+        }
+        self.now = self.now.max(next);
+        if self.holders().is_empty() {
+            let since = *self.silent_since.get_or_insert(next);
+            self.gap = self.gap.max(next - since);
+        } else if let Some(since) = self.silent_since.take() {
+            self.gap = self.gap.max(next - since);
+        }
+    }
+
+    fn later(&mut self, delay: Duration, event: Event) {
+        self.count += 1;
+        self.events.insert((self.now + delay, self.count), event);
+    }
+
+    fn hear(&mut self, node: usize, input: OwnershipInput, delay: Duration) {
+        let life = self.homes[node].lives;
+        self.later(delay, Event::Heard(node, Box::new(input), life));
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Heard(node, input, life) => {
+                let now = self.now;
+                let home = &mut self.homes[node];
+                if home.lives == life
+                    && let Some(machine) = &mut home.machine
+                {
+                    machine.handle(now, *input);
+                }
+            }
+            Event::Served(node, ticket, ask, life) => {
+                let answer = self.serve(&ask);
+                if self.homes[node].lives == life {
+                    self.hear(node, OwnershipInput::Answer(ticket, answer), API / 2);
+                }
+            }
+            Event::Installed(node) => {
+                if let Some(Role::Holder { fence_until, .. }) = self.role(node) {
+                    let home = &mut self.homes[node];
+                    home.vip = Some(fence_until);
+                    home.announced = true;
+                    self.want(node);
+                }
+            }
+            Event::Removed(node) => {
+                if !matches!(self.role(node), Some(Role::Holder { .. } | Role::Undecided) | None) {
+                    self.homes[node].vip = None;
+                    self.homes[node].announced = false;
+                    self.want(node);
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, node: usize) {
+        let now = self.now;
+        let Some(mut machine) = self.homes[node].machine.take() else { return };
+        let mut polls = 0;
+        while let Some(output) = machine.poll(now) {
+            polls += 1;
+            assert!(polls < 1000, "a turn that does not end");
+            self.carry(node, output);
+        }
+        let changed = !machine.take_changed().is_empty();
+        self.homes[node].machine = Some(machine);
+        if changed {
+            match self.role(node) {
+                Some(Role::Holder { .. }) => self.later(KERNEL, Event::Installed(node)),
+                Some(Role::Follower | Role::Leaving) => self.later(KERNEL, Event::Removed(node)),
+                Some(Role::Undecided) | None => {}
+            }
+        }
+    }
+
+    fn carry(&mut self, node: usize, output: OwnershipOutput) {
+        match output {
+            OwnershipOutput::Ask(ticket, ask, timeout) => self.ask(node, ticket, ask, timeout),
+            OwnershipOutput::Peer(sent) => self.fly(node, &sent),
+            OwnershipOutput::Frame(frame) => self.look(node, &frame),
+            OwnershipOutput::Remember(memory) => self.homes[node].memory = Some(memory),
+        }
+    }
+
+    fn ask(&mut self, node: usize, ticket: Ticket, ask: Ask, timeout: Duration) {
+        let via = match &ask {
+            Ask::WriteSession(write) => write.via,
+            _ => Via::Any,
+        };
+        let is_alone = via == Via::Elsewhere && self.homes.len() == 1;
+        if !self.store.up || self.homes[node].isolated || is_alone {
+            let failure = Failure { class: FailureClass::Timeout, text: "nobody answers".to_owned() };
+            return self.hear(node, OwnershipInput::Answer(ticket, Answer::Failed(failure)), timeout);
+        }
+        let life = self.homes[node].lives;
+        self.later(API / 2, Event::Served(node, ticket, Box::new(ask), life));
+    }
+
+    fn serve(&mut self, ask: &Ask) -> Answer {
+        match ask {
+            Ask::ReadLease(lease) => Answer::Lease(self.claim_seen(lease.clone())),
+            Ask::WriteLease(write) => self.write_claim(write),
+            Ask::ReadSession(lease) => {
+                Answer::Session(lease.clone(), self.store.sessions.get(lease).cloned().map(Box::new))
+            }
+            Ask::WriteSession(write) => {
+                let found = self.store.sessions.get(&write.lease).map(|seen| seen.version.clone());
+                if !fits(&write.expect, found.as_ref()) {
+                    return Answer::Conflict;
+                }
+                self.session_writes += 1;
+                self.store.version += 1;
+                let version = self.store.version.to_string();
+                let seen = SessionSeen {
+                    version: Version(version.clone()),
+                    renewed: Some(version),
+                    duration: write.duration,
+                    record: write.record.clone(),
+                };
+                self.store.sessions.insert(write.lease.clone(), seen.clone());
+                (0..self.homes.len()).for_each(|node| self.show_sessions(node));
+                Answer::Session(write.lease.clone(), Some(Box::new(seen)))
+            }
+            _ => panic!("nothing of the kind is asked: {ask:?}"),
+        }
+    }
+
+    fn write_claim(&mut self, write: &LeaseWrite) -> Answer {
+        let found = self.store.claim.as_ref().map(|(version, _)| version.clone());
+        if !fits(&write.expect, found.as_ref()) {
+            return Answer::Conflict;
+        }
+        self.claim_writes += 1;
+        self.store.version += 1;
+        let record = LeaseRecord {
+            holder: write.holder.as_ref().map(ToString::to_string),
+            duration: Some(write.duration),
+            transitions: write.transitions,
+            acquired: None,
+            renewed: None,
+            annotations: write.annotations.clone(),
+        };
+        self.store.claim = Some((Version(self.store.version.to_string()), record));
+        (0..self.homes.len()).for_each(|node| self.show_claim(node));
+        Answer::Lease(self.claim_seen(write.lease.clone()))
+    }
+
+    fn claim_seen(&self, lease: LeaseName) -> LeaseSeen {
+        let sight = match self.store.claim.clone() {
+            None => Sight::Absent(Some(Version("0".to_owned()))),
+            Some((version, record)) => Sight::Present { version, record },
+        };
+        LeaseSeen { lease, sight }
+    }
+
+    fn show_all(&mut self, node: usize) {
+        self.show_sessions(node);
+        self.show_claim(node);
+    }
+
+    fn show_sessions(&mut self, node: usize) {
+        if self.store.up && !self.homes[node].isolated {
+            let sessions = Arc::new(self.store.sessions.clone());
+            self.hear(node, OwnershipInput::Sessions(sessions), API);
+        }
+    }
+
+    fn show_claim(&mut self, node: usize) {
+        if self.store.up && !self.homes[node].isolated {
+            let seen = self.claim_seen(claim());
+            self.hear(node, OwnershipInput::Claim(seen), API);
+        }
+    }
+
+    fn fly(&mut self, node: usize, sent: &PeerSend) {
+        let Some(to) = (0..self.homes.len()).find(|to| sent.to.ip() == addr(*to)) else { return };
+        if self.heartbeats && !self.homes[node].isolated && !self.homes[to].isolated && self.homes[to].power {
+            let from = SocketAddr::new(addr(node), 7949);
+            let heard = PeerHeard { from, datagram: sent.datagram.clone() };
+            self.hear(to, OwnershipInput::Peer(heard), HOP);
+        }
+    }
+
+    /// A unicast probe: the kernel that it reaches answers for its own address and for the VIP.
+    fn look(&mut self, node: usize, frame: &FrameOut) {
+        let asked = arp::decode(&frame.payload).expect("IPv4 alone is played").target_ip;
+        let Some(to) = (0..self.homes.len()).find(|to| mac(*to) == frame.to) else { return };
+        let home = &self.homes[to];
+        let has_vip = asked == VIP && home.vip.is_some_and(|until| self.now < until);
+        let reached = home.power && !home.isolated && !self.homes[node].isolated;
+        if reached && (has_vip || IpAddr::from(asked) == addr(to)) {
+            let packet = arp::Packet::announcement_reply(&mac(to), asked);
+            let payload = arp::encode(&packet);
+            let frame =
+                FrameIn { link: LinkIndex(2), from: Some(mac(to)), ethertype: ETHERTYPE_ARP, payload };
+            self.hear(node, OwnershipInput::Frame(frame), HOP);
+        }
+    }
+
+    fn want_of(&self, node: usize) -> OwnershipWant {
+        let home = &self.homes[node];
+        let at = ScopedAddr { addr: VIP, link: LinkIndex(2) };
+        let is_there = home.vip.is_some_and(|until| self.now < until);
+        let group = GroupWant {
+            lifetime: LIFETIME,
+            looks: vec![Look { at, addr: mac(node) }],
+            heirs: None,
+            progress: if home.announced && is_there { Progress::Announced } else { Progress::Pending },
+        };
+        let want = ElectionWant {
+            timings: settings().timings,
+            annotations: BTreeMap::new(),
+            standing: if home.fitness == Fitness::Fit { Standing::Contend } else { Standing::HandOver },
+            rank: 0,
+            footprint: if is_there { Footprint::Present } else { Footprint::Clear },
+            group: Some(group),
+        };
+        let net = format!("{}/24", addr(node)).parse().expect("a network");
+        OwnershipWant {
+            settings: settings(),
+            elections: BTreeMap::from([(claim(), want)]),
+            sites: vec![Site { net, addr: mac(node) }],
+            fitness: home.fitness,
+        }
+    }
+
+    fn want(&mut self, node: usize) {
+        let (now, want) = (self.now, self.want_of(node));
+        if let Some(machine) = &mut self.homes[node].machine {
+            machine.want(now, want);
+        }
+    }
+}
+
+fn fits(expect: &Expect, found: Option<&Version>) -> bool {
+    match expect {
+        Expect::Absent => found.is_none(),
+        Expect::Version(version) => found == Some(version),
+    }
+}
