@@ -296,10 +296,17 @@ impl Ownership {
         }
     }
 
-    fn step_deposal(&mut self, now: Instant, id: SessionId) {
-        let Some(deposal) = self.deposals.get_mut(&id) else { return };
+    /// Whether nothing more is said to a deposed node: it shows a new session, it was told often enough, or the store alone
+    /// says it.
+    fn is_told(&self, id: SessionId, deposal: &Deposal) -> bool {
         let is_heard = self.peers.get(&deposal.node).is_some_and(|peer| peer.session != id);
-        if now >= deposal.tell_at && !is_heard && deposal.told < TELL_MOST && !deposal.by_store {
+        is_heard || deposal.told >= TELL_MOST || deposal.by_store
+    }
+
+    fn step_deposal(&mut self, now: Instant, id: SessionId) {
+        let is_told = self.deposals.get(&id).is_none_or(|deposal| self.is_told(id, deposal));
+        let Some(deposal) = self.deposals.get_mut(&id) else { return };
+        if now >= deposal.tell_at && !is_told {
             deposal.told += 1;
             deposal.tell_at = now + TELL_EVERY;
             if let Some(peer) = self.peers.get_mut(&deposal.node) {
@@ -312,7 +319,6 @@ impl Ownership {
             deposal.asking = None;
             self.asked.remove(&ticket);
         }
-        let is_told = is_heard || deposal.told >= TELL_MOST || deposal.by_store;
         if deposal.swapped && is_told {
             self.deposals.remove(&id);
             return;
@@ -414,13 +420,14 @@ impl Ownership {
                 .filter(|at| *at > now)
                 .min()
         });
-        let deposals = self.deposals.values().map(|deposal| {
-            let write = deposal.not_before;
-            if deposal.swapped || deposal.asking.is_some() {
-                deposal.tell_at
-            } else {
-                write.min(deposal.tell_at)
-            }
+        let deposals = self.deposals.iter().filter_map(|(id, deposal)| {
+            let write = match deposal.asking {
+                _ if deposal.swapped => None,
+                Some((_, at)) => Some(at + TIMEOUT + super::step::ANSWER_GRACE),
+                None => Some(deposal.not_before),
+            };
+            let word = (!self.is_told(*id, deposal)).then_some(deposal.tell_at);
+            write.into_iter().chain(word).min()
         });
         late.chain(deposals).min()
     }

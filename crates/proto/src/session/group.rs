@@ -336,6 +336,7 @@ impl Ownership {
         self.give_up_waiting(now, claim);
         let Some(group) = self.groups.get(claim) else { return };
         let whose = self.whose(group);
+        self.note_given(now, claim, &whose);
         self.index(claim, &whose);
         let next = match whose.clone() {
             Whose::Unknown => self.step_unknown(now, claim),
@@ -358,6 +359,18 @@ impl Ownership {
             return;
         }
         self.publish(claim, &whose);
+    }
+
+    /// The watch may show that we gave a group away before the answer does: we serve it until its new owner does, all the
+    /// same.
+    fn note_given(&mut self, now: Instant, claim: &LeaseName, whose: &Whose) {
+        let Some(group) = self.groups.get_mut(claim) else { return };
+        if let Whose::Theirs { session, from_us: true } = *whose
+            && group.was_mine
+            && group.hand.is_over()
+        {
+            group.hand = super::hand::Hand::Given { to: session, since: now };
+        }
     }
 
     /// Keeps the indexes of who owns what.

@@ -102,13 +102,18 @@ impl Looks {
                 self.live.remove(&place);
                 continue;
             }
-            if let Some(sent) = live.sent
-                && live.answered.is_none_or(|answered| answered < sent)
-            {
-                live.misses += 1;
+            match (live.sent, live.answered) {
+                (Some(sent), Some(answered)) if answered >= sent && now < sent + live.every => {
+                    live.next = sent + live.every;
+                    self.due.insert((live.next, place));
+                    continue;
+                }
+                (Some(sent), answered) if answered.is_none_or(|answered| answered < sent) => live.misses += 1,
+                _ => {}
             }
             live.sent = Some(now);
-            live.next = now + live.every;
+            // One that is not answered is followed by the next soon, however seldom they are.
+            live.next = now + live.every.min(LOOK_EVERY);
             let frame = ask_one(live.look.at, &live.look.addr, &place.whom, live.next);
             self.due.insert((live.next, place));
             return Some(frame);

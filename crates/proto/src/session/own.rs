@@ -379,7 +379,8 @@ impl Ownership {
     }
 
     fn own_failed(&mut self, now: Instant, failure: Failure, retry: Duration) {
-        let jitter = 0.75 + self.random.unit() / 4.0;
+        // Never sooner than the pause: at most 2.5 questions a second while the store is away.
+        let jitter = 1.0 + self.random.unit() / 4.0;
         let Some(own) = &mut self.own else { return };
         let pause = if failure.class.is_transient() && failure.class != FailureClass::Throttled {
             (BACKOFF_FIRST * 2u32.saturating_pow(own.failures.min(8))).min(BACKOFF_MAX)

@@ -78,7 +78,16 @@ impl Ownership {
         if !self.out.is_empty() {
             return Some(Instant::ZERO);
         }
-        let dues = [
+        self.all_dues().into_iter().flatten().min()
+    }
+
+    #[cfg(test)]
+    pub(super) fn dues(&self) -> String {
+        format!("now {} dues {:?}", self.stepped, self.all_dues())
+    }
+
+    fn all_dues(&self) -> [Option<Instant>; 9] {
+        [
             self.own.as_ref().and_then(super::Own::deadline),
             self.trust_due(),
             self.refresh_due(),
@@ -88,7 +97,6 @@ impl Ownership {
             self.memory.due,
             self.beats_due(),
             self.looks.deadline(),
-        ];
-        dues.into_iter().flatten().min()
+        ]
     }
 }

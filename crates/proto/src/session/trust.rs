@@ -198,14 +198,18 @@ impl Ownership {
         {
             return Proof::Until(until);
         }
-        if self.trust.is_silent() {
-            return Proof::None;
+        // Nobody takes from k = 1 without the store, so that its word is a proof, and brings the addresses back.
+        let is_one = self.own.as_ref().is_some_and(|own| own.record.jury.members.len() == 1);
+        if is_one {
+            let by_store = self.by_store();
+            if matches!(by_store, Proof::Until(until) if now < until) {
+                return by_store;
+            }
         }
-        if self.juror_kernels_answer(now) {
+        if !self.trust.is_silent() && self.juror_kernels_answer(now) {
             return Proof::Until(now + self.interval());
         }
-        let is_one = self.own.as_ref().is_some_and(|own| own.record.jury.members.len() == 1);
-        if is_one { self.by_store() } else { Proof::None }
+        Proof::None
     }
 
     fn juror_kernels_answer(&self, now: Instant) -> bool {
@@ -231,11 +235,7 @@ impl Ownership {
         let served = self.trust.may_serve();
         let mood = self.next_mood(now);
         if mood != self.trust.mood {
-            let began_doubt = matches!(mood, Mood::Doubt { .. }) && self.trust.is_sure();
             self.trust.mood = mood;
-            if began_doubt {
-                self.ask_elsewhere(now);
-            }
         }
         let is_late = self.trust.mood == Mood::Untested && now >= self.started + self.interval() * 3;
         if (self.trust.is_in_doubt() || is_late) && self.owns_anything() {
@@ -400,13 +400,17 @@ impl Ownership {
 
     /// When the mood must be looked at again.
     pub(super) fn trust_due(&self) -> Option<Instant> {
-        self.own.as_ref()?;
+        let own = self.own.as_ref()?;
+        if !self.owns_anything() && own.proven.is_some() {
+            return None; // nothing hangs on it, and its slow heartbeats are always late
+        }
         let interval = self.interval();
         match (self.trust.mood, self.vouched()) {
             (Mood::Sure, Ok(Some(vouched))) => {
                 let late = vouched + interval.mul_f64(1.5);
                 Some(self.trust.grace.map_or(late, |grace| late.max(grace)))
             }
+            (Mood::Sure, Err(())) if self.is_alone() => None,
             (Mood::Sure, _) => {
                 let until = match self.by_store() {
                     Proof::Until(until) => Some(until),

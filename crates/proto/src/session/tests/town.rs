@@ -323,6 +323,13 @@ impl Town {
             assert!(polls < 1000, "a turn that does not end");
             self.carry(node, output);
         }
+        let due = machine.deadline();
+        assert!(
+            due.is_none_or(|due| due > now),
+            "n{}: a deadline that stays in the past: {}",
+            node + 1,
+            machine.dues()
+        );
         let changed = !machine.take_changed().is_empty();
         self.homes[node].machine = Some(machine);
         if changed {
