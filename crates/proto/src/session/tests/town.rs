@@ -248,7 +248,9 @@ impl Town {
                 (first.key().0 <= next).then(|| first.remove())
             })
             .collect();
-            due.into_iter().for_each(|event| self.happen(event));
+            for event in due {
+                self.happen(event);
+            }
             (0..self.homes.len()).for_each(|node| self.turn(node));
             // A machine that is late by less than a scheduler's tick would be polled for ever at one instant.
             self.now = self.now.max(next) + Duration::from_micros(1);
