@@ -50,14 +50,10 @@ impl SessionWatch {
         LeaseName::new(&self.namespace, name)
     }
 
-    /// Whether a sight of `name` at `version` is older than what is known.
+    /// Whether a sight of `name` at `version` is what is known, or older.
     fn is_old(&self, name: &str, version: &Version) -> bool {
-        match self.versions.get(name) {
-            Some(known) => version.is_older_than(known),
-            None => {
-                self.newest.as_ref().is_some_and(|newest| version.is_older_than(newest) || version == newest)
-            }
-        }
+        let known = self.versions.get(name).or(self.newest.as_ref());
+        known.is_some_and(|known| version.is_older_than(known) || version == known)
     }
 
     /// The whole was seen up to `version`.
@@ -193,3 +189,6 @@ impl Collection for SessionWatch {
         WAIT_FOR_RIGHTS
     }
 }
+
+#[cfg(test)]
+mod tests;
