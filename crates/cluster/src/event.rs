@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use vip_model::QuestionId;
+use vip_model::peers::PeerKeys;
 use vip_model::session::Sessions;
 use vip_model::store::{Answer, Failure, LeaseSeen, Snapshot};
 
@@ -15,6 +16,9 @@ pub enum ClusterEvent {
     Snapshot(Snapshot),
     /// All session Leases of the instance that is watched, as soon as all are known. Whole; only the newest counts.
     Sessions(Arc<Sessions>),
+    /// The keys for heartbeats, as they are now; or why they can't be had, for people: then those that were told before
+    /// go on being right. Told when it changes.
+    PeerKeys(Result<PeerKeys, String>),
     /// An object that is watched says something that cannot be understood, and is left out. Told once for each object,
     /// and again only after it was understood in between.
     Unreadable {

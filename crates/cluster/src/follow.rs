@@ -75,6 +75,8 @@ pub(crate) trait Collection: Send {
     fn overdue(&mut self) -> impl Future<Output = ()> + Send {
         std::future::pending()
     }
+    /// A list or a watch failed; it is tried again.
+    fn failed(&mut self, _failure: &Failure) {}
     /// What follows a watch that failed.
     fn recovery(&self) -> Recovery;
     /// How long to wait when a right is missing.
@@ -142,6 +144,7 @@ pub(crate) async fn follow<C: Collection>(gateway: &Gateway, mut collection: C, 
         let mut version = match list(gateway, &mut collection).await {
             Ok(version) => version,
             Err(failure) => {
+                collection.failed(&failure);
                 pace.wait(gateway, &failure, collection.wait_for_rights()).await;
                 continue;
             }
@@ -160,6 +163,7 @@ pub(crate) async fn follow<C: Collection>(gateway: &Gateway, mut collection: C, 
                 }
                 Ended::Failed(failure) => failure,
             };
+            collection.failed(&failure);
             if failure.class == FailureClass::Gone && pace.failures == 0 {
                 pace.failures = 1;
                 break;

@@ -46,6 +46,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use tokio::sync::watch as cell;
 use tokio::task::AbortHandle;
+use vip_model::peers::PeerKey;
 use vip_model::store::{Question, Watches};
 
 pub use crate::event::{ClusterEvent, Sink};
@@ -82,6 +83,19 @@ impl Cluster {
     /// side.
     pub fn ask(&self, question: Question) {
         tokio::spawn(answer::answer(Arc::clone(&self.gateway), question));
+    }
+
+    /// Keeps the keys for heartbeats in view: the Secret `namespace/name`, with `key` (the newest) and `previous` in its
+    /// data. When it is not there, it is made with a key of `fresh`. They come as [`ClusterEvent::PeerKeys`].
+    pub fn keep_peer_keys(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        fresh: impl Fn() -> PeerKey + Send + Sync + 'static,
+    ) {
+        let place = (namespace.to_owned(), name.to_owned());
+        let task = watch::peer_key::keep(Arc::clone(&self.gateway), place, Box::new(fresh));
+        self.tasks.push(tokio::spawn(task).abort_handle());
     }
 
     /// Tells which networks are this node itself: its loopback networks and each of its addresses. Until then no API

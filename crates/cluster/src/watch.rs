@@ -4,6 +4,7 @@
 mod endpoint;
 mod lease;
 mod node;
+pub(crate) mod peer_key;
 mod pool;
 mod service;
 mod session;
@@ -157,9 +158,12 @@ fn start(gateway: &Arc<Gateway>, key: &Key, names: BTreeSet<String>) -> Running 
 
 fn run(gateway: &Arc<Gateway>, collection: impl Collection + 'static) -> AbortHandle {
     let gateway = Arc::clone(gateway);
-    // Jitter must differ between the nodes of a cluster, nothing else hangs on it.
-    let seed = RandomState::new().hash_one(0);
-    tokio::spawn(async move { follow::follow(&gateway, collection, seed).await }).abort_handle()
+    tokio::spawn(async move { follow::follow(&gateway, collection, seed()).await }).abort_handle()
+}
+
+/// For jitter, which must differ between the nodes of a cluster; nothing else hangs on it.
+fn seed() -> u64 {
+    RandomState::new().hash_one(0)
 }
 
 #[cfg(test)]

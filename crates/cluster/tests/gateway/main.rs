@@ -2,6 +2,7 @@
 
 mod credential;
 mod failover;
+mod peer_key;
 mod question;
 mod rig;
 mod scale;

@@ -160,6 +160,8 @@ fn hear_cluster(inbox: &Inbox, event: ClusterEvent) {
             tracing::debug!(class = failure.class.as_str(), reason = failure.text, "the API is in trouble");
             return;
         }
+        // Nobody asks for the keys yet.
+        ClusterEvent::PeerKeys(_) => return,
         ClusterEvent::Unreadable { object, reason } => {
             tracing::warn!(object, reason, "an object cannot be understood and is left out");
             return;

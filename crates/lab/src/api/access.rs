@@ -103,7 +103,7 @@ fn allows(rule: &Value, verb: Verb, target: &Target) -> bool {
     let resource = target.resource();
     let any_part = resource.split_once('/').map(|(_, part)| format!("*/{part}"));
     let named = rule["resourceNames"].as_array().is_none_or(|names| {
-        names.is_empty() || !target.name.is_empty() && names.iter().any(|name| *name == target.name.as_str())
+        names.is_empty() || !target.object().is_empty() && names.iter().any(|name| *name == target.object())
     });
     lists("verbs", &verb.to_string())
         && lists("apiGroups", target.kind.group)
@@ -128,6 +128,6 @@ fn refusal(who: &Identity, verb: Verb, target: &Target, missing: &[String]) -> F
         [one] => format!(": RBAC: {one}"),
         many => format!(": RBAC: [{}]", many.join(", ")),
     };
-    let name = (!target.name.is_empty()).then_some(target.name.as_str());
+    let name = Some(target.object()).filter(|name| !name.is_empty());
     Failure::forbidden(target.kind, name, &(why + &told))
 }

@@ -4,6 +4,7 @@
 
 use super::failure::Failure;
 use super::kind::Kind;
+use base64::Engine as _;
 use serde_json::{Map, Value, json};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -87,6 +88,9 @@ pub(crate) fn shape(kind: &Kind, object: Value) -> Result<Value, String> {
         fields.clear();
         fields.insert("spec".into(), shape_lease_spec(spec)?);
     }
+    if kind.resource == "secrets" {
+        check_secret_data(fields.get("data"))?;
+    }
     let mut object = Map::new();
     object.insert("kind".into(), json!(kind.kind));
     object.insert("apiVersion".into(), json!(kind.api_version()));
@@ -117,6 +121,20 @@ fn shape_metadata(mut metadata: Map<String, Value>) -> Result<Map<String, Value>
         }
     }
     Ok(metadata)
+}
+
+fn check_secret_data(data: Option<&Value>) -> Result<(), String> {
+    for value in data.and_then(Value::as_object).into_iter().flat_map(Map::values) {
+        let Value::String(text) = value else { return Err(mismatch(value, "Secret", "data", "[]uint8")) };
+        if let Err(error) = base64::engine::general_purpose::STANDARD.decode(text) {
+            let at = match error {
+                base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
+                _ => text.len(),
+            };
+            return Err(format!("illegal base64 data at input byte {at}"));
+        }
+    }
+    Ok(())
 }
 
 fn shape_lease_spec(spec: Value) -> Result<Value, String> {

@@ -127,6 +127,17 @@ impl Target {
             Part::Status => format!("{}/status", self.kind.resource),
         }
     }
+
+    /// The object that is asked for, also by a list or a watch that names the only one that it wants: a right that is
+    /// limited to names counts for it. Empty for a collection.
+    pub(crate) fn object(&self) -> &str {
+        if !self.name.is_empty() {
+            return &self.name;
+        }
+        let mut terms = self.query.text("fieldSelector").split(',');
+        let name = terms.find_map(|term| term.trim().strip_prefix("metadata.name="));
+        name.unwrap_or_default().trim_start_matches('=')
+    }
 }
 
 /// What a path is.
