@@ -204,14 +204,14 @@ async fn a_session_that_nobody_understands_counts_as_none_and_can_be_written_aga
 }
 
 #[tokio::test]
-async fn a_thousand_claims_do_not_delay_a_renewal() {
+async fn hundreds_of_claims_do_not_delay_a_renewal() {
     let rig = Rig::with_admin(1);
     let mut ear = rig.start();
     let mut version = seen(ear.ask(ask(session("n1", 7, Expect::Absent))).await).version;
     rig.server.turn(Whose::All, |knobs| {
         knobs.faults = vec![Fault::on(Verb::Create, "leases", Effect::Delay(Duration::from_millis(300)))];
     });
-    for number in 0..1_000 {
+    for number in 0..400 {
         let claim = LeaseName::new("default", format!("claim-{number}"));
         ear.ask_only(Ask::WriteLease(crate::rig::write(&claim, Expect::Absent, Purpose::Take)), LONG);
     }
@@ -219,7 +219,7 @@ async fn a_thousand_claims_do_not_delay_a_renewal() {
     for _ in 0..5 {
         let (answer, took) = ear.ask_timed(ask(session("n1", 7, Expect::Version(version))), LONG).await;
         version = seen(answer).version;
-        println!("renewed in {took:?} beside a thousand claims");
+        println!("renewed in {took:?} beside hundreds of claims");
         assert!(took < Duration::from_millis(300), "{took:?}");
     }
 }

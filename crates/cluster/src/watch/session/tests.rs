@@ -8,10 +8,13 @@ use vip_model::session::{SESSION, SESSION_LABEL};
 use super::*;
 use crate::settings::{ApiSettings, LocalApi};
 
-/// A watch of instance `i` in namespace `ns`, and the sets that it told: node and session id of each.
+/// Node and session id of each session of a set.
+type Told = Vec<(String, u64)>;
+
+/// A watch of instance `i` in namespace `ns`, and the sets that it told.
 struct Rig {
     watch: SessionWatch,
-    told: Arc<Mutex<Vec<Vec<(String, u64)>>>>,
+    told: Arc<Mutex<Vec<Told>>>,
 }
 
 impl Rig {
@@ -28,7 +31,7 @@ impl Rig {
             node: NodeName::new("n1"),
             vips: BTreeSet::new(),
         };
-        let told: Arc<Mutex<Vec<Vec<(String, u64)>>>> = Arc::default();
+        let told: Arc<Mutex<Vec<Told>>> = Arc::default();
         let heard = Arc::clone(&told);
         let sink = move |event| {
             if let ClusterEvent::Sessions(sessions) = event {
@@ -41,14 +44,14 @@ impl Rig {
         Self { watch, told }
     }
 
-    fn list(&mut self, version: u64, items: &[Value]) -> Vec<Vec<(String, u64)>> {
+    fn list(&mut self, version: u64, items: &[Value]) -> Vec<Told> {
         self.watch.starts();
         self.watch.found(items.to_vec());
         self.watch.listed(&Version(version.to_string()));
         self.told()
     }
 
-    fn told(&mut self) -> Vec<Vec<(String, u64)>> {
+    fn told(&mut self) -> Vec<Told> {
         std::mem::take(&mut *self.told.lock().unwrap())
     }
 }
@@ -65,7 +68,7 @@ fn object(node: &str, id: u64, version: u64) -> Value {
     })
 }
 
-fn set(of: &[(&str, u64)]) -> Vec<(String, u64)> {
+fn set(of: &[(&str, u64)]) -> Told {
     of.iter().map(|(node, id)| ((*node).to_owned(), *id)).collect()
 }
 
