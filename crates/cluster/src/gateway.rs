@@ -24,6 +24,9 @@ use crate::snapshots::Snapshots;
 /// Leases, as RBAC names them.
 pub(crate) const LEASES: &str = "leases.coordination.k8s.io";
 
+/// Leases of all namespaces: a right that is nice to have. Without it each namespace is watched.
+pub(crate) const ALL_LEASES: &str = "leases.coordination.k8s.io of all namespaces";
+
 /// How long a missing right counts as trouble without being asked for again.
 const LATELY: Duration = Duration::from_secs(30);
 
@@ -219,7 +222,7 @@ impl Gateway {
         let class = problem.map(|problem| problem.failure().class);
         let mut events = Vec::new();
         let mut told = self.lock();
-        if class == Some(FailureClass::Forbidden) {
+        if class == Some(FailureClass::Forbidden) && call.resource != ALL_LEASES {
             if told.missing.insert(right, now).is_none() {
                 events.push(ClusterEvent::MissingRight { verb: right.0, resource: right.1 });
             }

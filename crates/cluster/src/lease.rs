@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,9 +21,64 @@ pub(crate) fn path(namespace: &str, name: Option<&str>) -> String {
     name.map_or_else(|| base.clone(), |name| format!("{base}/{name}"))
 }
 
+/// Where every kubelet keeps a Lease that it renews every ten seconds: none of ours is there.
+const KUBELETS: &str = "kube-node-lease";
+
+/// Which Leases one watch shows.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scope {
+    /// This one.
+    One(LeaseName),
+    /// Those of this namespace.
+    Namespace(String),
+    /// Those of all namespaces, but for those of kubelets.
+    All,
+}
+
+impl Scope {
+    /// Whether this Lease is among them.
+    pub(crate) fn holds(&self, lease: &LeaseName) -> bool {
+        match self {
+            Self::One(one) => one == lease,
+            Self::Namespace(namespace) => lease.namespace() == namespace,
+            Self::All => lease.namespace() != KUBELETS,
+        }
+    }
+
+    /// Path and query of a list, so that `key=value` can be added.
+    pub(crate) fn query(&self) -> String {
+        match self {
+            Self::One(lease) => {
+                let (namespace, name) = lease.parts();
+                format!("{}?fieldSelector=metadata.name%3D{name}&", path(namespace, None))
+            }
+            Self::Namespace(namespace) => format!("{}?", path(namespace, None)),
+            Self::All => {
+                format!("/apis/{API_VERSION}/leases?fieldSelector=metadata.namespace!%3D{KUBELETS}&")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(lease) => write!(f, "{lease}"),
+            Self::Namespace(namespace) => f.write_str(namespace),
+            Self::All => f.write_str("in all namespaces"),
+        }
+    }
+}
+
 /// A wall clock time as client-go writes a `MicroTime`: six digits and `Z`, always.
 pub(crate) fn micro_time(now: Timestamp) -> String {
     now.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+}
+
+/// Namespace and name of an object.
+pub(crate) fn name(object: &Value) -> Option<LeaseName> {
+    let text = |key: &str| object.get("metadata")?.get(key)?.as_str();
+    Some(LeaseName::new(text("namespace")?, text("name")?))
 }
 
 /// The name of an object and what it says; none when it has neither name nor version.

@@ -11,8 +11,13 @@ use tokio::time::{Instant, sleep_until};
 use vip_model::LeaseName;
 use vip_model::store::Version;
 
-/// How long a watch may be behind what questions showed.
+use crate::lease::Scope;
+
+/// How long a watch may be behind what questions showed without delivering anything.
 const LAG: Duration = Duration::from_secs(1);
+/// How long it may be behind although it delivers: thousands of Leases that change at once take their time, and to list
+/// them all again would take longer.
+const LONGEST_LAG: Duration = Duration::from_secs(5);
 
 /// What is known of Leases.
 #[derive(Default)]
@@ -24,14 +29,31 @@ pub(crate) struct Ledger {
 #[derive(Default)]
 struct Book {
     pages: BTreeMap<LeaseName, Page>,
+    /// Those whose watch is behind, and since when.
+    behind: BTreeMap<LeaseName, Instant>,
     /// The whole collection was last listed as of this version, when there is one that all belong to.
     listed: Option<Version>,
 }
 
 impl Book {
-    fn page(&mut self, lease: &LeaseName) -> &mut Page {
+    fn change(&mut self, lease: &LeaseName, change: impl FnOnce(&mut Page)) {
         let page = || Page { delivered: self.listed.clone(), ..Page::default() };
-        self.pages.entry(lease.clone()).or_insert_with(page)
+        let page = self.pages.entry(lease.clone()).or_insert_with(page);
+        change(page);
+        if !page.is_behind() {
+            self.behind.remove(lease);
+        } else if !self.behind.contains_key(lease) {
+            self.behind.insert(lease.clone(), Instant::now());
+        }
+    }
+
+    /// When the watch of these Leases will have been behind for too long; none when it is not.
+    fn due(&self, scope: &Scope) -> Option<Instant> {
+        let since =
+            self.behind.iter().filter(|(lease, _)| scope.holds(lease)).map(|(_, since)| *since).min()?;
+        let pages = self.pages.iter().filter(|(lease, _)| scope.holds(lease));
+        let delivered = pages.filter_map(|(_, page)| page.delivered_at).max().unwrap_or(since);
+        Some((since.max(delivered) + LAG).min(since + LONGEST_LAG))
     }
 }
 
@@ -39,8 +61,8 @@ impl Book {
 struct Page {
     newest: Option<(Version, Value)>,
     delivered: Option<Version>,
+    delivered_at: Option<Instant>,
     answered: Option<Version>,
-    behind_since: Option<Instant>,
 }
 
 impl Ledger {
@@ -53,38 +75,34 @@ impl Ledger {
 
     /// A question showed this object.
     pub(crate) fn note_answer(&self, lease: &LeaseName, version: &Version, object: Value) {
-        let mut book = self.lock();
-        let page = book.page(lease);
-        page.keep(version, object);
-        if !page.answered.as_ref().is_some_and(|answered| version.is_older_than(answered)) {
-            page.answered = Some(version.clone());
-        }
-        page.compare();
-        drop(book);
+        self.lock().change(lease, |page| {
+            page.keep(version, object);
+            if !page.answered.as_ref().is_some_and(|answered| version.is_older_than(answered)) {
+                page.answered = Some(version.clone());
+            }
+        });
         self.answered.notify_waiters();
     }
 
     /// A watch or its list showed this object.
     pub(crate) fn note_delivery(&self, lease: &LeaseName, version: &Version, object: Value) {
-        let mut book = self.lock();
-        let page = book.page(lease);
-        page.keep(version, object);
-        page.delivered = Some(version.clone());
-        page.compare();
+        self.lock().change(lease, |page| {
+            page.keep(version, object);
+            page.deliver(Some(version.clone()));
+        });
     }
 
     /// A watch or its list showed that there is no such object, as of `version`.
     pub(crate) fn note_absence(&self, lease: &LeaseName, version: Option<Version>) {
-        let mut book = self.lock();
-        let page = book.page(lease);
-        let newest = page.newest.as_ref().map(|(newest, _)| newest);
-        let is_older =
-            newest.zip(version.as_ref()).is_some_and(|(newest, absent)| absent.is_older_than(newest));
-        if !is_older {
-            page.newest = None;
-        }
-        page.delivered = version;
-        page.compare();
+        self.lock().change(lease, |page| {
+            let newest = page.newest.as_ref().map(|(newest, _)| newest);
+            let is_older =
+                newest.zip(version.as_ref()).is_some_and(|(newest, absent)| absent.is_older_than(newest));
+            if !is_older {
+                page.newest = None;
+            }
+            page.deliver(version);
+        });
     }
 
     /// A list showed the whole collection to which all of these Leases belong, as of `version`: those of which nothing
@@ -93,49 +111,46 @@ impl Ledger {
         let mut book = self.lock();
         book.listed = Some(version.clone());
         book.pages.retain(|_, page| page.newest.is_some());
-        for page in book.pages.values_mut() {
-            page.delivered.get_or_insert_with(|| version.clone());
-            page.compare();
+        let Book { pages, behind, .. } = &mut *book;
+        behind.retain(|lease, _| pages.contains_key(lease));
+        let open: Vec<LeaseName> = pages
+            .iter()
+            .filter(|(_, page)| page.delivered.is_none())
+            .map(|(lease, _)| lease.clone())
+            .collect();
+        for lease in open {
+            book.change(&lease, |page| page.delivered = Some(version.clone()));
         }
     }
 
     /// Nobody is interested in this Lease any more.
     pub(crate) fn forget(&self, lease: &LeaseName) {
-        self.lock().pages.remove(lease);
+        let mut book = self.lock();
+        book.pages.remove(lease);
+        book.behind.remove(lease);
     }
 
-    /// Returns when the watch of one of `namespace`'s Leases (of `name`, when given) is too far behind.
-    pub(crate) async fn overdue(&self, namespace: &str, name: Option<&str>) {
+    /// Returns when the watch of these Leases is too far behind.
+    pub(crate) async fn overdue(&self, scope: &Scope) {
         loop {
             let answered = self.answered.notified();
             tokio::pin!(answered);
             answered.as_mut().enable();
-            let since = self.behind_since(namespace, name);
-            match since {
+            let due = self.lock().due(scope);
+            match due {
                 None => answered.await,
-                Some(since) if Instant::now() >= since + LAG => return,
-                Some(since) => sleep_until(since + LAG).await,
+                Some(due) if Instant::now() >= due => return,
+                Some(due) => sleep_until(due).await,
             }
         }
     }
 
     /// A new watch starts: what it is behind counts from now.
-    pub(crate) fn restart(&self, namespace: &str, name: Option<&str>) {
+    pub(crate) fn restart(&self, scope: &Scope) {
         let now = Instant::now();
-        for (lease, page) in &mut self.lock().pages {
-            if concerns(lease, namespace, name) && page.behind_since.is_some() {
-                page.behind_since = Some(now);
-            }
+        for (_, since) in self.lock().behind.iter_mut().filter(|(lease, _)| scope.holds(lease)) {
+            *since = now;
         }
-    }
-
-    fn behind_since(&self, namespace: &str, name: Option<&str>) -> Option<Instant> {
-        let book = self.lock();
-        book.pages
-            .iter()
-            .filter(|(lease, _)| concerns(lease, namespace, name))
-            .filter_map(|(_, page)| page.behind_since)
-            .min()
     }
 
     fn lock(&self) -> MutexGuard<'_, Book> {
@@ -150,21 +165,17 @@ impl Page {
         }
     }
 
-    fn compare(&mut self) {
-        let behind = match (&self.delivered, &self.answered) {
+    fn deliver(&mut self, version: Option<Version>) {
+        self.delivered = version;
+        self.delivered_at = Some(Instant::now());
+    }
+
+    fn is_behind(&self) -> bool {
+        match (&self.delivered, &self.answered) {
             (Some(delivered), Some(answered)) => delivered.is_older_than(answered),
             _ => false,
-        };
-        self.behind_since = match (behind, self.behind_since) {
-            (false, _) => None,
-            (true, None) => Some(Instant::now()),
-            (true, since) => since,
-        };
+        }
     }
-}
-
-fn concerns(lease: &LeaseName, namespace: &str, name: Option<&str>) -> bool {
-    lease.namespace() == namespace && name.is_none_or(|name| lease.name() == name)
 }
 
 #[cfg(test)]
@@ -187,7 +198,7 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(600)).await;
         // A later answer does not start the clock again.
         ledger.note_answer(&lease, &version(7), json!({}));
-        ledger.overdue("ns", Some("l")).await;
+        ledger.overdue(&Scope::One(lease.clone())).await;
         assert!((LAG..LAG + Duration::from_millis(50)).contains(&start.elapsed()), "{:?}", start.elapsed());
     }
 
@@ -197,7 +208,7 @@ mod tests {
         let lease = LeaseName::new("ns", "l");
         ledger.note_answer(&lease, &version(6), json!({}));
         ledger.note_delivery(&lease, &version(6), json!({}));
-        let waited = tokio::time::timeout(LAG * 10, ledger.overdue("ns", None)).await;
+        let waited = tokio::time::timeout(LAG * 10, ledger.overdue(&Scope::Namespace("ns".to_owned()))).await;
         assert!(waited.is_err());
     }
 
@@ -207,17 +218,56 @@ mod tests {
         ledger.note_list(&version(5));
         ledger.note_answer(&LeaseName::new("ns", "l"), &version(6), json!({}));
         let start = Instant::now();
-        ledger.overdue("ns", None).await;
+        ledger.overdue(&Scope::Namespace("ns".to_owned())).await;
         assert!((LAG..LAG + Duration::from_millis(50)).contains(&start.elapsed()), "{:?}", start.elapsed());
         // The next list is newer than the answer: it is not in it, so it is gone.
         ledger.note_list(&version(7));
-        let waited = tokio::time::timeout(LAG * 10, ledger.overdue("ns", None)).await;
+        let waited = tokio::time::timeout(LAG * 10, ledger.overdue(&Scope::Namespace("ns".to_owned()))).await;
         assert!(waited.is_ok(), "the page has an object, only its watch says that it is gone");
         ledger.note_absence(&LeaseName::new("ns", "l"), Some(version(7)));
-        let waited = tokio::time::timeout(LAG * 10, ledger.overdue("ns", None)).await;
+        let waited = tokio::time::timeout(LAG * 10, ledger.overdue(&Scope::Namespace("ns".to_owned()))).await;
         assert!(waited.is_err());
         ledger.note_list(&version(8));
         assert!(ledger.lock().pages.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_is_behind_but_delivers_is_given_more_time_and_not_for_ever() {
+        let ledger = Ledger::default();
+        let scope = Scope::Namespace("ns".to_owned());
+        let lease = |number: u64| LeaseName::new("ns", format!("l{number}"));
+        for number in 0..100 {
+            ledger.note_delivery(&lease(number), &version(5), json!({}));
+            ledger.note_answer(&lease(number), &version(6 + number), json!({}));
+        }
+        let start = Instant::now();
+        let deliver = |upto: u64| {
+            let (ledger, lease) = (&ledger, &lease);
+            async move {
+                for number in 0..upto {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    ledger.note_delivery(&lease(number), &version(6 + number), json!({}));
+                }
+            }
+        };
+        deliver(30).await;
+        assert!(tokio::time::timeout(Duration::ZERO, ledger.overdue(&scope)).await.is_err());
+        // Silence for a second is too much, at any time.
+        ledger.overdue(&scope).await;
+        assert!(
+            (start.elapsed() - Duration::from_secs(4)) < Duration::from_millis(50),
+            "{:?}",
+            start.elapsed()
+        );
+        // A trickle is too little.
+        ledger.restart(&scope);
+        let start = Instant::now();
+        tokio::select! {
+            () = ledger.overdue(&scope) => {}
+            () = deliver(99) => panic!("never overdue"),
+        }
+        let took = start.elapsed();
+        assert!((LONGEST_LAG..LONGEST_LAG + Duration::from_millis(50)).contains(&took), "{took:?}");
     }
 
     #[test]

@@ -7,68 +7,88 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::watch as cell;
 use vip_model::LeaseName;
-use vip_model::store::{LeaseSeen, Sight, Version};
+use vip_model::store::{Failure, FailureClass, LeaseSeen, Sight, Version};
 
 use crate::event::ClusterEvent;
-use crate::follow::{Collection, Recovery};
-use crate::gateway::{Gateway, LEASES};
-use crate::lease;
+use crate::follow::{Collection, PAGE, Recovery};
+use crate::gateway::{ALL_LEASES, Gateway, LEASES};
+use crate::lease::{self, Scope};
 
 /// An election cannot do without Leases: a right that is missing may come any moment (a cluster that is being set up).
 pub(super) const WAIT_FOR_RIGHTS: Duration = Duration::from_secs(1);
+/// The right to those of all namespaces is not needed.
+const WAIT_FOR_ALL: Duration = Duration::from_secs(300);
 
-/// One Lease, or those of a namespace that are wanted.
+/// Whether one watch of all namespaces serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Wide {
+    /// Nobody knows yet.
+    #[default]
+    Untried,
+    /// It does.
+    Serves,
+    /// The right is missing.
+    Refused,
+}
+
+/// One Lease, or those of a namespace or of all that are wanted.
 pub(crate) struct LeaseWatch {
     gateway: Arc<Gateway>,
-    namespace: String,
-    only: Option<String>,
-    wanted: cell::Receiver<BTreeSet<String>>,
-    /// What was seen of the whole namespace, so that a Lease that is wanted later can be told at once.
-    seen: BTreeMap<String, Value>,
+    scope: Scope,
+    wanted: cell::Receiver<BTreeSet<LeaseName>>,
+    /// Told by the watch of all namespaces.
+    wide: cell::Sender<Wide>,
+    /// What was seen of the whole, so that a Lease that is wanted later can be told at once.
+    seen: BTreeMap<LeaseName, Value>,
     /// What a list has brought so far.
-    coming: BTreeMap<String, Value>,
+    coming: BTreeMap<LeaseName, Value>,
     listed: Option<Version>,
-    told: BTreeSet<String>,
+    told: BTreeSet<LeaseName>,
 }
 
 impl LeaseWatch {
     pub(crate) fn new(
         gateway: Arc<Gateway>,
-        namespace: String,
-        only: Option<String>,
-        wanted: cell::Receiver<BTreeSet<String>>,
+        scope: Scope,
+        wanted: cell::Receiver<BTreeSet<LeaseName>>,
+        wide: cell::Sender<Wide>,
     ) -> Self {
         let (seen, coming, told) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Self { gateway, namespace, only, wanted, seen, coming, listed: None, told }
+        Self { gateway, scope, wanted, wide, seen, coming, listed: None, told }
     }
 
     /// Tells about one Lease, as it was last seen.
-    fn tell(&mut self, name: &str, absent_at: Option<Version>) {
-        self.told.insert(name.to_owned());
-        let lease = LeaseName::new(self.namespace.clone(), name);
-        let object = self.seen.get(name);
+    fn tell(&mut self, lease: &LeaseName, absent_at: Option<Version>) {
+        self.told.insert(lease.clone());
+        let object = self.seen.get(lease);
         let sight = if let Some((object, (_, version, record))) = object.zip(object.and_then(lease::convert))
         {
-            self.gateway.ledger.note_delivery(&lease, &version, object.clone());
+            self.gateway.ledger.note_delivery(lease, &version, object.clone());
             Sight::Present { version, record }
         } else {
-            self.gateway.ledger.note_absence(&lease, absent_at.clone());
+            self.gateway.ledger.note_absence(lease, absent_at.clone());
             Sight::Absent(absent_at)
         };
-        self.gateway.tell(ClusterEvent::Lease(LeaseSeen { lease, sight }));
+        self.gateway.tell(ClusterEvent::Lease(LeaseSeen { lease: lease.clone(), sight }));
     }
 
-    fn is_wanted(&self, name: &str) -> bool {
-        self.wanted.borrow().contains(name)
+    fn is_wanted(&self, lease: &LeaseName) -> bool {
+        self.wanted.borrow().contains(lease)
     }
 
     /// Tells about those that are wanted only now.
     fn tell_new(&mut self) {
         let wanted = self.wanted.borrow_and_update().clone();
-        self.told.retain(|name| wanted.contains(name));
-        let new: Vec<String> = wanted.difference(&self.told).cloned().collect();
-        for name in new {
-            self.tell(&name, self.listed.clone());
+        self.told.retain(|lease| wanted.contains(lease));
+        let new: Vec<LeaseName> = wanted.difference(&self.told).cloned().collect();
+        for lease in new {
+            self.tell(&lease, self.listed.clone());
+        }
+    }
+
+    fn report(&self, wide: Wide) {
+        if self.scope == Scope::All {
+            self.wide.send_if_modified(|now| std::mem::replace(now, wide) != wide);
         }
     }
 }
@@ -77,29 +97,29 @@ impl Collection for LeaseWatch {
     type Item = Value;
 
     fn resource(&self) -> &'static str {
-        LEASES
+        if self.scope == Scope::All { ALL_LEASES } else { LEASES }
     }
 
     fn object(&self) -> String {
-        self.only.as_ref().map_or_else(|| self.namespace.clone(), |name| format!("{}/{name}", self.namespace))
+        self.scope.to_string()
     }
 
     fn query(&self) -> String {
-        let path = lease::path(&self.namespace, None);
-        match &self.only {
-            Some(name) => format!("{path}?fieldSelector=metadata.name%3D{name}&"),
-            None => format!("{path}?"),
-        }
+        self.scope.query()
+    }
+
+    fn page(&self) -> u32 {
+        PAGE
     }
 
     fn starts(&mut self) {
         self.coming.clear();
-        self.gateway.ledger.restart(&self.namespace, self.only.as_deref());
+        self.gateway.ledger.restart(&self.scope);
     }
 
     fn found(&mut self, items: Vec<Value>) {
         let objects = items.into_iter().map(lease::slim);
-        self.coming.extend(objects.filter_map(|object| Some((lease::convert(&object)?.0, object))));
+        self.coming.extend(objects.filter_map(|object| Some((lease::name(&object)?, object))));
     }
 
     fn listed(&mut self, version: &Version) {
@@ -107,23 +127,24 @@ impl Collection for LeaseWatch {
         self.listed = Some(version.clone());
         self.told.clear();
         self.tell_new();
+        self.report(Wide::Serves);
     }
 
     fn changed(&mut self, item: Value) {
-        let Some((name, version, _)) = lease::convert(&item) else { return };
+        let Some((lease, (_, version, _))) = lease::name(&item).zip(lease::convert(&item)) else { return };
         self.listed = Some(version);
-        self.seen.insert(name.clone(), lease::slim(item));
-        if self.is_wanted(&name) {
-            self.tell(&name, None);
+        self.seen.insert(lease.clone(), lease::slim(item));
+        if self.is_wanted(&lease) {
+            self.tell(&lease, None);
         }
     }
 
     fn deleted(&mut self, item: Value) {
-        let Some((name, version, _)) = lease::convert(&item) else { return };
+        let Some((lease, (_, version, _))) = lease::name(&item).zip(lease::convert(&item)) else { return };
         self.listed = Some(version.clone());
-        self.seen.remove(&name);
-        if self.is_wanted(&name) {
-            self.tell(&name, Some(version));
+        self.seen.remove(&lease);
+        if self.is_wanted(&lease) {
+            self.tell(&lease, Some(version));
         }
     }
 
@@ -131,7 +152,7 @@ impl Collection for LeaseWatch {
         let gateway = Arc::clone(&self.gateway);
         loop {
             tokio::select! {
-                () = gateway.ledger.overdue(&self.namespace, self.only.as_deref()) => return,
+                () = gateway.ledger.overdue(&self.scope) => return,
                 changed = self.wanted.changed() => {
                     if changed.is_err() {
                         return std::future::pending().await;
@@ -142,11 +163,17 @@ impl Collection for LeaseWatch {
         }
     }
 
+    fn failed(&mut self, failure: &Failure) {
+        if failure.class == FailureClass::Forbidden {
+            self.report(Wide::Refused);
+        }
+    }
+
     fn recovery(&self) -> Recovery {
         Recovery::List
     }
 
     fn wait_for_rights(&self) -> Duration {
-        WAIT_FOR_RIGHTS
+        if self.scope == Scope::All { WAIT_FOR_ALL } else { WAIT_FOR_RIGHTS }
     }
 }

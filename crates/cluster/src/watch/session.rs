@@ -14,12 +14,15 @@ use super::lease::WAIT_FOR_RIGHTS;
 use crate::event::ClusterEvent;
 use crate::follow::{Collection, Recovery};
 use crate::gateway::{Gateway, LEASES};
+use crate::lease::Scope;
 use crate::{lease, session};
 
 /// The session Leases of an instance.
 pub(crate) struct SessionWatch {
     gateway: Arc<Gateway>,
     namespace: String,
+    /// What belongs to the ledger of sessions.
+    scope: Scope,
     instance: InstanceName,
     /// What was told last; shared with whoever listens.
     sessions: Arc<Sessions>,
@@ -36,6 +39,7 @@ impl SessionWatch {
     pub(crate) fn new(gateway: Arc<Gateway>, namespace: String, instance: InstanceName) -> Self {
         Self {
             gateway,
+            scope: Scope::Namespace(namespace.clone()),
             namespace,
             instance,
             sessions: Arc::default(),
@@ -133,7 +137,7 @@ impl Collection for SessionWatch {
 
     fn starts(&mut self) {
         self.coming.clear();
-        self.gateway.session_ledger.restart(&self.namespace, None);
+        self.gateway.session_ledger.restart(&self.scope);
     }
 
     fn found(&mut self, items: Vec<Value>) {
@@ -178,7 +182,7 @@ impl Collection for SessionWatch {
 
     async fn overdue(&mut self) {
         let gateway = Arc::clone(&self.gateway);
-        gateway.session_ledger.overdue(&self.namespace, None).await;
+        gateway.session_ledger.overdue(&self.scope).await;
     }
 
     fn recovery(&self) -> Recovery {

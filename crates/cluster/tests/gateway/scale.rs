@@ -3,18 +3,19 @@
 //! The bounds here hold for an unoptimised build on a busy machine. `cargo test --profile sim … -- --ignored
 //! --nocapture` prints figures: there the API server has a process of its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use vip_cluster::ClusterEvent;
-use vip_lab::api::{Kind, Verb};
+use vip_lab::api::{Effect, Fault, Identity, Kind, Login, Verb, Whose};
 use vip_model::LeaseName;
 use vip_model::config::EndpointSource;
 use vip_model::service::ServiceName;
-use vip_model::store::{Answer, Ask, Expect, Purpose, ServiceWatch, Snapshot, Watches};
+use vip_model::session::{CLAIM, CLAIM_DURATION};
+use vip_model::store::{Answer, Ask, Expect, LeaseSeen, Purpose, ServiceWatch, Sight, Snapshot, Watches};
 
 use crate::rig::{Ear, LONG, Rig, present, write};
 
@@ -149,6 +150,150 @@ async fn four_hundred_leases_cost_one_watch_and_are_taken_at_once() {
     let watches: u64 =
         rig.server.counts().iter().filter(|(call, _)| call.verb == Verb::Watch).map(|(_, count)| count).sum();
     assert_eq!(watches, 1);
+}
+
+/// Claims in many namespaces, as the store has them.
+fn claims(rig: &Rig, namespaces: usize, each: usize) -> BTreeSet<LeaseName> {
+    let mut claims = BTreeSet::new();
+    for namespace in 0..namespaces {
+        let namespace = format!("team-{namespace}");
+        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        rig.server.store().apply(&object).expect("the store takes it");
+        for number in 0..each {
+            let claim = LeaseName::new(&namespace, format!("kubevip-web-{number}"));
+            claim_by(rig, &claim, "0000000000000001");
+            claims.insert(claim);
+        }
+    }
+    claims
+}
+
+fn claim_by(rig: &Rig, claim: &LeaseName, session: &str) {
+    let object = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {
+            "name": claim.name(), "namespace": claim.namespace(), "annotations": {CLAIM: session},
+        },
+        "spec": {"holderIdentity": "n1", "leaseDurationSeconds": CLAIM_DURATION.as_secs()},
+    });
+    rig.server.store().apply(&object).expect("the store takes it");
+}
+
+fn calls(rig: &Rig) -> BTreeMap<Verb, u64> {
+    let mut calls = BTreeMap::new();
+    for (call, count) in rig.server.counts() {
+        if call.resource == "leases" {
+            *calls.entry(call.verb).or_default() += count;
+        }
+    }
+    calls
+}
+
+/// Waits until each of these was told with this session as its owner.
+async fn told(ear: &mut Ear, claims: &BTreeSet<LeaseName>, session: &str) {
+    let mut open = claims.clone();
+    while !open.is_empty() {
+        let seen = ear.wait(Duration::from_secs(20), |event| match event {
+            ClusterEvent::Lease(LeaseSeen { lease, sight: Sight::Present { record, .. } }) => {
+                assert_eq!(record.duration, Some(CLAIM_DURATION));
+                (record.annotations.get(CLAIM)? == session).then(|| lease.clone())
+            }
+            _ => None,
+        });
+        open.remove(&seen.await.expect("every claim is told"));
+    }
+}
+
+#[tokio::test]
+async fn five_thousand_claims_in_many_namespaces_cost_one_watch_and_no_polling() {
+    let rig = Rig::with_admin(1);
+    let claims = claims(&rig, 20, 250);
+    let mut ear = rig.start();
+    let start = Instant::now();
+    ear.cluster.watch(Watches { leases: claims.clone(), ..Watches::default() });
+    told(&mut ear, &claims, "0000000000000001").await;
+    println!("5,000 claims in 20 namespaces seen after {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    sleep(Duration::from_millis(1_500)).await;
+    // Ten pages, one watch, and then nothing while nothing happens.
+    assert_eq!(calls(&rig), BTreeMap::from([(Verb::List, 10), (Verb::Watch, 1)]));
+    // All change hands at once; whoever writes some of them himself does not mistake the rush for a silent watch.
+    let start = Instant::now();
+    for claim in &claims {
+        claim_by(&rig, claim, "0000000000000002");
+    }
+    told(&mut ear, &claims, "0000000000000002").await;
+    println!("5,000 changes seen after {:?}", start.elapsed());
+    assert_eq!(calls(&rig), BTreeMap::from([(Verb::List, 10), (Verb::Watch, 1)]));
+}
+
+#[tokio::test]
+async fn without_the_right_to_all_namespaces_each_is_watched() {
+    let rig = Rig::new(1);
+    let who = Identity::new("vip", &[]);
+    rig.write_kubeconfig("kubernetes/admin.conf", Login::Certificate(&who), &rig.url(1));
+    let claims = claims(&rig, 12, 2);
+    for namespace in 0..12 {
+        rig.server
+            .store()
+            .apply_yaml(&format!(
+                "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: vip, namespace: \
+                 team-{namespace}}}\nrules: [{{apiGroups: [coordination.k8s.io], resources: [leases], verbs: [list, get, \
+                 watch, update, create]}}]\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: \
+                 {{name: vip, namespace: team-{namespace}}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, \
+                 name: vip}}\nsubjects: [{{kind: User, name: vip, apiGroup: rbac.authorization.k8s.io}}]\n"
+            ))
+            .expect("the store takes it");
+    }
+    let mut ear = rig.start();
+    ear.cluster.watch(Watches { leases: claims.clone(), ..Watches::default() });
+    told(&mut ear, &claims, "0000000000000001").await;
+    sleep(Duration::from_millis(500)).await;
+    for claim in &claims {
+        claim_by(&rig, claim, "0000000000000002");
+    }
+    told(&mut ear, &claims, "0000000000000002").await;
+    assert_eq!(calls(&rig)[&Verb::Watch], 24, "one for each of few Leases of a namespace");
+    let bad = ear.rest().into_iter().find(|event| match event {
+        ClusterEvent::MissingRight { resource, .. } => resource.contains("leases"),
+        ClusterEvent::Trouble(_) => true,
+        _ => false,
+    });
+    assert_eq!(bad, None, "nothing is missing that is needed");
+}
+
+#[tokio::test]
+async fn a_namespace_too_many_moves_all_to_one_watch_and_nothing_is_missed_meanwhile() {
+    let rig = Rig::with_admin(1);
+    let claims = claims(&rig, 9, 1);
+    let mut ear = rig.start();
+    let eight: BTreeSet<LeaseName> = claims.iter().take(8).cloned().collect();
+    ear.cluster.watch(Watches { leases: eight.clone(), ..Watches::default() });
+    told(&mut ear, &eight, "0000000000000001").await;
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(calls(&rig)[&Verb::Watch], 8);
+    // The one watch cannot begin yet; the eight go on.
+    rig.server.turn(Whose::All, |knobs| {
+        knobs.faults = vec![Fault::on(Verb::List, "leases", Effect::Delay(Duration::from_millis(500)))];
+    });
+    ear.cluster.watch(Watches { leases: claims.clone(), ..Watches::default() });
+    sleep(Duration::from_millis(100)).await;
+    for claim in &eight {
+        claim_by(&rig, claim, "0000000000000002");
+    }
+    let start = Instant::now();
+    told(&mut ear, &eight, "0000000000000002").await;
+    assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());
+    told(&mut ear, &claims.difference(&eight).cloned().collect(), "0000000000000001").await;
+    sleep(Duration::from_millis(200)).await;
+    drop(ear.rest());
+    for claim in &claims {
+        claim_by(&rig, claim, "0000000000000003");
+    }
+    told(&mut ear, &claims, "0000000000000003").await;
+    assert_eq!(calls(&rig)[&Verb::Watch], 9);
+    let twice = ear.rest().into_iter().filter(|event| matches!(event, ClusterEvent::Lease(_))).count();
+    assert_eq!(twice, 0, "the eight are gone");
 }
 
 /// What a process costs.
