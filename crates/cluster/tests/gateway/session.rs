@@ -1,6 +1,6 @@
 //! Sessions: written, read and watched; and questions that only servers on other nodes may answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,15 @@ use serde_json::{Value, json};
 use vip_cluster::ClusterEvent;
 use vip_lab::api::{Effect, Failure as Refusal, Fault, Kind, Reach, Verb, Watches as Flow, Whose};
 use vip_model::session::{
-    BootId, End, Jury, SESSION, SESSION_LABEL, SessionId, SessionRecord, SessionSeen, SessionWrite, Sessions,
-    Via, session_lease,
+    BootId, CLAIM, CLAIM_DURATION, CLAIM_FROM, End, Jury, SESSION, SESSION_LABEL, SessionId, SessionRecord,
+    SessionSeen, SessionWrite, Sessions, Via, session_lease,
 };
-use vip_model::store::{Answer, Ask, Expect, FailureClass, Purpose, SessionWatch, Version, Watches};
+use vip_model::store::{
+    Answer, Ask, Expect, FailureClass, LeaseWrite, Purpose, SessionWatch, Version, Watches,
+};
 use vip_model::{InstanceName, LeaseName, NodeName};
 
-use crate::rig::{Ear, LONG, Rig, address, failed, lock};
+use crate::rig::{Ear, LONG, Rig, address, failed, lock, present};
 
 fn instance() -> InstanceName {
     InstanceName::new("kube-vip")
@@ -201,6 +203,37 @@ async fn a_session_that_nobody_understands_counts_as_none_and_can_be_written_aga
         Answer::Conflict,
         "now it is understood"
     );
+}
+
+#[tokio::test]
+async fn a_claim_is_taken_handed_over_and_served_and_an_elector_of_mode_lease_can_read_it() {
+    let rig = Rig::with_admin(1);
+    let mut ear = rig.start();
+    let claim = LeaseName::new("default", "kubevip-web");
+    let write = |expect, purpose, holder: &str, annotations: [(&str, &str); 2]| {
+        let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let (holder, duration) = (Some(NodeName::new(holder)), CLAIM_DURATION);
+        LeaseWrite { holder, duration, annotations, ..crate::rig::write(&claim, expect, purpose) }
+    };
+    let (one, two) = (SessionId(1).to_string(), SessionId(2).to_string());
+    let take = write(Expect::Absent, Purpose::Take, "n1", [(CLAIM, &one), (CLAIM_FROM, "")]);
+    let (version, taken) = present(ear.write(take).await);
+    assert_eq!(taken.annotations, BTreeMap::from([(CLAIM.to_owned(), one.clone())]));
+    assert_eq!((taken.duration, taken.holder.as_deref()), (Some(CLAIM_DURATION), Some("n1")));
+    let stored = rig.stored(&claim).unwrap();
+    assert_eq!(stored["spec"]["leaseDurationSeconds"], i32::MAX);
+    assert_eq!(stored["spec"]["renewTime"].as_str(), taken.renewed.as_deref());
+
+    let over = write(Expect::Version(version), Purpose::HandOver, "n2", [(CLAIM, &two), (CLAIM_FROM, &one)]);
+    let (version, over) = present(ear.write(over).await);
+    assert_eq!((&over.annotations[CLAIM], &over.annotations[CLAIM_FROM]), (&two, &one));
+    assert!(over.renewed > taken.renewed);
+    let served =
+        write(Expect::Version(version.clone()), Purpose::Take, "n2", [(CLAIM, &two), (CLAIM_FROM, "")]);
+    let (_, served) = present(ear.write(served).await);
+    assert_eq!(served.annotations, BTreeMap::from([(CLAIM.to_owned(), two.clone())]));
+    let late = write(Expect::Version(version), Purpose::Depose, "n3", [(CLAIM, &one), (CLAIM_FROM, "")]);
+    assert_eq!(ear.write(late).await, Answer::Conflict);
 }
 
 #[tokio::test]

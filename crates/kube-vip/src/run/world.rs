@@ -209,6 +209,30 @@ fn service(host: Option<String>, port: Option<String>) -> Option<ServiceAddress>
 
 #[cfg(test)]
 mod tests {
+    use vip_model::LinkIndex;
+    use vip_model::config::Scope;
+    use vip_model::kernel::{Address, Dad, Lifetime};
+
+    use super::*;
+
+    #[test]
+    fn this_node_is_every_address_that_it_has_and_not_the_networks_around_them() {
+        let address = |net: &str| Address {
+            link: LinkIndex(2),
+            net: net.parse().unwrap(),
+            scope: Scope::Global,
+            tag: 0,
+            valid: Lifetime::Forever,
+            dad: Dad::Ready,
+            secondary: false,
+        };
+        let addresses = vec![address("10.0.0.11/24"), address("fd00::11/64")];
+        let here = here(&Actual { addresses, ..Actual::default() });
+        let is_here = |text: &str| here.iter().any(|net| net.contains(&text.parse::<IpAddr>().unwrap()));
+        assert!(["10.0.0.11", "fd00::11", "127.0.0.1", "127.9.9.9", "::1"].into_iter().all(is_here));
+        assert!(!["10.0.0.12", "fd00::12", "128.0.0.1", "::2"].into_iter().any(is_here));
+    }
+
     #[test]
     fn the_service_is_known_only_inside_of_a_pod() {
         let service = |host: Option<&str>, port: Option<&str>| {
