@@ -12,6 +12,7 @@ pub(crate) mod inbox;
 mod memory;
 pub(crate) mod peers;
 pub(crate) mod pulse;
+mod session;
 mod signal;
 mod turn;
 mod world;

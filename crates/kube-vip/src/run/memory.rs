@@ -115,7 +115,6 @@ impl MemoryFile {
     }
 
     /// Keeps these keys, the newest first. Returns at once.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the cluster does not tell of keys yet"))]
     pub(crate) fn keep_keys(self: &Arc<Self>, keys: Vec<PeerKey>, io: &Handle) {
         self.change(io, |kept| kept.keys = keys);
     }

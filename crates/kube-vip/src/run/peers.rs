@@ -98,8 +98,7 @@ impl Peers {
         });
     }
 
-    /// The keys cannot be read (and the cluster does not say so yet). Those that are known stay: they may well be the right ones.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the cluster does not tell of keys yet"))]
+    /// The keys cannot be read. Those that are known stay: they may well be the right ones.
     pub(crate) fn set_key_trouble(&self, trouble: String) {
         self.shared.change(|wanted| wanted.trouble = Some(trouble));
     }

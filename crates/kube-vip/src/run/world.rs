@@ -3,9 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use ipnet::IpNet;
@@ -13,25 +12,19 @@ use tokio::runtime::Handle;
 use vip_agent::{Input, Output};
 use vip_cluster::{Cluster, ClusterEvent, ServiceAddress};
 use vip_kernel::{Accepted, Gateway, KernelEvent, Sent};
-use vip_model::config::{Config, ElectionMode, PeerMode};
 use vip_model::kernel::Actual;
 
 use super::inbox::Inbox;
-use super::memory::{BOOT_ID, MemoryFile};
-use super::peers::Peers;
+use super::session::Session;
 use crate::board::Board;
 use crate::errand::Errands;
 use crate::settings::{Effective, LocalApi};
-use crate::status::socket;
 
 /// Where a kubelet mounts a pod's credentials.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// Where kubeadm writes kubeconfigs.
 const KUBERNETES_DIR: &str = "/etc/kubernetes";
-
-/// How long the end of the process waits for a file of some kilobytes.
-const FLUSH_WITHIN: Duration = Duration::from_millis(200);
 
 /// Everything outside of the node.
 pub(super) struct World {
@@ -43,33 +36,29 @@ pub(super) struct World {
     io: Handle,
 }
 
-/// What mode `session` needs of the world; nothing of it in other modes.
-#[derive(Clone, Default)]
-struct Session {
-    /// None when heartbeats are off, too.
-    peers: Option<Arc<Peers>>,
-    memory: Option<Arc<MemoryFile>>,
-}
-
 impl World {
     /// Opens both gateways. Call it inside of the runtime `io`.
     pub(super) fn open(effective: &Effective, board: &Arc<Board>, io: &Handle) -> anyhow::Result<Self> {
         let inbox = Arc::clone(&board.inbox);
         let letters = Arc::clone(&inbox);
-        let cluster = Cluster::start(api(effective), Arc::new(move |event| hear_cluster(&letters, event)));
+        let session =
+            Session::open(&effective.config, board, io).context("opening the door for heartbeats")?;
+        let sink = {
+            let session = session.clone();
+            Arc::new(move |event| hear_cluster(&letters, &session, event))
+        };
+        let mut cluster = Cluster::start(api(effective), sink);
+        session.keep_keys(&mut cluster);
         let cluster = Arc::new(cluster);
         let (letters, ear) = (Arc::clone(&inbox), Arc::clone(&cluster));
         let kernel = Gateway::start(Arc::new(move |event| hear_kernel(&letters, &ear, event)))
             .context("opening the way to the kernel")?;
-        let session = Session::open(&effective.config, board).context("opening the door for heartbeats")?;
         Ok(Self { kernel, cluster, errands: Errands::new(), inbox, session, io: io.clone() })
     }
 
     /// Waits a moment for what is still to be written.
     pub(super) fn flush(&self) {
-        if let Some(file) = &self.session.memory {
-            file.flush(FLUSH_WITHIN);
-        }
+        self.session.flush();
     }
 
     /// Carries out one output of the node. Returns at once; answers come as inputs.
@@ -91,43 +80,12 @@ impl World {
                     inbox.post(Input::Errand(errands.run(errand).await));
                 });
             }
-            Output::Peer(send) => {
-                if let Some(peers) = &self.session.peers {
-                    peers.send(&send);
-                }
-            }
-            Output::Door(want) => {
-                if let Some(peers) = &self.session.peers {
-                    peers.want(want);
-                }
-            }
-            Output::Remember(memory) => {
-                if let Some(file) = &self.session.memory {
-                    file.remember(memory, &self.io);
-                }
-            }
+            Output::Peer(send) => self.session.send(&send),
+            Output::Door(want) => self.session.want(want),
+            Output::Remember(memory) => self.session.remember(memory),
             // The loop ends at this one and does not hand it on.
             Output::Exit => {}
         }
-    }
-}
-
-impl Session {
-    /// Recalls what an earlier life left and gets the door ready. The recalled keys are as good as those of the Secret
-    /// until it can be read.
-    fn open(config: &Config, board: &Arc<Board>) -> anyhow::Result<Self> {
-        let ElectionMode::Session(settings) = &config.election_mode else { return Ok(Self::default()) };
-        let memory = MemoryFile::open(&socket::folders(), config.instance.as_str(), Path::new(BOOT_ID));
-        let (recall, keys) = memory.recall();
-        let peers = match settings.peers {
-            PeerMode::Off => None,
-            PeerMode::On { .. } => Some(Arc::new(Peers::start(config.node.clone(), board)?)),
-        };
-        if let Some(peers) = &peers {
-            peers.set_keys(keys);
-        }
-        board.inbox.post(Input::Recall(Box::new(recall)));
-        Ok(Self { peers, memory: Some(Arc::new(memory)) })
     }
 }
 
@@ -149,7 +107,7 @@ fn here(actual: &Actual) -> BTreeSet<IpNet> {
     loopback.into_iter().chain(actual.addresses.iter().map(|installed| installed.net.addr().into())).collect()
 }
 
-fn hear_cluster(inbox: &Inbox, event: ClusterEvent) {
+fn hear_cluster(inbox: &Inbox, session: &Session, event: ClusterEvent) {
     let input = match event {
         ClusterEvent::Lease(seen) => Input::Lease(seen),
         ClusterEvent::Snapshot(snapshot) => Input::Snapshot(snapshot),
@@ -160,8 +118,7 @@ fn hear_cluster(inbox: &Inbox, event: ClusterEvent) {
             tracing::debug!(class = failure.class.as_str(), reason = failure.text, "the API is in trouble");
             return;
         }
-        // Nobody asks for the keys yet.
-        ClusterEvent::PeerKeys(_) => return,
+        ClusterEvent::PeerKeys(keys) => return session.hear_keys(keys),
         ClusterEvent::Unreadable { object, reason } => {
             tracing::warn!(object, reason, "an object cannot be understood and is left out");
             return;
