@@ -16,6 +16,7 @@ mod answer;
 mod call;
 mod classify;
 mod connection;
+mod console;
 mod credentials;
 mod detect;
 mod directory;
@@ -49,6 +50,7 @@ use tokio::task::AbortHandle;
 use vip_model::peers::PeerKey;
 use vip_model::store::{Question, Watches};
 
+pub use crate::console::{Console, Target};
 pub use crate::event::{ClusterEvent, Sink};
 pub use crate::settings::{ApiSettings, LocalApi, ServiceAddress};
 

@@ -14,6 +14,7 @@ use crate::version::VERSION;
 
 mod document;
 mod flag;
+mod operate;
 mod plan;
 mod validate;
 
@@ -76,6 +77,7 @@ fn command() -> Command {
         .subcommand(plan)
         .subcommand(status)
         .subcommand(explain)
+        .subcommands(operate::commands())
         .subcommand(manifest::command())
         .subcommand(manifest::kubeadm_command())
         .subcommand(leaf("settings", "Print every setting that kube-vip knows, as Markdown"))
@@ -104,6 +106,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             let instance = inner.get_one::<String>("instance").map(String::as_str);
             status::explain(service, instance, &mut io::stdout())?;
         }
+        "drain" | "undrain" | "handover" => operate::run(name, inner, &mut io::stdout())?,
         "manifest" | "kubeadm" => {
             let Some((name, leaf)) = inner.subcommand() else { return Ok(print_help_of(name)) };
             warn_about_extra(leaf);

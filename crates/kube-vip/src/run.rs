@@ -39,6 +39,7 @@ use self::inbox::Inbox;
 use self::signal::Signals;
 use self::turn::Ended;
 use self::world::World;
+pub(crate) use self::world::kubernetes_service;
 
 /// Threads for what blocks inside the runtime: name look-ups. Each costs memory, and each look-up has a time limit.
 const BLOCKING_THREADS: usize = 4;

@@ -375,6 +375,17 @@ pub struct NodeFacts {
     pub ready: bool,
 }
 
+/// The annotation of a Node with which a user takes everything off it: `"true"`.
+pub const DRAIN: &str = "kube-vip.io/drain";
+
+impl NodeFacts {
+    /// Whether a user drained it: then the control plane's VIP leaves, too, which the label for load balancers does not ask
+    /// for (kubeadm puts it on every control-plane node).
+    pub fn is_drained(&self) -> bool {
+        self.excluded.as_deref().is_some_and(|why| why.contains(DRAIN))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -40,7 +40,7 @@ pub(crate) fn plan(world: &World<'_>, control_plane: &ControlPlane, plan: &mut N
     let candidates: Vec<_> =
         control_plane.vips.iter().map(|vip| candidate(control_plane, actual, &links, *vip)).collect();
     let obstacle = obstacle(world, &election, &candidates);
-    let gives = world.life == Life::Stopping && obstacle.is_none();
+    let gives = (world.life == Life::Stopping || drained(world).is_some()) && obstacle.is_none();
     let standing = match (&obstacle, &world.observed.control_plane_gate) {
         (Some(_), _) => Standing::Leave,
         (None, _) if gives => Standing::HandOver,
@@ -85,10 +85,21 @@ fn obstacle(world: &World<'_>, election: &ElectionState, candidates: &[Candidate
     if world.life == Life::Stopping && !(is_holder && world.hands_over()) {
         return Some(Reason::Stopping);
     }
+    if let Some(why) = drained(world)
+        && !(is_holder && world.hands_over())
+    {
+        return Some(Reason::NodeExcluded(why.to_owned()));
+    }
     candidates.iter().find_map(|candidate| {
         let missing = candidate.link.as_ref().err().cloned();
         missing.or_else(|| taken_by_node(world, election, candidate.vip.addr()))
     })
+}
+
+/// Why this node was drained, if a user did so.
+fn drained<'a>(world: &World<'a>) -> Option<&'a str> {
+    let facts = world.snapshot.nodes.get()?.get(&world.config.node)?;
+    facts.excluded.as_deref().filter(|_| facts.is_drained())
 }
 
 /// A *new* VIP that a Node lists as its own address is a mistake in the configuration. A VIP that was held before is

@@ -73,6 +73,17 @@ pub struct OwnershipWant {
     pub sites: Vec<Site>,
     /// Whether this node could hold VIPs.
     pub fitness: Fitness,
+    /// Whether the agent stops: its session ends with the last claim.
+    pub life: Life,
+}
+
+/// Whether the agent runs or stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It runs.
+    Runs,
+    /// It stops, and gives everything away.
+    Stops,
 }
 
 /// One thing that happened.

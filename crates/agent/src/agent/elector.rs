@@ -8,7 +8,7 @@ use vip_model::observed::Gate;
 use vip_model::peers::Fitness;
 use vip_model::plan::{Footprint, NodePlan};
 use vip_model::session::Site;
-use vip_model::store::{Question, SessionWatch};
+use vip_model::store::{NodeFacts, Question, SessionWatch};
 use vip_plan::Life;
 use vip_proto::Machine;
 use vip_proto::session::{Ownership, OwnershipInput, OwnershipOutput, OwnershipWant};
@@ -31,6 +31,7 @@ impl Agent {
             elections: std::collections::BTreeMap::new(),
             sites: Vec::new(),
             fitness: Fitness::Fit,
+            life: vip_proto::session::Life::Runs,
         };
         let id = (self.config.node.clone(), self.config.instance.clone());
         let random = vip_model::Random::new(self.random.next_u64());
@@ -56,6 +57,10 @@ impl Agent {
             elections: plan.elections.clone(),
             sites: self.sites(plan),
             fitness: self.fitness(),
+            life: match self.life {
+                Life::Running => vip_proto::session::Life::Runs,
+                Life::Stopping => vip_proto::session::Life::Stops,
+            },
         };
         let footprint = self.unplanned_footprint(plan);
         if let Some(ownership) = &mut self.ownership {
@@ -79,11 +84,12 @@ impl Agent {
 
     fn fitness(&self) -> Fitness {
         let own = self.snapshot.nodes.get().and_then(|nodes| nodes.get(&self.config.node));
-        let is_excluded = own.is_some_and(|facts| facts.excluded.is_some());
+        let is_drained = own.is_some_and(NodeFacts::is_drained);
+        let is_excluded = own.is_some_and(|facts| facts.excluded.is_some()) && self.config.services.is_some();
         match (self.life, &self.observed.control_plane_gate) {
             (Life::Running, _) if self.stopping_since.is_some() => Fitness::BackSoon,
             (Life::Stopping, _) => Fitness::Leaving,
-            (Life::Running, _) if is_excluded && self.config.services.is_some() => Fitness::Leaving,
+            (Life::Running, _) if is_excluded || is_drained => Fitness::Leaving,
             (Life::Running, Gate::Red { .. }) => Fitness::Unhealthy,
             (Life::Running, Gate::Open | Gate::Green) => Fitness::Fit,
         }

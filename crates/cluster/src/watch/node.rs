@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use vip_model::NodeName;
-use vip_model::store::{NodeFacts, Version};
+use vip_model::store::{DRAIN, NodeFacts, Version};
 
 use crate::follow::{Collection, Recovery};
 use crate::gateway::Gateway;
@@ -20,8 +20,6 @@ const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balan
 /// The label of a control-plane node. kubeadm puts the label above on each of them, for the balancers of clouds; agents
 /// usually run on just these nodes, so beside this label it excludes nothing. The drain annotation does.
 const CONTROL_PLANE_LABEL: &str = "node-role.kubernetes.io/control-plane";
-/// The annotation by which an operator takes a Node out.
-const DRAIN: &str = "kube-vip.io/drain";
 /// The taint of a Node that was declared dead.
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
@@ -113,8 +111,9 @@ impl NodeShape {
             labels.remove(EXCLUDE_LABEL).filter(|_| !leads).map(|_| format!("label {EXCLUDE_LABEL}"));
         let draining = metadata.annotations.0.get(DRAIN).is_some_and(|drain| drain == "true");
         let tainted = spec.taints.iter().any(|taint| taint.key == OUT_OF_SERVICE);
-        let excluded = labelled
-            .or_else(|| draining.then(|| format!("annotation {DRAIN}")))
+        let excluded = draining
+            .then(|| format!("annotation {DRAIN}"))
+            .or(labelled)
             .or_else(|| tainted.then(|| format!("taint {OUT_OF_SERVICE}")));
         (NodeName::new(&metadata.name), NodeFacts { addresses, labels, excluded, ready })
     }

@@ -141,10 +141,7 @@ fn api(effective: &Effective) -> vip_cluster::ApiSettings {
         kubernetes_dir: PathBuf::from(KUBERNETES_DIR),
         home: std::env::var_os("HOME").map(PathBuf::from),
         service_account: PathBuf::from(SERVICE_ACCOUNT),
-        service: service(
-            std::env::var("KUBERNETES_SERVICE_HOST").ok(),
-            std::env::var("KUBERNETES_SERVICE_PORT").ok(),
-        ),
+        service: kubernetes_service(),
         server: settings.server.clone(),
         local: match (control_plane, settings.local) {
             (None, _) => vip_cluster::LocalApi::NotOurs,
@@ -155,6 +152,12 @@ fn api(effective: &Effective) -> vip_cluster::ApiSettings {
         node: effective.config.node.clone(),
         vips: vips.map(|vip| vip.addr()).collect::<BTreeSet<IpAddr>>(),
     }
+}
+
+/// The `kubernetes` Service as this process was told of it.
+pub(crate) fn kubernetes_service() -> Option<ServiceAddress> {
+    let variable = |name: &str| std::env::var(name).ok();
+    service(variable("KUBERNETES_SERVICE_HOST"), variable("KUBERNETES_SERVICE_PORT"))
 }
 
 /// The `kubernetes` Service as a kubelet tells it; none outside of a pod.

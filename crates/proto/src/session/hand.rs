@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use vip_model::peers::{Fitness, Stage};
+use vip_model::peers::Stage;
 use vip_model::plan::{Footprint, Look, Standing};
 use vip_model::session::{HAND_OVER_TO, SessionId, Succession};
 use vip_model::{Instant, LeaseName, NodeName};
 
-use super::Ownership;
 use super::group::Writing;
 use super::look::LOOK_EVERY;
+use super::{Life, Ownership};
 
 /// A holder whose health gate is closed gives way at most this often.
 const YIELD_PAUSE: Duration = Duration::from_mins(1);
@@ -66,7 +66,7 @@ impl Ownership {
         };
         let id = self.peers.get(&heir)?.session;
         if !self.is_store_fresh(now) || group.failures() > 1 {
-            if self.want.fitness == Fitness::Leaving && !is_reluctant {
+            if self.want.life == Life::Stops && !is_reluctant {
                 self.bequeath(now, id);
             }
             return Some(now + Duration::from_millis(50));

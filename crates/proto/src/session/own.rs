@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use vip_model::peers::Fitness;
 use vip_model::session::{
     End, FORMER_LIMIT, Jury, Recall, SessionId, SessionRecord, SessionSeen, SessionWrite, Succession, Via,
 };
 use vip_model::store::{Answer, Ask, Expect, Failure, FailureClass, Purpose, Version};
 use vip_model::{Instant, NodeName};
 
-use super::{Asked, Ownership, OwnershipOutput, Ticket};
+use super::{Asked, Life, Ownership, OwnershipOutput, Ticket};
 
 /// Shortest and longest time that an answer is worth waiting for.
 const TIMEOUT_MIN: Duration = Duration::from_millis(500);
@@ -257,7 +256,7 @@ impl Ownership {
     pub(super) fn step_own(&mut self, now: Instant) {
         self.settle_absent(now);
         let timeout = self.patience();
-        let is_leaving = self.want.fitness == Fitness::Leaving && self.is_idle();
+        let is_leaving = self.want.life == Life::Stops && self.is_idle();
         let Some(own) = &mut self.own else { return };
         if is_leaving && own.end == Leaving::No {
             own.end = Leaving::Wanted;

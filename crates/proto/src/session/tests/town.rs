@@ -17,7 +17,7 @@ use vip_model::store::{
 use vip_model::view::SessionView;
 use vip_model::{InstanceName, Instant, LeaseName, LinkAddr, LinkIndex, NodeName, Random, ScopedAddr};
 
-use crate::session::{Ownership, OwnershipInput, OwnershipOutput, OwnershipWant, Ticket};
+use crate::session::{Life, Ownership, OwnershipInput, OwnershipOutput, OwnershipWant, Ticket};
 use crate::{Machine, arp};
 
 pub(super) const CLAIM_NAME: &str = "plndr-cp-lock";
@@ -491,6 +491,7 @@ impl Town {
             elections: BTreeMap::from([(claim(), want)]),
             sites: vec![Site { net, addr: mac(node) }],
             fitness: home.fitness,
+            life: if home.fitness == Fitness::Leaving { Life::Stops } else { Life::Runs },
         }
     }
 
