@@ -47,12 +47,12 @@ impl Book {
         }
     }
 
-    /// When the watch of these Leases will have been behind for too long; none when it is not.
-    fn due(&self, scope: &Scope) -> Option<Instant> {
+    /// When the watch of these Leases, which last delivered anything then, will have been behind for too long; none when
+    /// it is not.
+    fn due(&self, scope: &Scope, delivered: Option<Instant>) -> Option<Instant> {
         let since =
             self.behind.iter().filter(|(lease, _)| scope.holds(lease)).map(|(_, since)| *since).min()?;
-        let pages = self.pages.iter().filter(|(lease, _)| scope.holds(lease));
-        let delivered = pages.filter_map(|(_, page)| page.delivered_at).max().unwrap_or(since);
+        let delivered = delivered.unwrap_or(since);
         Some((since.max(delivered) + LAG).min(since + LONGEST_LAG))
     }
 }
@@ -61,7 +61,6 @@ impl Book {
 struct Page {
     newest: Option<(Version, Value)>,
     delivered: Option<Version>,
-    delivered_at: Option<Instant>,
     answered: Option<Version>,
 }
 
@@ -88,7 +87,7 @@ impl Ledger {
     pub(crate) fn note_delivery(&self, lease: &LeaseName, version: &Version, object: Value) {
         self.lock().change(lease, |page| {
             page.keep(version, object);
-            page.deliver(Some(version.clone()));
+            page.delivered = Some(version.clone());
         });
     }
 
@@ -101,7 +100,7 @@ impl Ledger {
             if !is_older {
                 page.newest = None;
             }
-            page.deliver(version);
+            page.delivered = version;
         });
     }
 
@@ -130,13 +129,13 @@ impl Ledger {
         book.behind.remove(lease);
     }
 
-    /// Returns when the watch of these Leases is too far behind.
-    pub(crate) async fn overdue(&self, scope: &Scope) {
+    /// Returns when the watch of these Leases, which last delivered anything then, is too far behind.
+    pub(crate) async fn overdue(&self, scope: &Scope, delivered: Option<Instant>) {
         loop {
             let answered = self.answered.notified();
             tokio::pin!(answered);
             answered.as_mut().enable();
-            let due = self.lock().due(scope);
+            let due = self.lock().due(scope, delivered);
             match due {
                 None => answered.await,
                 Some(due) if Instant::now() >= due => return,
@@ -163,11 +162,6 @@ impl Page {
         if !self.newest.as_ref().is_some_and(|(newest, _)| version.is_older_than(newest)) {
             self.newest = Some((version.clone(), object));
         }
-    }
-
-    fn deliver(&mut self, version: Option<Version>) {
-        self.delivered = version;
-        self.delivered_at = Some(Instant::now());
     }
 
     fn is_behind(&self) -> bool {
@@ -198,7 +192,7 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(600)).await;
         // A later answer does not start the clock again.
         ledger.note_answer(&lease, &version(7), json!({}));
-        ledger.overdue(&Scope::One(lease.clone())).await;
+        ledger.overdue(&Scope::One(lease.clone()), None).await;
         assert!((LAG..LAG + Duration::from_millis(50)).contains(&start.elapsed()), "{:?}", start.elapsed());
     }
 
@@ -208,7 +202,8 @@ mod tests {
         let lease = LeaseName::new("ns", "l");
         ledger.note_answer(&lease, &version(6), json!({}));
         ledger.note_delivery(&lease, &version(6), json!({}));
-        let waited = tokio::time::timeout(LAG * 10, ledger.overdue(&Scope::Namespace("ns".to_owned()))).await;
+        let waited =
+            tokio::time::timeout(LAG * 10, ledger.overdue(&Scope::Namespace("ns".to_owned()), None)).await;
         assert!(waited.is_err());
     }
 
@@ -218,14 +213,16 @@ mod tests {
         ledger.note_list(&version(5));
         ledger.note_answer(&LeaseName::new("ns", "l"), &version(6), json!({}));
         let start = Instant::now();
-        ledger.overdue(&Scope::Namespace("ns".to_owned())).await;
+        ledger.overdue(&Scope::Namespace("ns".to_owned()), None).await;
         assert!((LAG..LAG + Duration::from_millis(50)).contains(&start.elapsed()), "{:?}", start.elapsed());
         // The next list is newer than the answer: it is not in it, so it is gone.
         ledger.note_list(&version(7));
-        let waited = tokio::time::timeout(LAG * 10, ledger.overdue(&Scope::Namespace("ns".to_owned()))).await;
+        let waited =
+            tokio::time::timeout(LAG * 10, ledger.overdue(&Scope::Namespace("ns".to_owned()), None)).await;
         assert!(waited.is_ok(), "the page has an object, only its watch says that it is gone");
         ledger.note_absence(&LeaseName::new("ns", "l"), Some(version(7)));
-        let waited = tokio::time::timeout(LAG * 10, ledger.overdue(&Scope::Namespace("ns".to_owned()))).await;
+        let waited =
+            tokio::time::timeout(LAG * 10, ledger.overdue(&Scope::Namespace("ns".to_owned()), None)).await;
         assert!(waited.is_err());
         ledger.note_list(&version(8));
         assert!(ledger.lock().pages.is_empty());
@@ -235,36 +232,24 @@ mod tests {
     async fn a_watch_that_is_behind_but_delivers_is_given_more_time_and_not_for_ever() {
         let ledger = Ledger::default();
         let scope = Scope::Namespace("ns".to_owned());
-        let lease = |number: u64| LeaseName::new("ns", format!("l{number}"));
-        for number in 0..100 {
-            ledger.note_delivery(&lease(number), &version(5), json!({}));
-            ledger.note_answer(&lease(number), &version(6 + number), json!({}));
-        }
+        let lease = LeaseName::new("ns", "l");
+        ledger.note_delivery(&lease, &version(5), json!({}));
+        ledger.note_answer(&lease, &version(6), json!({}));
         let start = Instant::now();
-        let deliver = |upto: u64| {
-            let (ledger, lease) = (&ledger, &lease);
-            async move {
-                for number in 0..upto {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    ledger.note_delivery(&lease(number), &version(6 + number), json!({}));
-                }
-            }
-        };
-        deliver(30).await;
-        assert!(tokio::time::timeout(Duration::ZERO, ledger.overdue(&scope)).await.is_err());
-        // Silence for a second is too much, at any time.
-        ledger.overdue(&scope).await;
-        let (took, four) = (start.elapsed(), Duration::from_secs(4));
-        assert!((four..four + Duration::from_millis(50)).contains(&took), "{took:?}");
-        // A trickle is too little.
+        for (delivered, after) in [(0, 1_000), (300, 1_300), (3_999, 4_999), (4_500, 5_000), (60_000, 5_000)]
+        {
+            let delivered = Some(start + Duration::from_millis(delivered));
+            let due = ledger.lock().due(&scope, delivered);
+            assert_eq!(due, Some(start + Duration::from_millis(after)), "{delivered:?}");
+        }
+        ledger.overdue(&scope, Some(start + Duration::from_secs(3))).await;
+        assert_eq!(start.elapsed().as_millis(), 4_000);
         ledger.restart(&scope);
-        let start = Instant::now();
-        tokio::select! {
-            () = ledger.overdue(&scope) => {}
-            () = deliver(99) => panic!("never overdue"),
-        }
-        let took = start.elapsed();
-        assert!((LONGEST_LAG..LONGEST_LAG + Duration::from_millis(50)).contains(&took), "{took:?}");
+        assert_eq!(
+            ledger.lock().due(&scope, None),
+            Some(Instant::now() + LAG),
+            "a new watch has its own time"
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch as cell;
+use tokio::time::Instant;
 use vip_model::LeaseName;
 use vip_model::store::{Failure, FailureClass, LeaseSeen, Sight, Version};
 
@@ -43,6 +44,8 @@ pub(crate) struct LeaseWatch {
     /// What a list has brought so far.
     coming: BTreeMap<LeaseName, Value>,
     listed: Option<Version>,
+    /// When a list or a watch last brought anything.
+    delivered: Option<Instant>,
     told: BTreeSet<LeaseName>,
 }
 
@@ -54,7 +57,7 @@ impl LeaseWatch {
         wide: cell::Sender<Wide>,
     ) -> Self {
         let (seen, coming, told) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Self { gateway, scope, wanted, wide, seen, coming, listed: None, told }
+        Self { gateway, scope, wanted, wide, seen, coming, listed: None, delivered: None, told }
     }
 
     /// Tells about one Lease, as it was last seen.
@@ -123,6 +126,7 @@ impl Collection for LeaseWatch {
     }
 
     fn listed(&mut self, version: &Version) {
+        self.delivered = Some(Instant::now());
         self.seen = std::mem::take(&mut self.coming);
         self.listed = Some(version.clone());
         self.told.clear();
@@ -132,6 +136,7 @@ impl Collection for LeaseWatch {
 
     fn changed(&mut self, item: Value) {
         let Some((lease, (_, version, _))) = lease::name(&item).zip(lease::convert(&item)) else { return };
+        self.delivered = Some(Instant::now());
         self.listed = Some(version);
         self.seen.insert(lease.clone(), lease::slim(item));
         if self.is_wanted(&lease) {
@@ -141,6 +146,7 @@ impl Collection for LeaseWatch {
 
     fn deleted(&mut self, item: Value) {
         let Some((lease, (_, version, _))) = lease::name(&item).zip(lease::convert(&item)) else { return };
+        self.delivered = Some(Instant::now());
         self.listed = Some(version.clone());
         self.seen.remove(&lease);
         if self.is_wanted(&lease) {
@@ -152,7 +158,7 @@ impl Collection for LeaseWatch {
         let gateway = Arc::clone(&self.gateway);
         loop {
             tokio::select! {
-                () = gateway.ledger.overdue(&self.scope) => return,
+                () = gateway.ledger.overdue(&self.scope, self.delivered) => return,
                 changed = self.wanted.changed() => {
                     if changed.is_err() {
                         return std::future::pending().await;

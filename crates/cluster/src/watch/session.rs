@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 use vip_model::session::{SessionSeen, Sessions, session_lease};
 use vip_model::store::Version;
 use vip_model::{InstanceName, LeaseName};
@@ -30,6 +31,8 @@ pub(crate) struct SessionWatch {
     versions: BTreeMap<String, Version>,
     /// The newest version of the whole that was seen: a Lease that is not there and is no newer was deleted before.
     newest: Option<Version>,
+    /// When a list or a watch last brought anything.
+    delivered: Option<Instant>,
     /// What a list has brought so far.
     coming: BTreeMap<String, Value>,
     told_unreadable: BTreeSet<String>,
@@ -45,6 +48,7 @@ impl SessionWatch {
             sessions: Arc::default(),
             versions: BTreeMap::new(),
             newest: None,
+            delivered: None,
             coming: BTreeMap::new(),
             told_unreadable: BTreeSet::new(),
         }
@@ -62,6 +66,7 @@ impl SessionWatch {
 
     /// The whole was seen up to `version`.
     fn reach(&mut self, version: &Version) {
+        self.delivered = Some(Instant::now());
         if !self.newest.as_ref().is_some_and(|newest| version.is_older_than(newest)) {
             self.newest = Some(version.clone());
         }
@@ -182,7 +187,7 @@ impl Collection for SessionWatch {
 
     async fn overdue(&mut self) {
         let gateway = Arc::clone(&self.gateway);
-        gateway.session_ledger.overdue(&self.scope).await;
+        gateway.session_ledger.overdue(&self.scope, self.delivered).await;
     }
 
     fn recovery(&self) -> Recovery {

@@ -118,3 +118,16 @@ fn versions_that_are_no_numbers_are_news() {
     rig.watch.changed(named(3, "x"));
     assert_eq!(rig.told(), [set(&[("a", 2)]), set(&[("a", 3)])]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_brings_anything_is_not_silent_yet() {
+    let mut rig = Rig::new();
+    rig.list(10, &[object("a", 1, 8)]);
+    let own = LeaseName::new("ns", "kube-vip-session-i-n1");
+    rig.watch.gateway.session_ledger.note_answer(&own, &Version("12".to_owned()), object("n1", 1, 12));
+    let start = Instant::now();
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    rig.watch.changed(object("a", 2, 11));
+    rig.watch.overdue().await;
+    assert_eq!(start.elapsed().as_millis(), 1_800);
+}
