@@ -183,6 +183,8 @@ pub struct Ownership {
     handed: BTreeSet<LeaseName>,
     tidied: Instant,
     stepped: Instant,
+    /// When a group was last given away although nothing forced it.
+    gave_at: Option<Instant>,
     /// Groups that must be looked at again, and when.
     due: BTreeSet<(Instant, LeaseName)>,
     /// When the lifetime of addresses was last renewed.
@@ -235,6 +237,7 @@ impl Ownership {
             handed: BTreeSet::new(),
             tidied: now,
             stepped: now,
+            gave_at: None,
 
             due: BTreeSet::new(),
             refreshed: now,

@@ -434,8 +434,13 @@ impl Ownership {
         }
         let looking = self.step_guard(now, claim);
         let handing = match standing {
+            // One move after the other: who gave it to us has to withdraw first.
+            Standing::Contend if from.is_some() => self.step_received(now, claim, from),
             Standing::Contend if self.is_asked_for(claim) => self.step_asked_for(now, claim),
-            Standing::Contend => self.step_received(now, claim, from),
+            Standing::Contend => {
+                let received = self.step_received(now, claim, from);
+                received.into_iter().chain(self.step_failback(now, claim)).min()
+            }
             Standing::HandOver | Standing::Reluctant => self.step_give(now, claim),
             Standing::Leave => self.step_release(now, claim),
         };

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use vip_model::config::Failback;
 use vip_model::peers::Stage;
 use vip_model::plan::{Footprint, Look, Standing};
 use vip_model::session::{HAND_OVER_TO, SessionId, Succession};
@@ -14,6 +15,10 @@ use super::{Life, Ownership};
 
 /// A holder whose health gate is closed gives way at most this often.
 const YIELD_PAUSE: Duration = Duration::from_mins(1);
+/// How often a holder looks whether a better-placed node is back.
+const FAILBACK_LOOK: Duration = Duration::from_secs(1);
+/// Time between two moves that nothing forces.
+const FAILBACK_PAUSE: Duration = Duration::from_millis(500);
 /// A claim that was handed over is cleaned up when the former owner has not spoken of it for so long.
 const CLEAN_AFTER: Duration = Duration::from_secs(2);
 
@@ -73,6 +78,36 @@ impl Ownership {
         }
         self.groups.get_mut(claim)?.gives_way_at = Some(now);
         self.ask_claim(now, claim, Writing::HandOver(id));
+        None
+    }
+
+    /// `failback`: a group goes to the node that a hash of both names prefers, when that one has been fit for long enough;
+    /// one at a time, so that a node that returns is not flooded.
+    pub(super) fn step_failback(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
+        let Failback::After(span) = self.want.settings.failback else { return None };
+        let group = self.groups.get(claim)?;
+        if group.asking.is_some() || !group.is_announced() || !self.trust.is_sure() {
+            return None; // whatever ends that looks again
+        }
+        let heir = self.successor(now, claim)?;
+        let weight = |node: &NodeName| super::spread::mix(super::spread::hash(node.as_str()) ^ group.id.0);
+        let is_listed = |node: &NodeName| {
+            let heirs = group.want.group.as_ref().and_then(|group| group.heirs.as_ref());
+            heirs.is_none_or(|heirs| heirs.contains(node))
+        };
+        if !is_listed(&heir) || weight(&heir) <= weight(&self.id.node) {
+            return Some(now + FAILBACK_LOOK);
+        }
+        let peer = self.peers.get(&heir)?;
+        // A move that somebody asked for counts as long as any other.
+        let due = peer.fit_since?.max(group.announced_since()?) + span;
+        let turn = self.gave_at.map_or(due, |gave| due.max(gave + FAILBACK_PAUSE));
+        if now < turn || !self.is_store_fresh(now) {
+            return Some(turn.max(now + FAILBACK_LOOK));
+        }
+        let to = peer.session;
+        self.gave_at = Some(now);
+        self.ask_claim(now, claim, Writing::HandOver(to));
         None
     }
 

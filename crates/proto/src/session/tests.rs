@@ -159,3 +159,25 @@ fn somebody_asks_for_a_hand_over_and_it_happens_once() {
     assert_eq!((town.holder(), town.gap), (Some(to), Duration::ZERO), "{CLAIM_NAME}");
     assert!(town.overlap <= ms(30), "{:?}", town.overlap);
 }
+
+#[test]
+fn a_group_goes_back_to_the_better_placed_node_when_that_is_wanted_and_only_then() {
+    for (wait, expected) in [(None, false), (Some(Duration::from_secs(3)), true)] {
+        let (mut town, preferred) = calm(3);
+        let others = (preferred + 1) % 3;
+        town.failback(wait);
+        // Whoever a hash prefers: two moves by hand find out, because one of three nodes is it.
+        for node in [others, (others + 1) % 3] {
+            town.ask_for_hand_over(&format!("n{}", node + 1));
+            town.wait(Duration::from_secs(1));
+        }
+        town.forget();
+        let before = town.holder();
+        town.wait(Duration::from_secs(30));
+        let settled = town.holder();
+        town.ask_for_hand_over(&format!("n{}", (settled.unwrap() + 1) % 3 + 1));
+        town.wait(Duration::from_secs(30));
+        assert_eq!(town.holder() == settled, expected, "{wait:?}: {before:?}, then {settled:?}");
+        assert_eq!(town.gap, Duration::ZERO);
+    }
+}

@@ -35,6 +35,7 @@ pub(super) struct Town {
     events: BTreeMap<(Instant, u64), Event>,
     count: u64,
     heartbeats: bool,
+    failback: Failback,
     /// The longest time without anybody who answers, and all time with two.
     pub(super) gap: Duration,
     pub(super) overlap: Duration,
@@ -122,6 +123,7 @@ impl Town {
             events: BTreeMap::new(),
             count: 0,
             heartbeats: true,
+            failback: Failback::Never,
             gap: Duration::ZERO,
             overlap: Duration::ZERO,
             silent_since: None,
@@ -200,6 +202,11 @@ impl Town {
             record.annotations.insert(HAND_OVER_TO.to_owned(), to.to_owned());
         }
         (0..self.homes.len()).for_each(|node| self.show_claim(node));
+    }
+
+    pub(super) fn failback(&mut self, wait: Option<Duration>) {
+        self.failback = wait.map_or(Failback::Never, Failback::After);
+        (0..self.homes.len()).for_each(|node| self.want(node));
     }
 
     /// On which nodes the VIP answers.
@@ -487,7 +494,7 @@ impl Town {
         };
         let net = format!("{}/24", addr(node)).parse().expect("a network");
         OwnershipWant {
-            settings: settings(),
+            settings: SessionSettings { failback: self.failback, ..settings() },
             elections: BTreeMap::from([(claim(), want)]),
             sites: vec![Site { net, addr: mac(node) }],
             fitness: home.fitness,
