@@ -125,7 +125,7 @@ fn admit<'a>(ground: &Ground<'a>, listed: &'a Listed) -> (Vec<Row<'a>>, Vec<Memb
         Some(found.map(Vec::as_slice).unwrap_or_default())
     };
     let mut rows = Vec::with_capacity(listed.len());
-    let mut members = Vec::new();
+    let mut members = Vec::with_capacity(listed.len());
     for (name, service) in listed {
         let service = &**service;
         let mut ours = || {
@@ -210,7 +210,8 @@ fn report(
 ) {
     let clerk = LazyCell::new(|| Clerk::of(ground));
     let mut verdicts = Vec::with_capacity(rows.len());
-    let (mut places, mut planned) = (Vec::new(), Vec::new());
+    let mut places = Vec::with_capacity(members.len());
+    let mut planned = Vec::with_capacity(rows.len());
     let mut foreign = std::collections::BTreeSet::new();
     for Row { name, service, subject, fate } in rows {
         let Ours { name: key, uid, part } = match fate {
