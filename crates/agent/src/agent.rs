@@ -7,6 +7,7 @@
 
 mod chronicle;
 mod desk;
+mod elections;
 mod elector;
 mod outbox;
 mod settle;
@@ -19,22 +20,23 @@ use std::time::Duration;
 
 use vip_model::config::Config;
 use vip_model::kernel::{Actual, FrameIn, Lifetime, Report};
-use vip_model::members::Members;
+use vip_model::members::{ElectionState, Members, Role};
 use vip_model::observed::{Errand, ErrandAnswer, Observed};
 use vip_model::plan::NodePlan;
 use vip_model::service::ServiceName;
 use vip_model::store::{Answer, Question, Snapshot, Watches};
 use vip_model::view::View;
 use vip_model::{Instant, Known, LeaseName, LinkIndex, QuestionId, Random};
-use vip_plan::Life;
+use vip_plan::{KernelWork, Life};
 use vip_proto::Machine;
 use vip_proto::announce::Announcer;
 use vip_proto::gate::HealthGate;
-use vip_proto::lease::{LeaseElection, LeaseInput};
+use vip_proto::lease::LeaseInput;
 use vip_proto::session::{Ownership, OwnershipInput, Ticket};
 
 use crate::agent::chronicle::Chronicle;
 use crate::agent::desk::KernelDesk;
+use crate::agent::elections::Elections;
 use crate::agent::outbox::Outbox;
 use crate::{Input, Output};
 
@@ -43,6 +45,11 @@ use crate::{Input, Output};
 const STOP_LIMIT: Duration = Duration::from_millis(2500);
 /// Plans of a node whose facts change without touching ownership are at least this far apart.
 const SETTLE_PAUSE: Duration = Duration::from_millis(10);
+/// How long a renewal waits for others to be planned with it, for each other election that there is. Thousands of
+/// renewals in a second must not be as many plans; a single one must not wait.
+const RENEWAL_PAUSE: Duration = Duration::from_millis(1);
+/// The longest such wait: far below what a renewal leaves of a tenure (the renew deadline less the retry period).
+const RENEWAL_PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// A node: fed with what happens, polled for what is to be done.
 pub struct Agent {
@@ -56,18 +63,26 @@ pub struct Agent {
     observed: Observed,
     adopt_until: Lifetime,
     // the machines
-    elections: BTreeMap<LeaseName, LeaseElection>,
+    elections: Elections,
     /// In mode `session` it decides instead of the elections.
     ownership: Option<Box<Ownership>>,
     gate: HealthGate,
     announcer: Announcer,
+    /// How often the probes had found something new when `observed` was made.
+    findings: u64,
     // what is under way
     plan: NodePlan,
+    /// Whether the kernel was at work when the plan was made.
+    planned_work: KernelWork,
+    /// Something may be handed to the gateways although the plan is the same.
+    must_submit: bool,
     desk: KernelDesk,
     outbox: Outbox,
     questions: BTreeMap<QuestionId, Asker>,
     last_id: u64,
     settle_due: Option<Instant>,
+    /// When renewals are planned that gathered since the last plan.
+    refresh_due: Option<Instant>,
     settled_at: Instant,
     watches: Watches,
     door: Option<vip_model::peers::DoorWant>,
@@ -108,16 +123,20 @@ impl Agent {
             actual: Known::Unknown,
             members: Members::default(),
             observed: Observed::default(),
-            elections: BTreeMap::new(),
+            elections: Elections::default(),
             ownership: None,
             gate: HealthGate::default(),
             announcer: Announcer::new(),
+            findings: 0,
             plan: NodePlan::default(),
+            planned_work: KernelWork::InFlight,
+            must_submit: false,
             desk: KernelDesk::default(),
             outbox: Outbox::default(),
             questions: BTreeMap::new(),
             last_id: 0,
             settle_due: Some(now),
+            refresh_due: None,
             settled_at: now,
             watches: Watches::default(),
             door: None,
@@ -135,7 +154,7 @@ impl Agent {
     /// The picture of the node after the last turn. The same `Arc` until something changed.
     pub fn view(&mut self) -> Arc<View> {
         let announcements = self.announcer.counters().announcements;
-        self.chronicle.view(announcements, &self.members, self.ownership.as_deref())
+        self.chronicle.view(announcements, self.ownership.as_deref())
     }
 
     /// The plan of the last turn.
@@ -166,14 +185,20 @@ impl Agent {
             return;
         }
         self.desk.saw(&actual);
+        // Lifetimes are no fact that a plan is made from: after a refresh only the rest of it is handed over.
+        let is_alike = self.actual.get().is_some_and(|former| former.is_alike(&actual));
         self.actual = Known::Known(actual);
-        self.mark(now, Urgency::AtOnce);
+        if is_alike && self.planned_work == KernelWork::Settled {
+            self.must_submit = true;
+        } else {
+            self.mark(now, Urgency::AtOnce);
+        }
     }
 
     fn applied(&mut self, now: Instant, report: &Report) {
         self.chronicle.applied(now, report, self.desk.in_flight());
+        // No reason to plan: what the batch changed is in the picture that follows the report.
         self.desk.applied(now, report);
-        self.mark(now, Urgency::AtOnce);
     }
 
     fn heard(&mut self, now: Instant, frame: FrameIn) {
@@ -194,9 +219,7 @@ impl Agent {
         }
         match asker {
             Asker::Election(lease) => {
-                if let Some(election) = self.elections.get_mut(&lease) {
-                    election.handle(now, LeaseInput::Answer(answer));
-                }
+                self.elections.handle(now, &lease, LeaseInput::Answer(answer));
             }
             Asker::Ownership(ticket) => self.own(now, OwnershipInput::Answer(ticket, answer)),
             Asker::NodeLabels => {
@@ -235,16 +258,12 @@ impl Agent {
 
     /// Lets the machines that the plan is made from act on the time, and collects what they want done.
     fn poll_deciders(&mut self, now: Instant) {
-        let mut asked = Vec::new();
-        for (lease, election) in &mut self.elections {
-            while let Some(question) = election.poll(now) {
-                asked.push((lease.clone(), question));
-            }
-        }
-        for (lease, question) in asked {
-            // One question per Lease: what was asked before and never answered is forgotten.
-            self.questions.retain(|_, asker| *asker != Asker::Election(lease.clone()));
+        for (lease, question) in self.elections.poll(now) {
             let id = self.next_id();
+            // One question per Lease: what was asked before and never answered is forgotten.
+            if let Some(former) = self.elections.asks(&lease, id) {
+                self.questions.remove(&former);
+            }
             self.chronicle.asked(&question.ask);
             self.questions.insert(id, Asker::Election(lease));
             self.outputs.push_back(Output::Ask(Question {
@@ -277,18 +296,28 @@ impl Agent {
     }
 
     fn note_members(&mut self, now: Instant) {
-        for (lease, election) in &self.elections {
+        for lease in self.elections.take_stirred() {
+            let Some(election) = self.elections.get(&lease) else { continue };
             let state = election.state();
-            if self.members.elections.get(lease) != Some(&state) {
-                self.chronicle.takeable(lease, state.role, election.takeable_since());
-                self.members.elections.insert(lease.clone(), state);
+            let former = self.members.elections.get(&lease);
+            if former == Some(&state) {
+                continue;
+            }
+            if former.is_some_and(|former| is_renewal(former, &state)) {
+                let others = u32::try_from(self.elections.len().saturating_sub(1)).unwrap_or(u32::MAX);
+                let pause = RENEWAL_PAUSE.saturating_mul(others).min(RENEWAL_PAUSE_MAX);
+                self.refresh_due.get_or_insert(now + pause);
+            } else {
                 self.settle_due = Some(now);
             }
+            self.chronicle.takeable(&lease, state.role, election.takeable_since());
+            self.members.elections.insert(lease, state);
         }
     }
 
     fn note_probes(&mut self, now: Instant) {
-        if self.observed.probes != *self.announcer.probes() {
+        if self.findings != self.announcer.findings() {
+            self.findings = self.announcer.findings();
             self.observed.probes.clone_from(self.announcer.probes());
             self.mark(now, Urgency::AtOnce);
         }
@@ -312,10 +341,23 @@ impl Agent {
         let is_clear = self.desk.is_idle()
             && self.has_labelled()
             && self.plan.elections.values().all(|want| want.footprint == vip_model::plan::Footprint::Clear)
-            && self.elections.values().all(LeaseElection::is_finished)
+            && self.elections.are_finished()
             && self.ownership.as_ref().is_none_or(|ownership| ownership.is_finished());
         is_clear || now >= since + STOP_LIMIT
     }
+}
+
+/// Whether a state differs from the former one only by the instants of a tenure, which moved on.
+fn is_renewal(former: &ElectionState, state: &ElectionState) -> bool {
+    let (
+        Role::Holder { since, fence_until, serve_until },
+        Role::Holder { since: same, fence_until: later_fence, serve_until: later },
+    ) = (former.role, state.role)
+    else {
+        return false;
+    };
+    let moved_on = since == same && later_fence >= fence_until && later >= serve_until;
+    moved_on && *former == ElectionState { role: former.role, ..state.clone() }
 }
 
 impl Machine for Agent {
@@ -340,9 +382,8 @@ impl Machine for Agent {
             Input::Frame(frame) => self.heard(now, frame),
             Input::Lease(seen) if self.ownership.is_some() => self.own(now, OwnershipInput::Claim(seen)),
             Input::Lease(seen) => {
-                if let Some(election) = self.elections.get_mut(&seen.lease) {
-                    election.handle(now, LeaseInput::Seen(seen));
-                }
+                let lease = seen.lease.clone();
+                self.elections.handle(now, &lease, LeaseInput::Seen(seen));
             }
             Input::Snapshot(snapshot) => {
                 if self.snapshot != snapshot {
@@ -376,16 +417,17 @@ impl Machine for Agent {
         if self.chronicle.has_exited() {
             return None;
         }
-        let machines = self.elections.values().filter_map(Machine::deadline);
-        let others = [
+        let all = [
+            self.elections.deadline(),
             self.ownership.as_ref().and_then(|ownership| ownership.deadline()),
             self.gate.deadline(),
             self.announcer.deadline(),
             self.settle_due,
+            self.refresh_due,
             self.desk.deadline(),
             self.outbox.deadline(),
             self.stopping_since.map(|since| since + STOP_LIMIT),
         ];
-        machines.chain(others.into_iter().flatten()).min()
+        all.into_iter().flatten().min()
     }
 }

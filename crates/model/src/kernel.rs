@@ -43,6 +43,20 @@ impl Actual {
     pub fn link_named(&self, name: &str) -> Option<&Link> {
         self.links.values().find(|link| link.name == name)
     }
+
+    /// Whether another picture shows the same, but for how long the addresses stay.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        let is_same = |(one, other): (&Address, &Address)| {
+            let Address { link, net, scope, tag, valid: _, dad, secondary } = one;
+            (link, net, scope, tag, dad, secondary)
+                == (&other.link, &other.net, &other.scope, &other.tag, &other.dad, &other.secondary)
+        };
+        self.addresses.len() == other.addresses.len()
+            && self.addresses.iter().zip(&other.addresses).all(is_same)
+            && self.links == other.links
+            && self.default_routes == other.default_routes
+            && self.filter == other.filter
+    }
 }
 
 /// One network interface.

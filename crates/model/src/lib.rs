@@ -21,6 +21,7 @@ mod net;
 mod object;
 mod random;
 mod time;
+mod walk;
 
 pub use ids::{InstanceName, LeaseName, NodeName, OfLease, QuestionId};
 pub use known::Known;
@@ -28,3 +29,4 @@ pub use net::{Family, LinkAddr, LinkIndex, NotAScopedAddr, ScopedAddr, VipNet, W
 pub use object::{NotAnObjectName, ObjectName};
 pub use random::Random;
 pub use time::Instant;
+pub use walk::Walk;

@@ -24,8 +24,8 @@ pub struct View {
     pub node: String,
     /// The agent's instance.
     pub instance: String,
-    /// Elections by `namespace/name`.
-    pub elections: BTreeMap<String, ElectionState>,
+    /// Elections, as the last plan knew them.
+    pub elections: Arc<BTreeMap<LeaseName, ElectionState>>,
     /// What was decided about each thing that was asked for.
     pub verdicts: Vec<VipView>,
     /// Services of type LoadBalancer, by name.
@@ -43,7 +43,7 @@ pub struct View {
     /// Plain counters.
     pub counters: Counters,
     /// The last transitions, oldest first.
-    pub journal: Vec<Transition>,
+    pub journal: Arc<[Transition]>,
 }
 
 /// A session and what lends it its right.
@@ -167,7 +167,7 @@ pub struct Counters {
     /// Store questions by kind.
     pub questions: BTreeMap<String, u64>,
     /// Times that we became the holder, by Lease.
-    pub transitions: BTreeMap<String, u64>,
+    pub transitions: Arc<BTreeMap<LeaseName, u64>>,
     /// Take-overs: from the moment at which the Lease was found takeable to the address being installed, seconds.
     pub takeover_seconds: Vec<f64>,
 }

@@ -24,7 +24,6 @@ mod request;
 mod seat;
 mod select;
 mod spot;
-mod walk;
 mod write;
 
 use std::cell::LazyCell;
@@ -36,7 +35,7 @@ use vip_model::kernel::Address;
 use vip_model::plan::{Completeness, Footprint, NodePlan, PacketFilter, Standing};
 use vip_model::service::{Endpoint, Service, ServiceName};
 use vip_model::verdict::{Reason, Subject, Verdict};
-use vip_model::{Known, ScopedAddr};
+use vip_model::{Known, ScopedAddr, Walk};
 
 use crate::world::{Life, World};
 use brief::briefs;
@@ -45,7 +44,6 @@ use ground::Ground;
 use group::Groups;
 use member::Member;
 use seat::{Decider, Decision, seat};
-use walk::Walk;
 use write::Clerk;
 
 pub(crate) use select::select;

@@ -149,6 +149,11 @@ impl Announcer {
         self.probes.states()
     }
 
+    /// How often what the probes found changed: whoever remembers it need not compare thousands of findings.
+    pub const fn findings(&self) -> u64 {
+        self.probes.findings()
+    }
+
     /// The foreign claims that are new since the last call: each address and claimant once, until it was quiet for
     /// [`FOREIGN_QUIET`].
     pub fn take_foreign(&mut self) -> Vec<ForeignClaim> {
@@ -198,8 +203,12 @@ impl Machine for Announcer {
 
     fn want(&mut self, now: Instant, want: AnnounceWant) {
         let AnnounceWant { claims, probes, mut own } = want;
-        own.extend(claims.values().map(|claim| claim.addr.clone()));
-        own.extend(probes.values().map(|probe| probe.addr.clone()));
+        let used = claims.values().map(|claim| &claim.addr).chain(probes.values().map(|probe| &probe.addr));
+        for addr in used {
+            if !own.contains(addr) {
+                own.insert(addr.clone());
+            }
+        }
         self.own = own;
         self.claims.want(now, claims);
         self.probes.want(now, probes);

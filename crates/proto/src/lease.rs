@@ -164,6 +164,11 @@ impl LeaseElection {
         }
     }
 
+    /// Whether exactly this is wanted already: to want it again would change nothing.
+    pub fn is_wanted(&self, want: &ElectionWant) -> bool {
+        self.want == *want
+    }
+
     /// Since when the Lease can be taken, as far as was seen.
     pub fn takeable_since(&self) -> Option<Instant> {
         self.last.as_ref().map(|last| last.free_at)

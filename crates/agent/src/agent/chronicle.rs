@@ -12,7 +12,7 @@ use vip_model::service::ServiceName;
 use vip_model::store::{Ask, FailureClass, Purpose};
 use vip_model::verdict::{Reason, Subject, Verdict};
 use vip_model::view::{Readiness, ServiceView, Transition, View, VipView};
-use vip_model::{Instant, LeaseName};
+use vip_model::{Instant, LeaseName, Walk};
 use vip_proto::announce::ForeignClaim;
 use vip_proto::session::Ownership;
 
@@ -28,7 +28,8 @@ pub(super) struct Chronicle {
     published: Arc<View>,
     is_stale: bool,
     journal: VecDeque<Transition>,
-    elections: BTreeMap<LeaseName, ElectionState>,
+    /// Whether the journal is longer than the one that the view shows.
+    has_written: bool,
     verdicts: BTreeMap<Subject, (Verdict, Instant)>,
     gate: Gate,
     /// Since when a Lease that we hold could be taken, until its addresses are announced.
@@ -59,7 +60,7 @@ impl Chronicle {
             view,
             is_stale: true,
             journal: VecDeque::new(),
-            elections: BTreeMap::new(),
+            has_written: false,
             verdicts: BTreeMap::new(),
             gate: Gate::Open,
             taking: BTreeMap::new(),
@@ -69,19 +70,15 @@ impl Chronicle {
         }
     }
 
-    pub(super) fn view(
-        &mut self,
-        announcements: u64,
-        members: &Members,
-        ownership: Option<&Ownership>,
-    ) -> Arc<View> {
+    pub(super) fn view(&mut self, announcements: u64, ownership: Option<&Ownership>) -> Arc<View> {
         if self.is_stale || self.view.counters.announcements != announcements {
             self.is_stale = false;
             self.view.counters.announcements = announcements;
-            self.view.elections =
-                members.elections.iter().map(|(lease, state)| (lease.to_string(), state.clone())).collect();
             self.view.session = ownership.map(Ownership::view);
-            self.view.journal = self.journal.iter().cloned().collect();
+            if self.has_written {
+                self.has_written = false;
+                self.view.journal = self.journal.iter().cloned().collect();
+            }
             self.published = Arc::new(self.view.clone());
         }
         Arc::clone(&self.published)
@@ -196,50 +193,62 @@ impl Chronicle {
         actual: Option<&Actual>,
     ) {
         self.view.counters.plans += 1;
-        let holder = |state: &ElectionState| state.holder.clone();
-        let has_moved = members.elections.len() != self.elections.len()
-            || members
-                .elections
-                .iter()
-                .any(|(lease, state)| self.elections.get(lease).map(holder) != Some(holder(state)));
-        for (lease, state) in &members.elections {
-            if self.elections.get(lease) != Some(state) {
-                self.election(now, lease, state);
-            }
-        }
-        self.elections.clone_from(&members.elections);
+        let has_moved = self.compare_elections(now, members);
         if self.gate != observed.control_plane_gate {
             self.gate.clone_from(&observed.control_plane_gate);
             self.view.gate.clone_from(&self.gate);
             self.write(now, "health gate", gate_text(&self.gate));
         }
-        let mut is_news = false;
-        for (subject, verdict) in &plan.verdicts {
-            if self.verdicts.get(subject).is_none_or(|(former, _)| former != verdict) {
-                let text = match verdict {
-                    Verdict::Announce => "announced by this node".to_owned(),
-                    Verdict::Skip(reason) => reason.to_string(),
-                };
-                if *verdict != Verdict::Skip(Reason::NotALoadBalancer) {
-                    self.write(now, &subject.to_string(), text);
-                }
-                self.verdicts.insert(subject.clone(), (verdict.clone(), now));
-                is_news = true;
-            }
-        }
-        let known = self.verdicts.len();
-        self.verdicts.retain(|subject, _| plan.verdicts.contains_key(subject));
-        if is_news
-            || has_moved
-            || shows_other(&former.services, &plan.services)
-            || known != self.verdicts.len()
-        {
+        let has_news = self.compare_verdicts(now, plan);
+        if has_news || has_moved || shows_other(&former.services, &plan.services) {
             self.view.services = self.services(plan, members);
         }
         self.view.verdicts = self.vips(plan, members, actual);
-        if plan.verdicts.values().all(|verdict| *verdict == Verdict::Announce) {
+        if !self.taking.is_empty() && plan.verdicts.values().all(|verdict| *verdict == Verdict::Announce) {
             self.took(now, members);
         }
+    }
+
+    /// Writes down what changed in elections. Gives back whether one of them has another holder, came, or went.
+    fn compare_elections(&mut self, now: Instant, members: &Members) -> bool {
+        if members.elections == *self.view.elections {
+            return false;
+        }
+        let former = std::mem::replace(&mut self.view.elections, Arc::new(members.elections.clone()));
+        let mut has_moved = members.elections.len() != former.len();
+        let (mut walk, unheard) = (Walk::new(&former), ElectionState::default());
+        for (lease, state) in &members.elections {
+            let found = walk.find(lease);
+            has_moved |= found.is_none_or(|found| found.holder != state.holder);
+            if found != Some(state) {
+                self.election(now, lease, (found.unwrap_or(&unheard), state));
+            }
+        }
+        has_moved
+    }
+
+    /// Writes down the verdicts that changed. Gives back whether one did, came, or went.
+    fn compare_verdicts(&mut self, now: Instant, plan: &NodePlan) -> bool {
+        let mut walk = Walk::new(&self.verdicts);
+        let is_news = |(subject, verdict): &(&Subject, &Verdict)| {
+            walk.find(subject).is_none_or(|(former, _)| former != *verdict)
+        };
+        let news: Vec<_> = plan.verdicts.iter().filter(is_news).collect();
+        for (subject, verdict) in &news {
+            let text = match verdict {
+                Verdict::Announce => "announced by this node".to_owned(),
+                Verdict::Skip(reason) => reason.to_string(),
+            };
+            if **verdict != Verdict::Skip(Reason::NotALoadBalancer) {
+                self.write(now, &subject.to_string(), text);
+            }
+            self.verdicts.insert((*subject).clone(), ((*verdict).clone(), now));
+        }
+        let has_lost = self.verdicts.len() != plan.verdicts.len();
+        if has_lost {
+            self.verdicts.retain(|subject, _| plan.verdicts.contains_key(subject));
+        }
+        has_lost || !news.is_empty()
     }
 
     /// Judges whether everything that was asked for is known. What is wrong with the Lease of one Service among others is
@@ -262,32 +271,36 @@ impl Chronicle {
             };
     }
 
-    fn election(&mut self, now: Instant, lease: &LeaseName, state: &ElectionState) {
-        let former = self.elections.get(lease).cloned().unwrap_or_default();
+    fn election(
+        &mut self,
+        now: Instant,
+        lease: &LeaseName,
+        (former, state): (&ElectionState, &ElectionState),
+    ) {
         let was_holder = matches!(former.role, Role::Holder { .. });
         let is_holder = matches!(state.role, Role::Holder { .. });
         if is_holder && !was_holder {
-            *self.view.counters.transitions.entry(lease.to_string()).or_default() += 1;
-            self.write(now, &lease.to_string(), "this node holds the Lease".to_owned());
+            *Arc::make_mut(&mut self.view.counters.transitions).entry(lease.clone()).or_default() += 1;
+            self.write(now, lease.as_str(), "this node holds the Lease".to_owned());
         } else if !is_holder {
             if was_holder {
-                self.write(now, &lease.to_string(), "this node no longer holds the Lease".to_owned());
+                self.write(now, lease.as_str(), "this node no longer holds the Lease".to_owned());
             }
             if former.holder != state.holder {
                 let text = state.holder.as_ref().map_or("nobody holds the Lease".to_owned(), |holder| {
                     format!("{holder} holds the Lease")
                 });
-                self.write(now, &lease.to_string(), text);
+                self.write(now, lease.as_str(), text);
             }
         }
         let class = |state: &ElectionState| state.trouble.as_ref().map(|failure| failure.class);
-        if class(&former) != class(state) {
+        if class(former) != class(state) {
             match &state.trouble {
                 Some(failure) => {
                     tracing::warn!(lease = %lease, class = failure.class.as_str(), error = failure.text, "the API does not answer");
                     self.record(now, lease.to_string(), format!("the API does not answer: {}", failure.text));
                 }
-                None => self.write(now, &lease.to_string(), "the API answers again".to_owned()),
+                None => self.write(now, lease.as_str(), "the API answers again".to_owned()),
             }
         }
     }
@@ -354,6 +367,7 @@ impl Chronicle {
     }
 
     fn record(&mut self, at: Instant, subject: String, change: String) {
+        self.has_written = true;
         if self.journal.len() == JOURNAL_LIMIT {
             self.journal.pop_front();
         }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use vip_model::kernel::{Actual, Batch, BatchId, Change, Lifetime, Outcome, Report};
+use vip_model::kernel::{Actual, Address, Batch, BatchId, Change, Lifetime, Outcome, Report};
 use vip_model::plan::PacketFilter;
 use vip_model::store::Answer;
 use vip_model::{Instant, ScopedAddr};
@@ -97,10 +97,10 @@ impl KernelDesk {
 
     pub(super) fn saw(&mut self, actual: &Actual) {
         self.done = actual.after;
-        let is_there = |at: &ScopedAddr| {
-            actual.addresses.iter().any(|address| address.link == at.link && address.addr() == at.addr)
-        };
-        self.applied.retain(|at, _| is_there(at));
+        let at = |address: &Address| ScopedAddr { addr: address.addr(), link: address.link };
+        let mut there: Vec<_> = actual.addresses.iter().map(at).collect();
+        there.sort_unstable();
+        self.applied.retain(|at, _| there.binary_search(at).is_ok());
     }
 
     /// Takes what is worth doing now; none when that is nothing.

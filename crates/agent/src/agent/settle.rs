@@ -1,7 +1,7 @@
 //! One turn: machines act on the time; if a fact changed, plan, tell every machine what is wanted, and compare with
 //! what is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use vip_model::kernel::{Actual, Change};
@@ -27,6 +27,9 @@ impl Agent {
     /// Runs one turn and queues its outputs.
     pub(super) fn turn(&mut self, now: Instant) {
         self.poll_deciders(now);
+        // In mode `session` a right grows without a plan: what came too late before may be done now.
+        let may_have_room = self.ownership.is_some() || self.is_submission_due(now);
+        let mut is_news = std::mem::take(&mut self.must_submit) || may_have_room;
         for _ in 0..ROUNDS {
             if !self.is_unsettled(now) {
                 // Only when nothing is left to decide: what has just lost its right is not announced once more.
@@ -35,12 +38,15 @@ impl Agent {
             if !self.is_unsettled(now) {
                 break;
             }
-            self.settle_due = None;
+            (self.settle_due, self.refresh_due) = (None, None);
             self.settled_at = now;
             self.settle(now);
             self.poll_deciders(now);
+            is_news = true;
         }
-        self.submit(now);
+        if is_news {
+            self.submit(now);
+        }
         self.chronicle.turned(now);
         if self.has_left(now) {
             self.chronicle.exited(now);
@@ -49,10 +55,16 @@ impl Agent {
     }
 
     fn is_unsettled(&self, now: Instant) -> bool {
-        self.settle_due.is_some_and(|due| now >= due)
+        self.settle_due.into_iter().chain(self.refresh_due).any(|due| now >= due)
+    }
+
+    /// Whether a pause of a gateway is over: what waited for it may be handed over now.
+    fn is_submission_due(&self, now: Instant) -> bool {
+        self.desk.deadline().into_iter().chain(self.outbox.deadline()).any(|due| now >= due)
     }
 
     fn settle(&mut self, now: Instant) {
+        self.planned_work = if self.desk.is_idle() { KernelWork::Settled } else { KernelWork::InFlight };
         let world = World {
             config: &self.config,
             life: self.life,
@@ -60,7 +72,7 @@ impl Agent {
             members: &self.members,
             observed: &self.observed,
             actual: &self.actual,
-            kernel_work: if self.desk.is_idle() { KernelWork::Settled } else { KernelWork::InFlight },
+            kernel_work: self.planned_work,
             adopt_until: self.adopt_until,
         };
         let plan = vip_plan::plan(&world);
@@ -84,17 +96,14 @@ impl Agent {
         if self.ownership.is_some() {
             return self.want_ownership(now, plan);
         }
-        for (lease, want) in &plan.elections {
-            if let Some(election) = self.elections.get_mut(lease) {
-                election.want(now, want.clone());
-            } else {
-                let random = vip_model::Random::new(self.random.next_u64());
-                let node = self.config.node.clone();
-                let election = LeaseElection::new(now, node, lease.clone(), want.clone(), random);
-                self.elections.insert(lease.clone(), election);
-            }
+        let (node, random) = (&self.config.node, &mut self.random);
+        self.elections.want(now, &plan.elections, |lease, want| {
+            let random = vip_model::Random::new(random.next_u64());
+            LeaseElection::new(now, node.clone(), lease.clone(), want.clone(), random)
+        });
+        if self.elections.has_other(&plan.elections) {
+            self.leave_elections(now, plan);
         }
-        self.leave_elections(now, plan);
     }
 
     /// An election that is no longer planned is left in good order: what hangs on it goes first, then its Lease.
@@ -105,21 +114,15 @@ impl Agent {
         let is_removing = changes.iter().any(|change| matches!(change, Change::DelAddress { .. }));
         let footprint =
             if is_removing || !self.desk.is_idle() { Footprint::Present } else { Footprint::Clear };
-        self.elections.retain(|lease, election| {
-            if plan.elections.contains_key(lease) {
-                return true;
-            }
-            election.leave(now, footprint);
-            !election.is_finished()
-        });
-        self.members.elections.retain(|lease, _| self.elections.contains_key(lease));
+        self.elections.leave_others(now, &plan.elections, footprint);
+        self.members.elections.retain(|lease, _| self.elections.get(lease).is_some());
     }
 
     /// What is watched and listened to, as whole sets.
     fn want_sockets(&mut self, plan: &NodePlan) {
         let services = self.config.services.as_ref();
-        let watches = Watches {
-            leases: plan.elections.keys().cloned().collect(),
+        let rest = Watches {
+            leases: BTreeSet::new(),
             nodes: !plan.elections.is_empty() || services.is_some(),
             services: services.map(|services| ServiceWatch {
                 namespace: services.namespace.clone(),
@@ -130,9 +133,12 @@ impl Agent {
                 .map(|ipam| (ipam.namespace.clone(), ipam.config_map.clone())),
             sessions: self.wanted_sessions(),
         };
-        if self.watches != watches {
-            self.watches = watches.clone();
-            self.outputs.push_back(Output::Watch(watches));
+        let leases = std::mem::take(&mut self.watches.leases);
+        if self.watches == rest && leases.iter().eq(plan.elections.keys()) {
+            self.watches.leases = leases;
+        } else {
+            self.watches = Watches { leases: plan.elections.keys().cloned().collect(), ..rest };
+            self.outputs.push_back(Output::Watch(self.watches.clone()));
         }
         self.want_door();
         let looked_at = plan.places.values().filter(|_| self.ownership.is_some()).copied();

@@ -245,7 +245,7 @@ impl Desk {
     }
 
     fn role(&mut self) -> Role {
-        self.agent.view().elections["kube-system/plndr-cp-lock"].role
+        self.agent.view().elections[&lease()].role
     }
 }
 
@@ -461,5 +461,5 @@ fn a_lease_with_another_name_is_taken_and_the_old_one_released() {
     desk.run_for(2000);
     assert!(desk.log.contains(&"release".to_owned()), "{:?}", desk.log);
     let view = desk.agent.view();
-    assert_eq!(view.elections.keys().collect::<Vec<_>>(), ["kube-system/other"]);
+    assert_eq!(view.elections.keys().map(LeaseName::as_str).collect::<Vec<_>>(), ["kube-system/other"]);
 }

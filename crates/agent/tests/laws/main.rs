@@ -206,7 +206,7 @@ impl Walk {
 
     /// Where we stand in the election that is configured now; a former one may still be on its way out.
     fn role(&mut self) -> Option<Role> {
-        let lease = self.config.control_plane.as_ref()?.election.lease.to_string();
+        let lease = self.config.control_plane.as_ref()?.election.lease.clone();
         self.agent.view().elections.get(&lease).map(|election| election.role)
     }
 

@@ -2,9 +2,11 @@
 //! labels are a contract with users' dashboards and are written here literally; see `docs/decisions` for why the
 //! text is our own and not a library's.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use vip_model::LeaseName;
 use vip_model::members::{ElectionState, Role};
 use vip_model::store::FailureClass;
 use vip_model::verdict::Verdict;
@@ -44,8 +46,9 @@ fn write_node(page: &mut Exposition, view: &View) {
     page.sample(&labels, 1.0);
 
     page.family("kube_vip_is_leader", Kind::Gauge, "1 when this node holds the lease, else 0.");
-    for (name, state) in &view.elections {
-        page.sample(&[("node", &view.node), ("lease_name", lease_label(view, name))], flag(holds(state)));
+    let labels = LeaseLabels::new(view);
+    for (lease, state) in view.elections.iter() {
+        page.sample(&[("node", &view.node), ("lease_name", labels.of(lease))], flag(holds(state)));
     }
     page.family(
         "kube_vip_vip_held",
@@ -66,9 +69,10 @@ fn write_counters(page: &mut Exposition, view: &View) {
         Kind::Counter,
         "Times that this node became the holder of the lease.",
     );
-    for name in view.elections.keys() {
-        let count = counters.transitions.get(name).copied().unwrap_or(0);
-        page.sample(&[("lease_name", lease_label(view, name))], count as f64);
+    let labels = LeaseLabels::new(view);
+    for lease in view.elections.keys() {
+        let count = counters.transitions.get(lease).copied().unwrap_or(0);
+        page.sample(&[("lease_name", labels.of(lease))], count as f64);
     }
     page.family(
         "kube_vip_foreign_claims_total",
@@ -151,12 +155,25 @@ fn write_process(page: &mut Exposition) {
     page.sample(&[], process.start_time_seconds);
 }
 
-/// The label of a Lease: its bare name, as kube-vip has it; with its namespace where two share a name.
-fn lease_label<'a>(view: &View, name: &'a str) -> &'a str {
-    let bare = |name: &'a str| name.rsplit_once('/').map_or(name, |(_, bare)| bare);
-    let label = bare(name);
-    let shared = view.elections.keys().filter(|other| other.rsplit('/').next() == Some(label)).count() > 1;
-    if shared { name } else { label }
+/// The labels of Leases: the bare name, as kube-vip has it; with the namespace where two share a name.
+struct LeaseLabels<'a> {
+    /// How many Leases have each name.
+    names: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> LeaseLabels<'a> {
+    fn new(view: &'a View) -> Self {
+        let mut names = BTreeMap::new();
+        for lease in view.elections.keys() {
+            *names.entry(lease.name()).or_default() += 1;
+        }
+        Self { names }
+    }
+
+    fn of<'l>(&self, lease: &'l LeaseName) -> &'l str {
+        let is_shared = self.names.get(lease.name()).is_some_and(|count| *count > 1);
+        if is_shared { lease.as_str() } else { lease.name() }
+    }
 }
 
 fn holds(state: &ElectionState) -> bool {

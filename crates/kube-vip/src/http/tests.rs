@@ -39,7 +39,8 @@ fn readyz_follows_the_view_and_names_the_trouble() {
 
     let failure = Failure { class: FailureClass::Unreachable, text: "127.0.0.1:6443 refused".to_owned() };
     let state = ElectionState { trouble: Some(failure), ..ElectionState::default() };
-    let elections = [("kube-system/plndr-cp-lock".to_owned(), state)].into();
+    let lease = vip_model::LeaseName::new("kube-system", "plndr-cp-lock");
+    let elections = Arc::new([(lease, state)].into());
     board.publish(Arc::new(View { readiness: Readiness::Stale, elections, ..View::default() }));
     let (status, body) = get(&board, Pages::All, "/readyz");
     assert_eq!(status, 503);

@@ -27,7 +27,7 @@ pub(crate) fn render(view: &View, now: Instant) -> String {
         text.push_str(&services(view, now));
     }
     let rows: Vec<Vec<String>> =
-        view.elections.iter().map(|(name, state)| lease_row(name, state, now)).collect();
+        view.elections.iter().map(|(name, state)| lease_row(name.as_str(), state, now)).collect();
     text.push('\n');
     text.push_str(&columns(&["LEASE", "HOLDER", "ROLE", "SINCE", "API"], &rows));
     if let Some(session) = &view.session {
@@ -59,7 +59,7 @@ pub(crate) fn services(view: &View, now: Instant) -> String {
 pub(crate) fn explain(view: &View, service: &ServiceName, now: Instant) -> Option<String> {
     let found = view.services.iter().find(|found| found.service == *service)?;
     let lease = found.lease.as_ref().map_or("none decides about it".to_owned(), ToString::to_string);
-    let role = found.lease.as_ref().and_then(|lease| view.elections.get(&lease.to_string()));
+    let role = found.lease.as_ref().and_then(|lease| view.elections.get(lease));
     let mut text = format!(
         "Service:    {}\nAgent:      {} on {}\nAddresses:  {}\nElection:   {lease}\n",
         plain(&found.service.to_string()),
@@ -195,6 +195,8 @@ pub(crate) fn age(span: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use vip_model::LeaseName;
     use vip_model::store::{Failure, FailureClass};
     use vip_model::verdict::{Reason, Subject};
@@ -240,8 +242,8 @@ mod tests {
                 vip("192.0.2.1", Verdict::Announce),
                 vip("2001:db8::1", Verdict::Skip(Reason::HeldBy("n2".to_owned()))),
             ],
-            elections: [("kube-system/plndr-cp-lock".to_owned(), state)].into(),
-            journal: vec![step(90, "lost"), step(185, "n2 holds it")],
+            elections: Arc::new([(LeaseName::new("kube-system", "plndr-cp-lock"), state)].into()),
+            journal: vec![step(90, "lost"), step(185, "n2 holds it")].into(),
             ..View::default()
         }
     }

@@ -1,9 +1,9 @@
 //! What is known of a group before this node's part in it is decided: whose election is the authority, which member
 //! leads, and how many nodes come first. Made for all groups together, because placement looks at all of them.
 
-use vip_model::LeaseName;
 use vip_model::members::ElectionState;
 use vip_model::service::TrafficPolicy;
+use vip_model::{LeaseName, Walk};
 
 use super::election::{Ballot, lease_of};
 use super::endpoint::{self, Backing};
@@ -11,7 +11,6 @@ use super::ground::Ground;
 use super::group::Groups;
 use super::member::Member;
 use super::rank::{Field, Race, ranks};
-use super::walk::Walk;
 
 /// A group and what is known of it.
 pub(super) struct Brief<'g> {

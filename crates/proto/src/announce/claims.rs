@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use vip_model::plan::Claim;
-use vip_model::{Instant, LinkAddr, ScopedAddr};
+use vip_model::{Instant, LinkAddr, ScopedAddr, Walk};
 
 use super::foreign::Claimants;
 use super::frame::{Part, Written, announcement};
@@ -117,13 +117,17 @@ impl Claims {
 
     /// Takes over the wanted set.
     pub(super) fn want(&mut self, now: Instant, wanted: BTreeMap<ScopedAddr, Claim>) {
-        let gone: Vec<ScopedAddr> = self.live.keys().filter(|at| !wanted.contains_key(at)).copied().collect();
+        let mut walk = Walk::new(&wanted);
+        let gone: Vec<_> = self.live.keys().filter(|at| walk.find(at).is_none()).copied().collect();
         for at in gone {
             self.forget(at);
         }
-        for (at, claim) in wanted {
+        let mut live = Walk::new(&self.live);
+        let is_news =
+            |(at, claim): &(ScopedAddr, Claim)| live.find(at).is_none_or(|live| live.claim != *claim);
+        let news: Vec<_> = wanted.into_iter().filter(is_news).collect();
+        for (at, claim) in news {
             match self.live.get(&at).map(|live| &live.claim) {
-                Some(old) if *old == claim => {}
                 Some(old) if old.addr == claim.addr && old.broadcast == claim.broadcast => {
                     self.renew(now, at, claim);
                 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use vip_model::observed::ProbeState;
-use vip_model::{Instant, LinkAddr, ScopedAddr};
+use vip_model::{Instant, LinkAddr, ScopedAddr, Walk};
 
 use super::frame::{Written, probe};
 use super::queue::Queue;
@@ -16,6 +16,8 @@ pub(super) struct Probes {
     live: BTreeMap<ScopedAddr, Live>,
     /// What they found; the same keys as `live`.
     states: BTreeMap<ScopedAddr, ProbeState>,
+    /// How often `states` changed.
+    findings: u64,
     /// Those in `Ask` and `AskAgain`.
     asking: Queue,
     /// Those in `Listen`.
@@ -48,6 +50,11 @@ impl Probes {
         &self.states
     }
 
+    /// How often what they found changed.
+    pub(super) const fn findings(&self) -> u64 {
+        self.findings
+    }
+
     /// When the next frame is due, the pace aside.
     pub(super) fn due(&self) -> Option<Instant> {
         self.asking.due()
@@ -60,24 +67,27 @@ impl Probes {
 
     /// Takes over the wanted set.
     pub(super) fn want(&mut self, now: Instant, wanted: BTreeMap<ScopedAddr, ProbeTarget>) {
-        let gone: Vec<ScopedAddr> = self
-            .live
-            .iter()
-            .filter(|(at, live)| wanted.get(at) != Some(&live.target))
-            .map(|(&at, _)| at)
-            .collect();
+        let mut walk = Walk::new(&wanted);
+        let is_gone = |(at, live): &(&ScopedAddr, &Live)| walk.find(at) != Some(&live.target);
+        let gone: Vec<_> = self.live.iter().filter(is_gone).map(|(&at, _)| at).collect();
         for at in gone {
             self.unqueue(at);
             self.live.remove(&at);
             self.states.remove(&at);
+            self.findings += 1;
         }
-        for (at, target) in wanted {
-            self.live.entry(at).or_insert_with(|| {
-                self.states.insert(at, ProbeState::Asking);
-                self.asking.add(now, at);
-                Live { target, step: Step::Ask { due: now } }
-            });
+        let mut live = Walk::new(&self.live);
+        let news: Vec<_> = wanted.into_iter().filter(|(at, _)| live.find(at).is_none()).collect();
+        for (at, target) in news {
+            self.find(at, ProbeState::Asking);
+            self.asking.add(now, at);
+            self.live.insert(at, Live { target, step: Step::Ask { due: now } });
         }
+    }
+
+    fn find(&mut self, at: ScopedAddr, state: ProbeState) {
+        self.states.insert(at, state);
+        self.findings += 1;
     }
 
     fn unqueue(&mut self, at: ScopedAddr) {
@@ -99,7 +109,7 @@ impl Probes {
         let due = now + PROBE_REPEAT;
         live.step = Step::Ask { due };
         self.asking.add(due, at);
-        self.states.insert(at, ProbeState::Answered(from.clone()));
+        self.find(at, ProbeState::Answered(from.clone()));
     }
 
     /// Decides the probes whose time of listening is over.
@@ -107,7 +117,7 @@ impl Probes {
         while let Some((_, at)) = self.listening.pop(now) {
             if let Some(live) = self.live.get_mut(&at) {
                 live.step = Step::Rest;
-                self.states.insert(at, ProbeState::Silent);
+                self.find(at, ProbeState::Silent);
             }
         }
     }

@@ -26,7 +26,7 @@ impl Reasons {
             return Err(format!("the view speaks of {} VIPs, {wanted} are wanted", view.verdicts.len()));
         }
         let lease = world.setup.lease(process.number);
-        let role = view.elections.get(&lease.to_string()).map(|election| election.role);
+        let role = view.elections.get(&lease).map(|election| election.role);
         for vip in &view.verdicts {
             let holds = matches!(role, Some(Role::Holder { .. }));
             if vip.verdict == Decision::Announce && !holds && process.config_removes_on_loss() {

@@ -28,13 +28,17 @@ fn vip(text: &str, verdict: Verdict) -> VipView {
     }
 }
 
+fn lock() -> LeaseName {
+    LeaseName::new("kube-system", "plndr-cp-lock")
+}
+
 /// A node before anything happened.
 fn quiet() -> View {
     let verdicts = vec![
         vip("192.0.2.1", Verdict::Skip(Reason::LeaseUnknown)),
         vip("2001:db8::1", Verdict::Skip(Reason::LeaseUnknown)),
     ];
-    let elections = BTreeMap::from([("kube-system/plndr-cp-lock".to_owned(), ElectionState::default())]);
+    let elections = Arc::new(BTreeMap::from([(lock(), ElectionState::default())]));
     let mut view = View { node: "n1".to_owned(), verdicts, elections, ..View::default() };
     view.counters.questions.insert("renew".to_owned(), 0);
     view
@@ -45,9 +49,9 @@ fn busy() -> View {
     let mut view = quiet();
     view.verdicts = vec![vip("192.0.2.1", Verdict::Announce), vip("2001:db8::1", Verdict::Announce)];
     let role = Role::Holder { since: Instant::ZERO, fence_until: Instant::ZERO, serve_until: Instant::ZERO };
-    view.elections.get_mut("kube-system/plndr-cp-lock").unwrap().role = role;
+    Arc::make_mut(&mut view.elections).get_mut(&lock()).unwrap().role = role;
     let one = |key: &str| BTreeMap::from([(key.to_owned(), 1)]);
-    view.counters.transitions = one("kube-system/plndr-cp-lock");
+    view.counters.transitions = Arc::new(BTreeMap::from([(lock(), 1)]));
     view.counters.foreign_claims = one("192.0.2.1");
     view.counters.questions = one("renew");
     view.counters.changes = one("too_late");
@@ -195,7 +199,8 @@ fn the_values_say_who_holds_what() {
 #[test]
 fn two_leases_of_one_name_keep_apart() {
     let mut view = quiet();
-    view.elections.insert("other/plndr-cp-lock".to_owned(), ElectionState::default());
+    let other = LeaseName::new("other", lock().name());
+    Arc::make_mut(&mut view.elections).insert(other, ElectionState::default());
     let board = board();
     board.publish(Arc::new(view));
     let text = render(&board);

@@ -9,17 +9,19 @@ use std::iter::Peekable;
 const STEPS: usize = 8;
 
 /// A place in a map.
-pub(super) struct Walk<'a, K, V> {
+pub struct Walk<'a, K, V> {
     map: &'a BTreeMap<K, V>,
     rest: Peekable<btree_map::Iter<'a, K, V>>,
 }
 
 impl<'a, K: Ord, V> Walk<'a, K, V> {
-    pub(super) fn new(map: &'a BTreeMap<K, V>) -> Self {
+    /// A walk that starts at the first key.
+    pub fn new(map: &'a BTreeMap<K, V>) -> Self {
         Self { map, rest: map.iter().peekable() }
     }
 
-    pub(super) fn find(&mut self, key: &K) -> Option<&'a V> {
+    /// What the map has under a key.
+    pub fn find(&mut self, key: &K) -> Option<&'a V> {
         for _ in 0..STEPS {
             let Some((next, found)) = self.rest.peek() else { break };
             match (*next).cmp(key) {
