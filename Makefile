@@ -12,7 +12,7 @@ BINARY := target/$(TARGET)/release/kube-vip
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
-demo: packages build lab-build ## three nodes hold a VIP through five faults, live, with the measured outage of each (KEEP=1 leaves it up)
+demo: packages build lab-build ## three nodes hold a VIP through five faults, and a Service with two pods, live and measured (KEEP=1 leaves it up)
 	KUBE_VIP_BIN=$(BINARY) target/debug/lab demo $(if $(KEEP),--keep)
 
 test: packages ## every rung of the test ladder

@@ -20,7 +20,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Shows five faults and what a client loses in each.
+    /// Shows five faults and a Service with two pods, and what a client loses in each.
     Demo {
         /// Leaves the lab up at the end.
         #[arg(long)]
@@ -118,9 +118,12 @@ fn act(verb: Verb) -> Result<u8> {
             Ok(boot::enter(&exe, &args)?)
         }
         Verb::Demo { keep, runs } => {
-            let (stage, kept) = demo::show(runs.max(1), &folder::make("demo")?)?;
+            let demo::Shown { pods, stage, kept } = demo::show(runs.max(1), &folder::make("demo")?)?;
             let code = u8::from(!kept);
-            if keep { stay(stage, code) } else { Ok(code) }
+            let done = if keep { stay(stage, code) } else { Ok(code) };
+            // They answer as long as the lab is up.
+            drop(pods);
+            done
         }
         Verb::Run { scenario, runs, set } => {
             let (rows, manifest) = (suite::rows(&scenario)?, suite::manifest(&set)?);

@@ -9,20 +9,20 @@
 #[allow(dead_code)] // each test file that shares it uses its own part
 mod client;
 #[path = "real_api/cluster.rs"]
+#[allow(dead_code)] // each test file that shares it uses its own part
 mod cluster;
+#[path = "real_api/launch.rs"]
+mod launch;
 #[path = "real_api/rig.rs"]
 mod rig;
 
-use std::io::Write as _;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use cluster::Judges;
+use launch::launch;
 use rig::{Rig, SETTLED};
-use vip_lab::bench::{Stamp, boot};
-
-const LAB: &str = env!("CARGO_BIN_EXE_lab");
+use vip_lab::bench::Stamp;
 
 /// Where the VIPs are when an act is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,11 +101,6 @@ const ACTS: [Act; 6] = [
     },
 ];
 
-/// Says something past the capture of the test runner: a skipped scenario must be seen.
-fn tell(text: &str) {
-    std::io::stderr().write_all(format!("{text}\n").as_bytes()).unwrap();
-}
-
 /// Compares what was seen since `at` with what may be.
 fn judge(rig: &Rig, what: &str, at: Stamp, silence: Duration) -> Result<()> {
     let seen = rig.seen(at);
@@ -155,44 +150,7 @@ fn play_all(judges: &Judges) {
     std::fs::remove_dir_all(rig.logs()).unwrap();
 }
 
-/// The lab's launcher, which the kernel kills when this test's thread is gone, and everything in the lab with it. In a
-/// user namespace, or without `setpriv`, a test that is killed lets the lab play to its end.
-fn launcher() -> Command {
-    const SETPRIV: &str = "setpriv";
-    let knows = Command::new(SETPRIV).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if !knows.is_ok_and(|status| status.success()) {
-        return Command::new(LAB);
-    }
-    let mut command = Command::new(SETPRIV);
-    command.args(["--pdeathsig", "KILL", "--", LAB]);
-    command
-}
-
 #[test]
 fn agents_keep_their_promises_over_the_real_api_server() {
-    let name = "agents_keep_their_promises_over_the_real_api_server";
-    let Some(judges) = Judges::find() else {
-        let missing = "there is no `kube-apiserver` or no `etcd` (run make judges or set KUBEBUILDER_ASSETS)";
-        tell(&format!("SKIPPED {name}: {missing}"));
-        return;
-    };
-    if boot::inside().is_some() {
-        play_all(&judges);
-        return;
-    }
-    let done = launcher()
-        .arg("__boot")
-        .arg(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .output()
-        .unwrap();
-    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    // What goes wrong after the bench is up names the logs, and is no reason to skip.
-    let refused = err.contains("was refused") || err.contains("install the Debian package");
-    if refused && !err.contains("the logs are in") {
-        tell(&format!("SKIPPED {name}: {err}"));
-        return;
-    }
-    assert!(done.status.success(), "{out}\n{err}");
-    println!("{out}{err}");
+    launch("agents_keep_their_promises_over_the_real_api_server", play_all);
 }

@@ -1,29 +1,48 @@
 //! `lab demo`: what a newcomer sees first. Says what it will do, need and take; then five faults against three nodes that
-//! hold a VIP, with a live timeline; then the table of what a client lost.
+//! hold a VIP, with a live timeline; then a Service with two pods, whose holder is stopped; then the table of what a client
+//! lost.
+
+mod service;
 
 use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
 
+use super::agent::{self, Manifest};
 use super::outcome::Outcome;
 use super::stage::Stage;
 use super::{figures, play, table, version};
-use crate::bench::net;
+use crate::bench::{Pod, net};
+
+/// What the demo leaves behind.
+#[derive(Debug)]
+pub struct Shown {
+    // Dropped in this order: pods before their nodes.
+    /// The pods of the Service, still running.
+    pub pods: Vec<Pod>,
+    /// The stage, still up.
+    pub stage: Stage,
+    /// Whether all bounds were kept.
+    pub kept: bool,
+}
 
 const INTRO: &str = "\
 kube-vip demo
   does   Raises a small lab inside private kernel namespaces: a switch, three control-plane nodes, a client. The real
          kube-vip binary runs on every node, started as by a usual static pod (ARP mode, IPv4 and IPv6, leases 5/3/1 s).
-         Then five faults hit the node that holds the VIP, and a client that asks every 2 ms measures each outage.
-  needs  Linux with network, PID and mount namespaces (root, or unprivileged user namespaces) and the Debian package
-         iproute2. Nothing is installed, no name, link or file of your host is touched.
+         Five faults hit the node that holds the VIP, and a client that asks every 2 ms measures each outage. Then a
+         Service of type LoadBalancer is created, two pods answer through it, and the agent that holds it is stopped.
+  needs  Linux with network, PID and mount namespaces (root, or unprivileged user namespaces) and the Debian packages
+         iproute2 and nftables. Nothing is installed, no name, link or file of your host is touched.
   takes  Less than 3 minutes and some 300 MB of memory. Ctrl-C ends it at any time and leaves nothing behind.";
 
-/// Shows the demo; gives the stage, still up, and whether all bounds were kept.
-pub fn show(runs: u32, logs: &Path) -> Result<(Stage, bool)> {
+/// Shows the demo.
+pub fn show(runs: u32, logs: &Path) -> Result<Shown> {
     let begin = Instant::now();
-    let mut stage = Stage::set(logs)?;
+    let mut manifest = Manifest::parse(agent::MANIFEST)?;
+    manifest.set("svc_enable", "true");
+    let mut stage = Stage::set_for(manifest, logs)?;
     stage.screen().say(INTRO);
     stage.screen().say(&format!("  logs   {}\n", logs.display()));
     for skipped in stage.lab().skipped() {
@@ -42,19 +61,29 @@ pub fn show(runs: u32, logs: &Path) -> Result<(Stage, bool)> {
             outcomes.push(outcome);
         }
     }
-    let kept = fetched && outcomes.iter().all(Outcome::kept);
-    stage.screen().say(&format!("\n{}", figures::render(&outcomes)));
-    stage.screen().say(&format!("Times in ms, min / median / max of {runs} runs. {}.", figures::SOURCE));
-    stage.screen().say("A bound is kept when the figure is not above bound + calm, the longest gap of the same run before the fault.");
+    let web = service::show(&mut stage)?;
+    let kept = fetched && outcomes.iter().all(Outcome::kept) && web.kept();
+    conclude(&stage, runs, &outcomes, &web);
     let seconds = begin.elapsed().as_secs();
-    if kept {
-        stage.screen().say(&format!(
-            "All bounds are kept, and the API server answered through the VIP each time. {seconds} s."
-        ));
+    let verdict = if kept {
+        format!("All bounds are kept, and every request through VIP and Service was answered. {seconds} s.")
     } else {
-        stage.screen().say(&format!("A bound is BROKEN, or the API server did not answer through the VIP. {seconds} s. The logs are in {}", logs.display()));
-    }
-    Ok((stage, kept))
+        format!(
+            "A bound is BROKEN, or a request was not answered. {seconds} s. The logs are in {}",
+            logs.display()
+        )
+    };
+    stage.screen().say(&verdict);
+    Ok(Shown { pods: web.pods, stage, kept })
+}
+
+/// The tables of all figures.
+fn conclude(stage: &Stage, runs: u32, outcomes: &[Outcome], web: &service::Web) {
+    let screen = stage.screen();
+    screen.say(&format!("\n{}", figures::render(outcomes)));
+    screen.say(&format!("Times in ms, min / median / max of {runs} runs. {}.", figures::SOURCE));
+    screen.say(&format!("\n{}", web.render()));
+    screen.say("A bound is kept when the figure is not above bound + calm, the longest gap of the same run before the fault.");
 }
 
 /// Asks the API server for its version through both VIPs, as kubectl would; says whether both answered.

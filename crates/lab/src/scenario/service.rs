@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::bench::{Lab, Span, Stamp, pod};
+use crate::bench::{Detector, Lab, Prober, Stamp, pod};
 
 /// The port of every Service here, UDP and TCP.
 pub const PORT: u16 = 80;
@@ -100,7 +100,7 @@ fn endpoint(backend: &Backend) -> Value {
     })
 }
 
-/// How long a client waited for a new Service.
+/// How long a client waited for a new Service at one of its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FirstAnswers {
     /// Until a node answered for its address (ARP or NDP, asked every 5 ms).
@@ -109,33 +109,48 @@ pub struct FirstAnswers {
     pub pod: Duration,
 }
 
-/// Creates a Service by `create`, which gives the moment, and waits for its first answers at `address`.
+/// Creates a Service by `create`, which gives the moment, and waits for its first answers at each of `addresses`.
 ///
 /// Instruments begin before it is created, so the client's neighbour cache knows that nobody is there.
 pub fn first_answers(
     lab: &Lab,
-    address: IpAddr,
+    addresses: &[IpAddr],
     limit: Duration,
     create: impl FnOnce() -> Result<Stamp>,
-) -> Result<FirstAnswers> {
-    let (detector, prober) = (lab.detect(address)?, lab.probe_service(SocketAddr::new(address, PORT))?);
+) -> Result<Vec<FirstAnswers>> {
+    let instruments: Vec<(Detector, Prober)> = addresses
+        .iter()
+        .map(|address| Ok((lab.detect(*address)?, lab.probe_service(SocketAddr::new(*address, PORT))?)))
+        .collect::<Result<_>>()?;
     let created = create()?;
     let begin = Instant::now();
     loop {
-        let seen = detector.sightings();
-        let asked = seen.questions.iter().flat_map(|question| &question.answers);
-        let named = asked.map(|(_, at)| *at).filter(|at| *at >= created).min();
-        let served = prober.trace().answer_after(created).filter(|answer| answer.pod != 0);
-        if let (Some(named), Some(served)) = (named, served) {
-            let since = |at: Stamp| Span::new(created, at).length();
-            return Ok(FirstAnswers { address: since(named), pod: since(served.at) });
+        let seen: Vec<_> = instruments.iter().map(|pair| first_answer(pair, created)).collect();
+        if let Some(all) = seen.iter().copied().map(FirstAnswers::of).collect() {
+            return Ok(all);
         }
         ensure!(
             begin.elapsed() < limit,
-            "{address} was not reached within {limit:?}: address answered {}, pod answered {}",
-            named.is_some(),
-            served.is_some(),
+            "not within {limit:?}; first answers of a node and of a pod at {addresses:?} so far: {seen:?}"
         );
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+impl FirstAnswers {
+    fn of((address, pod): (Option<Duration>, Option<Duration>)) -> Option<Self> {
+        Some(Self { address: address?, pod: pod? })
+    }
+}
+
+/// From `created` to the first answer of a node, and of a pod.
+fn first_answer(
+    (detector, prober): &(Detector, Prober),
+    created: Stamp,
+) -> (Option<Duration>, Option<Duration>) {
+    let seen = detector.sightings();
+    let answers = seen.questions.iter().flat_map(|question| &question.answers);
+    let named = answers.map(|(_, at)| *at).filter(|at| *at >= created).min();
+    let served = prober.trace().answer_after(created).filter(|answer| answer.pod != 0);
+    (named.map(|at| at.since(created)), served.map(|answer| answer.at.since(created)))
 }

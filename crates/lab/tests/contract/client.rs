@@ -90,8 +90,8 @@ impl Client {
         sender.send_request(request).await.map_err(|err| text(&err))
     }
 
-    /// A GET by the administrator: code and text.
-    pub(crate) async fn get(&self, path: &str) -> Result<(u16, String), String> {
+    /// A GET by the administrator, whose answer is still to be read.
+    pub(crate) async fn open(&self, path: &str) -> Result<Response<Incoming>, String> {
         let question = Question {
             who: "admin",
             method: "GET",
@@ -99,7 +99,12 @@ impl Client {
             content_type: "application/json",
             body: String::new(),
         };
-        read(self.ask(&question).await?).await
+        self.ask(&question).await
+    }
+
+    /// A GET by the administrator: code and text.
+    pub(crate) async fn get(&self, path: &str) -> Result<(u16, String), String> {
+        read(self.open(path).await?).await
     }
 }
 

@@ -8,6 +8,7 @@ use std::fs::{File, write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -62,7 +63,7 @@ pub(crate) struct Cluster {
     _etcd: Killed,
     _folder: tempfile::TempDir,
     place: Place,
-    client: Client,
+    client: Arc<Client>,
     kubeconfig: String,
 }
 
@@ -86,11 +87,16 @@ impl Cluster {
         let apiserver = place.within(|| start_apiserver(&judges.apiserver, folder.path(), lab.logs()))??;
         let kubeconfig =
             credentials.kubeconfig(Login::Token(&tokens["agent"]), &format!("https://{address}"))?;
-        let client = Client::with_tokens(address, &credentials, tokens);
+        let client = Arc::new(Client::with_tokens(address, &credentials, tokens));
         let mut cluster = Self { apiserver, _etcd: etcd, _folder: folder, place, client, kubeconfig };
         cluster.ready()?;
         cluster.seed(lab, agent)?;
         Ok(cluster)
+    }
+
+    /// The namespace in which both run, and a client of the server; the client works there.
+    pub(crate) fn client(&self) -> (Place, Arc<Client>) {
+        (self.place.clone(), Arc::clone(&self.client))
     }
 
     /// The agents' kubeconfig.
@@ -99,9 +105,11 @@ impl Cluster {
     }
 
     /// The administrator asks: code and text of the answer.
-    fn ask(&self, method: &str, path: &str, body: &Value) -> Result<(u16, String)> {
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &Value) -> Result<(u16, String)> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let question = Question { who: "admin", method, path, content_type: "application/json", body };
+        let patch = method == "PATCH";
+        let content_type = if patch { "application/merge-patch+json" } else { "application/json" };
+        let question = Question { who: "admin", method, path, content_type, body };
         let answer = self.place.within(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|err| err.to_string())?;
@@ -119,7 +127,8 @@ impl Cluster {
         }
     }
 
-    fn create(&self, path: &str, object: &Value) -> Result<()> {
+    /// Creates an object in the collection at this path.
+    pub(crate) fn create(&self, path: &str, object: &Value) -> Result<()> {
         let (code, text) = self.ask("POST", path, object)?;
         ensure!(code == 201, "POST {path}: {code} {text}");
         Ok(())
@@ -158,6 +167,22 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// The rights that `kube-vip manifest rbac` gives were enough: no agent was refused anything, but for lines that name
+/// one of `known`.
+pub(crate) fn check_rights(lab: &Lab, known: &[&str]) -> Result<()> {
+    for node in lab.nodes() {
+        let file = lab.logs().join(format!("{}-kube-vip.log", node.name()));
+        let text = std::fs::read_to_string(&file)?;
+        ensure!(!text.is_empty(), "{}: the agent logged nothing", file.display());
+        let said = ["a right is missing", "class=forbidden", "403 Forbidden"];
+        let refused = text.lines().find(|line| {
+            said.iter().any(|said| line.contains(said)) && !known.iter().any(|known| line.contains(known))
+        });
+        ensure!(refused.is_none(), "{}: {}", file.display(), refused.unwrap_or_default());
+    }
+    Ok(())
 }
 
 /// Where objects of this kind are created.
@@ -219,7 +244,7 @@ fn start_apiserver(binary: &Path, folder: &Path, logs: &Path) -> Result<Killed> 
         .args(["--etcd-servers", ETCD, "--bind-address", &own, "--secure-port", &PORT.to_string()])
         .args(["--advertise-address", &own, "--endpoint-reconciler-type", "none"])
         .args(["--service-account-issuer", "https://kubernetes.default.svc"])
-        .args(["--service-cluster-ip-range", "10.96.0.0/16", "--authorization-mode", "RBAC"])
+        .args(["--service-cluster-ip-range", "10.96.0.0/16,fd00:10:96::/112", "--authorization-mode", "RBAC"])
         // No controller makes the ServiceAccounts that pods would need.
         .args(["--disable-admission-plugins", "ServiceAccount"]);
     spawn(&mut command, &logs.join("kube-apiserver.log"))

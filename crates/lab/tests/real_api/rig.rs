@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
-use vip_lab::bench::{Detector, Lab, Program, Shape, Sightings, Span, Stamp, boot, net};
+use vip_lab::bench::{Detector, Lab, Program, Shape, Span, Stamp, boot, net};
 use vip_lab::scenario::agent::{self, Manifest};
 use vip_lab::scenario::table::Gate;
 
-use crate::cluster::{Cluster, Judges};
+use crate::cluster::{Cluster, Judges, check_rights};
 
 /// Number of nodes.
 const NODES: u8 = 3;
@@ -64,6 +64,11 @@ impl Rig {
     /// The folder of the logs.
     pub(crate) fn logs(&self) -> &Path {
         self.lab.logs()
+    }
+
+    /// The rights that the agents have were enough.
+    pub(crate) fn check_rights(&self) -> Result<()> {
+        check_rights(&self.lab, &[])
     }
 
     /// Starts the agent of a node where none runs.
@@ -172,36 +177,11 @@ impl Rig {
         std::thread::sleep(ON_ITS_WAY);
         let mut worst = Seen::default();
         for sightings in self.detectors.each_ref().map(Detector::sightings) {
-            worst.silence = worst.silence.max(silence(&sightings, window));
+            worst.silence = worst.silence.max(sightings.silence(window));
             worst.overlap = worst.overlap.max(sightings.overlap(window).longest);
         }
         worst
     }
-
-    /// The rights that `kube-vip manifest rbac` gives were enough: no agent was refused anything.
-    pub(crate) fn check_rights(&self) -> Result<()> {
-        for node in self.lab.nodes() {
-            let file = self.logs().join(format!("{}-kube-vip.log", node.name()));
-            let text = std::fs::read_to_string(&file)?;
-            ensure!(!text.is_empty(), "{}: the agent logged nothing", file.display());
-            let said = ["a right is missing", "class=forbidden", "403 Forbidden"];
-            let refused = text.lines().find(|line| said.iter().any(|said| line.contains(said)));
-            ensure!(refused.is_none(), "{}: {}", file.display(), refused.unwrap_or_default());
-        }
-        Ok(())
-    }
-}
-
-/// The longest time from a question that nobody answered to the next one that somebody did.
-fn silence(sightings: &Sightings, window: Span) -> Duration {
-    let (mut since, mut worst) = (None, Duration::ZERO);
-    for question in sightings.questions.iter().filter(|question| window.holds(question.sent)) {
-        if let Some(since) = since {
-            worst = worst.max(question.sent.since(since));
-        }
-        since = if question.answers.is_empty() { since.or(Some(question.sent)) } else { None };
-    }
-    worst
 }
 
 /// The binary under test: `KUBE_VIP_BIN`, else the static release build, else what the lab would take.

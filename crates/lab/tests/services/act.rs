@@ -1,6 +1,7 @@
 //! What a scenario does to the stage: agents that start, end and die, nodes without power, objects that are written and
 //! deleted.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -105,6 +106,26 @@ impl Rig {
         let at = Stamp::now();
         self.start(number)?;
         Ok(at)
+    }
+
+    /// All that scenarios make in `default`, as resource and name.
+    pub(crate) fn everything(&self) -> Result<BTreeSet<(&'static str, String)>> {
+        let mut found = BTreeSet::new();
+        for resource in ["services", "endpointslices", "leases"] {
+            let names = self.cluster.names(resource, "default")?;
+            found.extend(names.into_iter().map(|name| (resource, name)));
+        }
+        Ok(found)
+    }
+
+    /// Ends all agents and pods, and deletes everything but this.
+    pub(crate) fn clear(&mut self, but: &BTreeSet<(&'static str, String)>) -> Result<()> {
+        self.stop_all()?;
+        self.pods.clear();
+        for (resource, name) in self.everything()?.difference(but) {
+            self.cluster.delete(resource, "default", name)?;
+        }
+        Ok(())
     }
 
     /// The store behind all API servers of the lab's own.

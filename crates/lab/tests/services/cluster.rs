@@ -19,6 +19,8 @@ pub(crate) trait Cluster {
     fn apply(&self, object: &Value) -> Result<()>;
     /// An object, if it is there.
     fn get(&self, resource: &str, namespace: &str, name: &str) -> Result<Option<Value>>;
+    /// The names of all objects of a kind in a namespace.
+    fn names(&self, resource: &str, namespace: &str) -> Result<Vec<String>>;
     /// Lays a merge patch over an object.
     fn merge(&self, resource: &str, namespace: &str, name: &str, patch: &Value) -> Result<()>;
     /// Deletes an object, if it is there.
@@ -66,6 +68,12 @@ impl Cluster for Small {
     fn get(&self, resource: &str, namespace: &str, name: &str) -> Result<Option<Value>> {
         let found = self.0.server().store().get(kind(resource)?, namespace, name);
         Ok(found.map(|found| (*found).clone()))
+    }
+
+    fn names(&self, resource: &str, namespace: &str) -> Result<Vec<String>> {
+        let all = self.0.server().store().list(kind(resource)?);
+        let inside = all.iter().filter(|object| object["metadata"]["namespace"] == namespace);
+        Ok(inside.filter_map(|object| object["metadata"]["name"].as_str().map(str::to_owned)).collect())
     }
 
     fn merge(&self, resource: &str, namespace: &str, name: &str, patch: &Value) -> Result<()> {

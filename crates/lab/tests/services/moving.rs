@@ -25,6 +25,7 @@ pub(crate) fn pod_moves(rig: &mut Rig, times: u32) -> Result<()> {
     for (turn, next) in (0..times).zip([2, 3, 1, 3, 2, 1].into_iter().cycle()) {
         rig.pod(next, 5)?;
         let at = rig.deploy("web", &[(next, 5)])?;
+        let written = Stamp::now();
         if turn % 2 == 1 {
             rig.kill_pod(node, 5);
         }
@@ -32,7 +33,7 @@ pub(crate) fn pod_moves(rig: &mut Rig, times: u32) -> Result<()> {
         std::thread::sleep(PAUSE + ms(u64::from(turn * 37 % 90)));
         let (what, now) = (format!("move {turn} to n{next}"), Stamp::now());
         gaps.push(client.keeps(&what, Span::new(at, now), MOVE)?.gap);
-        let after = client.seen(Span::new(at.after(MOVE + client.calm()), now));
+        let after = client.seen(Span::new(written.after(MOVE + client.calm()), now));
         let only = Responder { node: next, pod: 5 };
         ensure!(after.pods.keys().eq([&only]), "{what}: late answers of {:?}", after.pods);
         ensure!(after.nodes.keys().eq([&next]), "{what}: late owners {:?}", after.nodes);

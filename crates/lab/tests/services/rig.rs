@@ -62,13 +62,16 @@ const SAYS_NOTHING: &str = "the run says nothing";
 /// How often such a run is repeated; the last one counts as it is.
 const REPEATS: usize = 3;
 
+/// What is done on the stage, and judged.
+pub(crate) type Scenario = fn(&mut Rig) -> Result<()>;
+
 /// Runs the test `name` in a lab of its own: outside it starts itself again, inside it plays `scenario`.
-pub(crate) fn play(name: &str, scenario: fn(&mut Rig) -> Result<()>) {
+pub(crate) fn play(name: &str, scenario: Scenario) {
     play_with(Proxies::Running, name, scenario);
 }
 
 /// The same without pods and proxies: what is asked there are the nodes' own kernels, by ARP and NDP.
-pub(crate) fn play_bare(name: &str, scenario: fn(&mut Rig) -> Result<()>) {
+pub(crate) fn play_bare(name: &str, scenario: Scenario) {
     play_with(Proxies::Absent, name, scenario);
 }
 
@@ -79,7 +82,7 @@ pub(crate) enum Proxies {
     Absent,
 }
 
-fn play_with(proxies: Proxies, name: &str, scenario: fn(&mut Rig) -> Result<()>) {
+fn play_with(proxies: Proxies, name: &str, scenario: Scenario) {
     if boot::inside().is_some() {
         play_inside(proxies, name, scenario);
         return;
@@ -108,19 +111,41 @@ fn play_with(proxies: Proxies, name: &str, scenario: fn(&mut Rig) -> Result<()>)
     }
 }
 
-fn play_inside(proxies: Proxies, name: &str, scenario: fn(&mut Rig) -> Result<()>) {
-    let (metronome, begin) = (Metronome::start().unwrap(), Stamp::now());
+fn play_inside(proxies: Proxies, name: &str, scenario: Scenario) {
     let mut rig = Rig::raise(name, proxies).unwrap();
-    if let Err(why) = scenario(&mut rig).and_then(|()| rig.finish()) {
-        let stall = metronome.longest_stall(Span::new(begin, Stamp::now()));
-        let disturbed = if stall > DISTURBED {
-            format!("\na processor of this machine stood still for {} ms: {SAYS_NOTHING}", stall.as_millis())
-        } else {
-            String::new()
-        };
-        panic!("{name}: {why:#}{disturbed}\nthe logs are in {}", rig.lab.logs().display());
+    if let Err(why) = judged(&mut rig, scenario) {
+        panic!("{name}: {why:#}\nthe logs are in {}", rig.lab.logs().display());
     }
     std::fs::remove_dir_all(rig.lab.logs()).unwrap();
+}
+
+/// Plays a scenario on a stage that others share, again after `clear` when a failed run says nothing.
+pub(crate) fn undisturbed(
+    rig: &mut Rig,
+    scenario: Scenario,
+    clear: impl Fn(&mut Rig) -> Result<()>,
+) -> Result<()> {
+    for _ in 0..REPEATS {
+        match judged(rig, scenario) {
+            Err(why) if format!("{why:#}").contains(SAYS_NOTHING) => println!("  repeated: {why:#}"),
+            judged => return judged,
+        }
+        clear(rig)?;
+    }
+    judged(rig, scenario)
+}
+
+/// Plays a scenario; a failure says so when the machine itself stood still meanwhile.
+fn judged(rig: &mut Rig, scenario: Scenario) -> Result<()> {
+    let (metronome, begin) = (Metronome::start()?, Stamp::now());
+    scenario(rig).and_then(|()| rig.finish()).map_err(|why| {
+        let stall = metronome.longest_stall(Span::new(begin, Stamp::now()));
+        if stall <= DISTURBED {
+            return why;
+        }
+        let stood = format!("a processor of this machine stood still for {} ms", stall.as_millis());
+        why.context(format!("{stood}: {SAYS_NOTHING}"))
+    })
 }
 
 impl Rig {

@@ -48,9 +48,9 @@ pub(crate) fn s_1_simple(rig: &mut Rig) -> Result<()> {
     rig.start_all(&[])?;
     rig.wait_for_leader("plndr-svcs-lock")?;
     rig.deploy("web", &[(2, 5)])?;
-    let seen = service::first_answers(rig.lab(), V4.parse()?, LIMIT, || rig.create("web", V4, json!({})))?;
-    println!("  created to first answer of a node {:?}, of a pod {:?}", seen.address, seen.pod);
-    ensure!(seen.address <= FIRST_ADDRESS && seen.pod <= FIRST_POD, "{seen:?}");
+    let seen = service::first_answers(rig.lab(), &[V4.parse()?], LIMIT, || rig.create("web", V4, json!({})))?;
+    println!("  created to first answer of a node {:?}, of a pod {:?}", seen[0].address, seen[0].pod);
+    ensure!(seen[0].address <= FIRST_ADDRESS && seen[0].pod <= FIRST_POD, "{seen:?}");
     let answer = rig.ask(V4)?;
     ensure!(answer == Responder { node: 2, pod: 5 }, "{answer:?} answers TCP");
     rig.wait_status("web", V4).map(drop)

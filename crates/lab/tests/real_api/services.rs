@@ -1,0 +1,193 @@
+//! The real API server as the cluster of Services scenarios: objects are written by requests of an administrator, and
+//! what proxies follow comes from two watches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use serde_json::Value;
+use tokio::sync::watch;
+use vip_lab::api::Scope;
+use vip_lab::bench::{Lab, Node};
+use vip_lab::scenario::control_plane::ControlPlane;
+use vip_lab::scenario::proxy::Objects;
+
+use crate::client::Client;
+use crate::cluster::{Cluster, check_rights};
+use crate::rig::cluster::{self as scene, kind};
+
+/// Not `admin.conf`: a kubeconfig that is named is dialled as written.
+const KUBECONFIG: &str = "/etc/kubernetes/agent.conf";
+/// Rights that upstream's roles lack; what needs them is off, and one line says so.
+const KNOWN_MISSING: &[&str] = &["resource=events"];
+/// After a watch that could not be opened.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// The real API server.
+pub(crate) struct Real(pub(crate) Cluster);
+
+/// The path of a collection, in a namespace where the kind has one.
+fn collection(resource: &str, namespace: &str) -> Result<String> {
+    let row = kind(resource)?;
+    let root = if row.group.is_empty() {
+        format!("/api/{}", row.version)
+    } else {
+        format!("/apis/{}/{}", row.group, row.version)
+    };
+    Ok(match row.scope {
+        Scope::Namespaced if !namespace.is_empty() => format!("{root}/namespaces/{namespace}/{resource}"),
+        _ => format!("{root}/{resource}"),
+    })
+}
+
+fn path(resource: &str, namespace: &str, name: &str) -> Result<String> {
+    Ok(format!("{}/{name}", collection(resource, namespace)?))
+}
+
+impl Real {
+    /// Asks, and fails unless the answer is one of success.
+    fn done(&self, method: &str, path: &str, body: &Value) -> Result<String> {
+        let (code, text) = self.0.ask(method, path, body)?;
+        ensure!((200..300).contains(&code), "{method} {path}: {code} {text}");
+        Ok(text)
+    }
+}
+
+impl scene::Cluster for Real {
+    fn furnish(&self, node: &Node) -> Result<()> {
+        Ok(node.write(KUBECONFIG, self.0.kubeconfig())?)
+    }
+
+    fn settings(&self) -> Vec<(&'static str, &'static str)> {
+        vec![("k8s_config_file", KUBECONFIG)]
+    }
+
+    fn apply(&self, object: &Value) -> Result<()> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (version, word) = (text(&object["apiVersion"]), text(&object["kind"]));
+        let row = vip_lab::api::Kind::of_object(&version, &word).context("a kind that the lab knows")?;
+        let (namespace, name) = (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
+        let (all, one) = (collection(row.resource, &namespace)?, path(row.resource, &namespace, &name)?);
+        // Without a resourceVersion it replaces what is there, whatever its version.
+        let (code, text) = self.0.ask("PUT", &one, object)?;
+        match code {
+            404 => self.0.create(&all, object),
+            200 | 201 => Ok(()),
+            _ => bail!("PUT {one}: {code} {text}"),
+        }
+    }
+
+    fn get(&self, resource: &str, namespace: &str, name: &str) -> Result<Option<Value>> {
+        self.0.get(&path(resource, namespace, name)?)
+    }
+
+    fn names(&self, resource: &str, namespace: &str) -> Result<Vec<String>> {
+        let text = self.done("GET", &collection(resource, namespace)?, &Value::Null)?;
+        let list: Value = serde_json::from_str(&text)?;
+        let items = list["items"].as_array().into_iter().flatten();
+        Ok(items.filter_map(|item| item["metadata"]["name"].as_str().map(str::to_owned)).collect())
+    }
+
+    fn merge(&self, resource: &str, namespace: &str, name: &str, patch: &Value) -> Result<()> {
+        self.done("PATCH", &path(resource, namespace, name)?, patch).map(drop)
+    }
+
+    fn delete(&self, resource: &str, namespace: &str, name: &str) -> Result<()> {
+        let path = path(resource, namespace, name)?;
+        let (code, text) = self.0.ask("DELETE", &path, &Value::Null)?;
+        ensure!(code == 404 || (200..300).contains(&code), "DELETE {path}: {code} {text}");
+        Ok(())
+    }
+
+    fn objects(&self) -> Result<watch::Receiver<Objects>> {
+        let (place, client) = self.0.client();
+        let (sender, receiver) = watch::channel(Objects::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let run = move || {
+            place.move_in()?;
+            runtime.block_on(follow(&client, &sender));
+            Ok::<(), vip_lab::bench::Error>(())
+        };
+        std::thread::Builder::new().name("services".to_owned()).spawn(run)?;
+        Ok(receiver)
+    }
+
+    fn check(&self, lab: &Lab) -> Result<()> {
+        check_rights(lab, KNOWN_MISSING)
+    }
+
+    fn plane(&self) -> Option<&ControlPlane> {
+        None
+    }
+}
+
+/// Publishes what two watches say, until nobody follows.
+async fn follow(client: &Client, sender: &watch::Sender<Objects>) {
+    while !sender.is_closed() {
+        if let Err(why) = follow_once(client, sender).await {
+            eprintln!("lab: the proxies' watch: {why}");
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Until one of the watches ends.
+async fn follow_once(client: &Client, sender: &watch::Sender<Objects>) -> Result<(), String> {
+    let (mut services, mut slices) =
+        (Mirror::open(client, "services").await?, Mirror::open(client, "endpointslices").await?);
+    loop {
+        tokio::select! {
+            heard = services.hear() => heard?,
+            heard = slices.hear() => heard?,
+        }
+        sender.send_replace(Objects { services: services.all(), slices: slices.all() });
+    }
+}
+
+/// All objects of a kind, kept by a watch; one that names no version begins with what there is.
+struct Mirror {
+    body: Incoming,
+    /// What of the next line has come.
+    begun: Vec<u8>,
+    objects: BTreeMap<(String, String), Arc<Value>>,
+}
+
+impl Mirror {
+    async fn open(client: &Client, resource: &str) -> Result<Self, String> {
+        let path = collection(resource, "").map_err(|why| why.to_string())?;
+        let body = client.open(&format!("{path}?watch=1")).await?.into_body();
+        Ok(Self { body, begun: Vec::new(), objects: BTreeMap::new() })
+    }
+
+    /// Waits until the watch says something, and keeps it. Nothing is lost when the wait is given up.
+    async fn hear(&mut self) -> Result<(), String> {
+        let Some(frame) = self.body.frame().await else { return Err("a watch has ended".to_owned()) };
+        let frame = frame.map_err(|why| format!("a watch broke off: {why}"))?;
+        self.begun.extend(frame.data_ref().into_iter().flatten());
+        while let Some(end) = self.begun.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.begun.drain(..=end).collect();
+            let event: Value = serde_json::from_slice(&line).map_err(|why| format!("no event: {why}"))?;
+            self.keep(&event)?;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, event: &Value) -> Result<(), String> {
+        let object = &event["object"];
+        let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+        let key = (text("namespace"), text("name"));
+        match event["type"].as_str() {
+            Some("ADDED" | "MODIFIED") => drop(self.objects.insert(key, Arc::new(object.clone()))),
+            Some("DELETED") => drop(self.objects.remove(&key)),
+            _ => return Err(format!("a watch says {event}")),
+        }
+        Ok(())
+    }
+
+    fn all(&self) -> Vec<Arc<Value>> {
+        self.objects.values().cloned().collect()
+    }
+}
