@@ -134,8 +134,9 @@ impl Rig {
     }
 
     /// Turns the knobs of all API servers.
-    pub(crate) fn weather(&self, turn: impl FnOnce(&mut Knobs)) {
-        self.plane.server().turn(Whose::All, turn);
+    pub(crate) fn weather(&self, turn: impl FnOnce(&mut Knobs)) -> Result<()> {
+        self.plane()?.server().turn(Whose::All, turn);
+        Ok(())
     }
 
     /// Creates a namespace.
