@@ -63,7 +63,10 @@ impl Vip<'_> {
                 if self.installed.is_none_or(|address| address.dad != Dad::Ready) {
                     return Verdict::Skip(Reason::Installing);
                 }
-                if let Some((addr, broadcast)) = link_addresses(self.link) {
+                // While it is handed over, its new owner announces it, and nobody speaks against that.
+                if let (Some((addr, broadcast)), None) =
+                    (link_addresses(self.link), other_holder(world, election))
+                {
                     let Advertise::Arp(layer2) = &world.config.advertise;
                     let interval = layer2.announce_interval;
                     plan.claims.insert(at, Claim { addr, broadcast, interval, not_after: serve_until });

@@ -10,6 +10,7 @@ mod quiet;
 mod reasons;
 mod release_after_removal;
 mod restart_same_plan;
+mod session;
 mod unknown_deletes_nothing;
 mod untouched;
 
@@ -58,6 +59,9 @@ pub(crate) struct Checkers {
 
 impl Checkers {
     pub(crate) fn new(setup: &Setup) -> Self {
+        if setup.session.is_some() {
+            return Self::of_session(setup);
+        }
         Self {
             all: vec![
                 Box::new(one_owner::OneOwner::new(setup)),
@@ -71,6 +75,24 @@ impl Checkers {
                 Box::new(liveness::Liveness::new(setup)),
                 Box::new(converged::Converged),
                 Box::new(restart_same_plan::RestartSamePlan),
+            ],
+        }
+    }
+
+    /// Those of the mode `session`.
+    fn of_session(setup: &Setup) -> Self {
+        Self {
+            all: vec![
+                Box::new(session::OneOwner::new(setup)),
+                Box::new(untouched::Untouched::new(setup)),
+                Box::new(unknown_deletes_nothing::UnknownDeletesNothing::new(setup)),
+                Box::new(release_after_removal::ReleaseAfterRemoval),
+                Box::new(bounded_turns::BoundedTurns::new(setup)),
+                Box::new(session::Reasons),
+                Box::new(session::Quiet::new()),
+                Box::new(session::ApiBudget::new(setup)),
+                Box::new(session::Liveness::new()),
+                Box::new(converged::Converged),
             ],
         }
     }

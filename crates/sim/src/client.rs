@@ -16,6 +16,8 @@ pub struct Eye {
     /// Whether packets reach it: the known neighbour answers for it.
     served: Option<Span>,
     doubled: Option<Moment>,
+    /// Silence counts from here on only.
+    pub count_from: Moment,
     /// The longest time for which it was not served, once it was.
     pub gap: Duration,
     /// The longest time for which two nodes answered.
@@ -37,7 +39,7 @@ impl Eye {
             (None, false) => None,
             (Some(Span::Served), false) => Some(Span::NotSince(now)),
             (Some(Span::NotSince(since)), true) => {
-                self.gap = self.gap.max(now.since(since));
+                self.gap = self.gap.max(now.since(since.max(self.count_from)));
                 Some(Span::Served)
             }
             (None | Some(Span::Served), true) => Some(Span::Served),
@@ -70,7 +72,7 @@ impl Eye {
     /// The world ends: what still lasts counts.
     pub fn close(&mut self, now: Moment) {
         if let Some(since) = self.unserved_since() {
-            self.gap = self.gap.max(now.since(since));
+            self.gap = self.gap.max(now.since(since.max(self.count_from)));
         }
         if let Some(since) = self.doubled {
             self.overlap = self.overlap.max(now.since(since));

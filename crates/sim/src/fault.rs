@@ -238,9 +238,17 @@ impl What {
 pub enum Place {
     /// On one node, by number from 0.
     Node(usize),
+    /// On the node that answers for the first VIP when the fault begins; the first one when nobody does.
+    Holder,
+    /// On the node that comes so many places after that one.
+    Other(usize),
     /// On all nodes, or nowhere in particular.
     All,
 }
+
+/// As the `amount` of a cut: the node that answers for the first VIP. So much more is the node that comes so many places
+/// after it.
+pub const HOLDER: u32 = 100;
 
 /// One fault of a schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,6 +289,8 @@ impl fmt::Display for Fault {
         match self.place {
             Place::Node(node) => write!(f, " n{}", node + 1)?,
             Place::All => f.write_str(" all")?,
+            Place::Holder => f.write_str(" holder")?,
+            Place::Other(number) => write!(f, " other{number}")?,
         }
         if self.amount > 0 {
             write!(f, " {}", self.amount)?;
@@ -326,6 +336,11 @@ impl FromStr for Fault {
         let (_, what) = NAMES.iter().find(|(known, _)| *known == name).ok_or(bad("unknown fault"))?;
         let place = match words.next().ok_or(bad("no place"))? {
             "all" => Place::All,
+            "holder" => Place::Holder,
+            other if other.starts_with("other") => {
+                let number = other.trim_start_matches("other").parse().map_err(|_| bad("no such place"))?;
+                Place::Other(number)
+            }
             node => {
                 let number: usize =
                     node.strip_prefix('n').and_then(|n| n.parse().ok()).ok_or(bad("no such place"))?;
@@ -346,9 +361,14 @@ mod tests {
 
     #[test]
     fn a_fault_reads_as_it_is_written() {
-        for line in
-            ["12.500s +3s kill n1", "0s +ever power-off n3", "1s +2s loss all 30", "4s +0.050s cut n2 1"]
-        {
+        for line in [
+            "12.500s +3s kill n1",
+            "0s +ever power-off n3",
+            "1s +2s loss all 30",
+            "4s +0.050s cut n2 1",
+            "4s +1s peer-cut holder 101",
+            "4s +1s kill other2",
+        ] {
             assert_eq!(line.parse::<Fault>().unwrap().to_string(), line);
         }
         assert_eq!("1s +2s explode n1".parse::<Fault>().unwrap_err().why, "unknown fault");

@@ -1,6 +1,8 @@
 //! A schedule of faults from a seed: what goes wrong, when, where and for how long. Combinations weigh more than single
 //! faults, because single faults are what people think of by themselves.
 
+mod episode;
+
 use std::time::Duration;
 
 use vip_model::Random;
@@ -8,6 +10,8 @@ use vip_model::Random;
 use crate::clock::Moment;
 use crate::fault::{Fault, Place, What};
 use crate::setup::{Setup, pick};
+
+pub use episode::episode;
 
 /// Faults begin after this: first the world comes up, mostly.
 const CALM: u64 = 8_000;

@@ -24,9 +24,9 @@ pub mod world;
 pub use check::{NAMES as CHECKERS, settle_time};
 pub use clock::{Clock, Drift, Moment};
 pub use fault::{Fault, NotAFault, Place, What};
-pub use generate::generate;
+pub use generate::{episode, generate};
 pub use mutation::Mutation;
-pub use run::{Case, Outcome};
+pub use run::{Case, Outcome, Promises};
 pub use scenario::{NotAScenario, parse};
 pub use setup::{
     AgentSetup, Endpoints, GateSetup, MemorySetup, ModeSetup, Probing, Secondaries, SessionSetup, Setup,

@@ -2,14 +2,17 @@
 //! whom, what is lost, late, twice or old, which keys are read where. It is cut apart from the VIPs' network (`wire`) and
 //! from the ways to API servers. Plain state; the world moves it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use vip_model::Instant;
 use vip_model::peers::{Datagram, DoorState, DoorWant, KeyId};
 use vip_model::session::SessionId;
+use vip_model::{Instant, NodeName};
+use vip_proto::peers::{
+    ASKS_MOST, GRANTS_MOST, GROUPS_MOST, Replay, SUCCESSIONS_MOST, UNSEEN_MOST, decode, encode,
+};
 
 /// So many former datagrams are kept for somebody who sends old ones again.
 const RECORDED: usize = 256;
@@ -49,7 +52,7 @@ pub(crate) enum KeyTrouble {
 }
 
 /// The socket of one process.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Door {
     /// What the agent wants; none while closed.
     pub(crate) want: Option<DoorWant>,
@@ -57,8 +60,10 @@ pub(crate) struct Door {
     pub(crate) told: DoorState,
     /// On which port it listens.
     pub(crate) port: Option<u16>,
-    /// The newest sequence that was let in of each session.
-    pub(crate) heard: BTreeMap<SessionId, Instant>,
+    /// What was let in before: the memory that the program uses.
+    pub(crate) replay: Replay,
+    /// Of whom it let in the last one, and its sequence.
+    pub(crate) last: Option<(SessionId, Instant)>,
     /// The keys that the node has read.
     pub(crate) keys: BTreeSet<KeyId>,
     /// Datagrams that wait because the process is stopped.
@@ -68,16 +73,18 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    /// Whether a datagram may pass: sealed with an accepted key that is read here, for this node, and newer than what
-    /// came from that session before.
-    pub(crate) fn admits(&mut self, sealed: &Sealed, me: &vip_model::NodeName) -> bool {
+    /// Whether a datagram may pass at `now`, on the node's clock: sealed with an accepted key that is read here, for this
+    /// node, and newer than what came from that session before.
+    pub(crate) fn admits(&mut self, now: Instant, sealed: &Sealed, me: &NodeName) -> bool {
         let Some(want) = &self.want else { return false };
         let Seal::Genuine(key) = sealed.seal else { return false };
         let datagram = &sealed.datagram;
-        let newer = self.heard.get(&datagram.session).is_none_or(|last| datagram.sequence > *last);
-        let good = want.accept.contains(&key) && self.keys.contains(&key) && datagram.to == *me && newer;
+        let good = want.accept.contains(&key)
+            && self.keys.contains(&key)
+            && datagram.to == *me
+            && self.replay.note(now, datagram.session, datagram.sequence).is_ok();
         if good {
-            self.heard.insert(datagram.session, datagram.sequence);
+            self.last = Some((datagram.session, datagram.sequence));
         } else {
             self.refused += 1;
         }
@@ -190,4 +197,19 @@ impl NodeNet {
         let count = u64::try_from(self.recorded.len()).ok().filter(|count| *count > 0)?;
         self.recorded.get(usize::try_from(number % count).ok()?).cloned()
     }
+}
+
+/// A datagram as the other side reads it: what does not fit into one is left out.
+pub(crate) fn as_on_the_wire(datagram: Datagram) -> Datagram {
+    let fits = datagram.asks.len() <= ASKS_MOST
+        && datagram.grants.len() <= GRANTS_MOST
+        && datagram.successions.len() <= SUCCESSIONS_MOST
+        && datagram.unseen.len() <= UNSEEN_MOST
+        && datagram.groups.len() <= GROUPS_MOST / 2;
+    if fits {
+        return datagram;
+    }
+    let mut bytes = Vec::new();
+    encode(&datagram, &mut bytes).expect("names of nodes are short");
+    decode(&bytes).expect("what was just encoded")
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::check::settle_time;
 use crate::clock::Moment;
 use crate::fault::Fault;
-use crate::generate::generate;
+use crate::generate::{episode, generate};
 use crate::mutation::Mutation;
 use crate::setup::Setup;
 use crate::trace::{Lines, Trace};
@@ -15,6 +15,9 @@ use crate::world::{Objection, World};
 
 /// How long a world is watched after it has settled.
 const QUIET: Duration = Duration::from_secs(45);
+
+/// How long in the mode `session`.
+const QUIET_SESSION: Duration = Duration::from_secs(10);
 
 /// One world to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +30,21 @@ pub struct Case {
     pub mutation: Option<Mutation>,
     /// The longest time for which a VIP may be silent, where the case promises one.
     pub gap: Option<Duration>,
-    /// The longest time for which two nodes may answer, where the case promises one.
+    /// What else the case promises.
+    pub promises: Promises,
+}
+
+/// What a named world promises beside its longest silence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Promises {
+    /// The longest time for which two nodes may answer a client.
     pub overlap: Option<Duration>,
+    /// The middle one of the longest silences of many runs.
+    pub median: Option<Duration>,
+    /// Silence counts from here on only.
+    pub count_from: Option<Moment>,
+    /// How often a session may be ended by another node.
+    pub depositions: Option<u32>,
 }
 
 /// What came out of a run.
@@ -40,6 +56,8 @@ pub struct Outcome {
     pub hash: u64,
     /// The longest time for which a VIP that had answered once did not.
     pub gap: Duration,
+    /// The longest time for which two nodes answered the client.
+    pub overlap: Duration,
     /// How many inputs agents took.
     pub inputs: u64,
     /// How much time passed in the world.
@@ -53,7 +71,14 @@ impl Case {
     pub fn of_seed(seed: u64, minutes: u32) -> Self {
         let setup = Setup::draw(seed);
         let schedule = generate(&setup, minutes);
-        Self { setup, schedule, mutation: None, gap: None, overlap: None }
+        Self { setup, schedule, mutation: None, gap: None, promises: Promises::default() }
+    }
+
+    /// The episode of a seed, in the mode `session`; so many nodes, or drawn.
+    pub fn of_episode(seed: u64, nodes: Option<usize>) -> Self {
+        let setup = Setup::draw_session(seed, nodes);
+        let schedule = episode(&setup);
+        Self { setup, schedule, mutation: None, gap: None, promises: Promises::default() }
     }
 
     /// Runs it. A panic inside is an objection of the checker `panic`.
@@ -67,7 +92,13 @@ impl Case {
         });
         let trace = Trace::new(lines, names.collect());
         let mut world = World::new(self.setup.clone(), self.schedule.clone(), self.mutation, trace);
-        let end = world.healed + settle_time(&self.setup) + QUIET;
+        let quiet = if self.setup.session.is_some() { QUIET_SESSION } else { QUIET };
+        if let Some(from) = self.promises.count_from {
+            for eye in &mut world.eyes {
+                eye.count_from = from;
+            }
+        }
+        let end = world.healed + settle_time(&self.setup) + quiet;
         let ran = catch_unwind(AssertUnwindSafe(|| world.run(end)));
         if let Err(panic) = ran {
             let text = panic
@@ -78,19 +109,37 @@ impl Case {
             let at = world.now;
             world.objection = Some(Objection { checker: "panic", sentence: text.to_owned(), at });
         }
-        if let (None, Some(bound)) = (&world.objection, self.gap)
-            && world.gap > bound
-        {
-            let sentence = format!("a VIP was silent for {:?}, {bound:?} is promised", world.gap);
+        let (gap, overlap) = self.measured(&world);
+        let over = |bound: Option<Duration>, span| bound.filter(|bound| span > *bound);
+        let deposed = self.promises.depositions.filter(|most| world.depositions > *most);
+        let sentence = match (over(self.gap, gap), over(self.promises.overlap, overlap)) {
+            (Some(bound), _) => Some(format!("a VIP was silent for {gap:?}, {bound:?} is promised")),
+            (_, Some(bound)) => Some(format!("two answered for {overlap:?}, {bound:?} is promised")),
+            _ => deposed.map(|most| {
+                format!("{} sessions were ended by others, {most} are promised", world.depositions)
+            }),
+        };
+        if let (None, Some(sentence)) = (&world.objection, sentence) {
             world.objection = Some(Objection { checker: "gap", sentence, at: world.now });
         }
         Outcome {
             hash: world.hash(),
-            gap: world.gap,
+            gap,
+            overlap,
             inputs: world.inputs,
             simulated: world.now.since(Moment::START),
             lines: world.trace.lines().map(str::to_owned).collect(),
             objection: world.objection,
+        }
+    }
+
+    /// The longest silence and the longest overlap: in the mode `session` as the client sees them.
+    fn measured(&self, world: &World) -> (Duration, Duration) {
+        let most = |spans: &mut dyn Iterator<Item = Duration>| spans.max().unwrap_or_default();
+        let overlap = most(&mut world.eyes.iter().map(|eye| eye.overlap));
+        match self.setup.session {
+            Some(_) => (most(&mut world.eyes.iter().map(|eye| eye.gap)), overlap),
+            None => (world.gap, overlap),
         }
     }
 

@@ -17,7 +17,7 @@ use vip_model::config::{InterfaceChoice, LinkDown, NodeLabel, OnLoss};
 
 use crate::clock::Drift;
 use crate::fault::{Fault, parse_seconds};
-use crate::run::Case;
+use crate::run::{Case, Promises};
 use crate::setup::{
     AgentSetup, Endpoints, GateSetup, MAX_NODES, Probing, Secondaries, Setup, v4_vip, v6_vip,
 };
@@ -37,8 +37,13 @@ pub struct NotAScenario {
 /// Reads a scenario; the sentence is what its comment lines say.
 pub fn parse(text: &str) -> Result<(String, Case), NotAScenario> {
     let mut sentence = Vec::new();
-    let mut case =
-        Case { setup: Setup::plain(0), schedule: Vec::new(), mutation: None, gap: None, overlap: None };
+    let mut case = Case {
+        setup: Setup::plain(0),
+        schedule: Vec::new(),
+        mutation: None,
+        gap: None,
+        promises: Promises::default(),
+    };
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if let Some(comment) = line.strip_prefix('#') {
@@ -52,8 +57,7 @@ pub fn parse(text: &str) -> Result<(String, Case), NotAScenario> {
             case.schedule.push(fault);
         } else if let Some(bound) = line.strip_prefix("gap-at-most ") {
             case.gap = parse_seconds(bound.trim());
-        } else if let Some(bound) = line.strip_prefix("overlap-at-most ") {
-            case.overlap = parse_seconds(bound.trim());
+        } else if session::promise(&mut case.promises, line) {
         } else if !line.is_empty() {
             let bad = |why| NotAScenario { line: number + 1, text: line.to_owned(), why };
             set(&mut case.setup, line).map_err(bad)?;
@@ -71,6 +75,10 @@ fn set(setup: &mut Setup, line: &str) -> Result<(), String> {
     match key {
         "seed" => setup.seed = first.parse().map_err(|_| "no number".to_owned())?,
         "drawn-from" => *setup = Setup::draw(first.parse().map_err(|_| "no number".to_owned())?),
+        "episode-of" => {
+            let seed = first.parse().map_err(|_| "no number".to_owned())?;
+            *setup = Setup::draw_session(seed, rest.get(1).and_then(|count| count.parse().ok()));
+        }
         "nodes" => {
             let count: usize = first.parse().map_err(|_| "no number".to_owned())?;
             if count == 0 || count > MAX_NODES {

@@ -6,10 +6,12 @@ mod fact;
 mod faults;
 mod kernel_gate;
 mod node;
+mod ownership;
 mod peer_gate;
 mod session_faults;
 mod session_gate;
 mod store_gate;
+mod trap;
 mod wire_gate;
 
 use std::sync::Arc;
@@ -66,6 +68,8 @@ pub struct World {
     pub node_net: NodeNet,
     /// How many heartbeats agents have sent.
     pub sent_peers: u64,
+    /// How often a session was ended by another node.
+    pub depositions: u32,
     /// Each VIP in the eyes of the client.
     pub eyes: Vec<Eye>,
     /// Every VIP with the agent that it belongs to.
@@ -76,6 +80,8 @@ pub struct World {
     pub owning: Vec<Mask>,
     /// When all that heals is healed.
     pub healed: Moment,
+    /// The last fault that asked for the holder: when, and who that was.
+    holder: (Moment, usize),
     /// When somebody last deleted the Leases; never, most of the time.
     pub deleted: Moment,
     /// The rule that is broken on purpose.
@@ -116,10 +122,12 @@ impl World {
             wire: Wire::new(setup.nodes(), vips.len()),
             node_net: NodeNet::new(setup.nodes()),
             sent_peers: 0,
+            depositions: 0,
             eyes: vec![Eye::default(); vips.len()],
             answering: vec![0; vips.len()],
             owning: vec![0; vips.len()],
             healed: faults::healed(&schedule),
+            holder: (Moment::NEVER, 0),
             deleted: Moment::NEVER,
             gap: Duration::ZERO,
             voices: vec![Voice::NotYet; vips.len()],
@@ -391,41 +399,6 @@ impl World {
             Output::Door(want) => self.door_wanted(id, want),
             Output::Remember(memory) => self.remember(id, memory),
             Output::Exit => self.end(id),
-        }
-    }
-
-    fn trapped(&mut self, id: ProcessId, kill: Trap, pause: Trap) -> Option<Trap> {
-        let trap = self.processes[id].trap.filter(|trap| *trap == kill || *trap == pause);
-        if trap.is_some() {
-            self.processes[id].trap = None;
-        }
-        trap
-    }
-
-    /// One more output was carried out: a trap that counts them may spring.
-    fn count_output(&mut self, id: ProcessId) {
-        let trap = &mut self.processes[id].trap;
-        if let Some(Trap::KillAfter(left) | Trap::PauseAfter(left)) = trap {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                let sprung = trap.take();
-                self.spring(id, sprung);
-            }
-        }
-    }
-
-    fn spring(&mut self, id: ProcessId, trap: Option<Trap>) {
-        match trap {
-            None => {}
-            Some(Trap::KillAtBatch | Trap::KillAtAsk | Trap::KillAfter(_)) => self.end(id),
-            Some(Trap::PauseAtBatch | Trap::PauseAtAsk | Trap::PauseAfter(_)) => {
-                self.processes[id].life = Life::Paused;
-                self.excuse(self.processes[id].node);
-            }
-        }
-        if trap.is_some() {
-            let name = self.processes[id].life;
-            self.trace.note(self.now, Some(id), || format!("trapped between decision and act: {name:?}"));
         }
     }
 

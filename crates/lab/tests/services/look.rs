@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -74,14 +73,9 @@ impl Rig {
         Ok(places)
     }
 
-    /// An object as it is.
-    pub(crate) fn object(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        self.store().get(kind(resource), namespace, name)
-    }
-
     /// A Service as it is.
-    pub(crate) fn service(&self, draft: &Draft) -> Option<Arc<Value>> {
-        self.object("services", &draft.namespace, &draft.name)
+    pub(crate) fn service(&self, draft: &Draft) -> Option<Value> {
+        self.store().get(kind("services"), &draft.namespace, &draft.name).map(|found| (*found).clone())
     }
 
     /// A condition of a Service, by the word behind `kube-vip.io/`.

@@ -35,6 +35,12 @@ impl Ownership {
             .collect()
     }
 
+    /// Whether a session owns addresses that could be looked for.
+    fn has_addresses(&self, session: SessionId) -> bool {
+        let claims = self.holdings.get(&session).into_iter().flatten();
+        claims.filter_map(|claim| self.groups.get(claim)).any(|group| group.looks().next().is_some())
+    }
+
     /// Goes on looking at a silent session's addresses.
     pub(super) fn look_at_session(&mut self, now: Instant, session: SessionId) {
         for (look, whom) in self.session_looks(session) {
@@ -45,7 +51,11 @@ impl Ownership {
     /// Whether a session's addresses do not answer at its node; `least` looks at least.
     pub(super) fn is_unanswered(&self, session: SessionId, heard: Instant, least: u32) -> bool {
         let late = heard + self.interval().mul_f64(1.5);
-        self.session_looks(session).iter().all(|(look, whom)| {
+        let looks = self.session_looks(session);
+        if looks.is_empty() && self.has_addresses(session) {
+            return false; // nobody knows where to look: that is no silence
+        }
+        looks.iter().all(|(look, whom)| {
             let (addr, misses) = (look.at.addr, self.looks.misses(look.at.addr, whom));
             let has_answered = self.looks.answered(addr, whom).is_some_and(|at| at > late);
             let enough = if has_answered { SILENT_AFTER_ANSWERS } else { SILENT };

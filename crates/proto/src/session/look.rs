@@ -46,6 +46,8 @@ struct Live {
     every: Duration,
     answered: Option<Instant>,
     misses: u32,
+    /// Until when a slower wish changes nothing.
+    paced_until: Instant,
     until: Instant,
 }
 
@@ -59,7 +61,16 @@ impl Looks {
         let live = self.live.entry(place.clone()).or_insert_with(|| {
             self.due.insert((now, place.clone()));
             let (sent, answered) = (None, None);
-            Live { look: look.clone(), sent, next: now, every, answered, misses: 0, until: now }
+            Live {
+                look: look.clone(),
+                sent,
+                next: now,
+                every,
+                answered,
+                misses: 0,
+                paced_until: now,
+                until: now,
+            }
         });
         if every < live.every {
             let next = live.next.min(live.sent.map_or(now, |sent| sent + every));
@@ -67,8 +78,12 @@ impl Looks {
             self.due.insert((next, place));
             live.next = next;
         }
-        live.every = every;
-        live.until = now + FORGET.max(every * 2);
+        // Who looks seldom does not slow down who looks often.
+        if every <= live.every || now >= live.paced_until {
+            live.every = every;
+            live.paced_until = now + every * 2;
+        }
+        live.until = live.until.max(now + FORGET.max(every * 2));
     }
 
     /// How many looks in a row had no answer; none while it is not looked at.

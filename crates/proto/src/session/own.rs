@@ -312,7 +312,10 @@ impl Ownership {
         let Some(own) = &mut self.own else { return };
         let releases = own.end == Leaving::Wanted;
         own.record.doors = doors;
-        own.record.sites.clone_from(&self.want.sites);
+        // An agent that has not read its kernel yet has not lost its place: others must be able to look at it.
+        if !self.want.sites.is_empty() {
+            own.record.sites.clone_from(&self.want.sites);
+        }
         own.record.keys = self.door.keys.iter().copied().collect();
         let mut record = own.record.clone();
         record.end = releases.then_some(End::Released);

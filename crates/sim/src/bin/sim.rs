@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a command line program")]
 #![allow(clippy::disallowed_types, reason = "it measures its own speed")]
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,28 @@ struct Args {
     shrink: Shrink,
     mutation: Option<Mutation>,
     file: Option<String>,
+    /// Which worlds numbers stand for.
+    worlds: Worlds,
+    after: After,
+    dice: u64,
+}
+
+/// Which worlds numbers stand for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Worlds {
+    /// The mode `lease`, minutes of faults.
+    Lease,
+    /// Episodes of the mode `session`, with so many nodes or drawn.
+    Episodes(Option<usize>),
+}
+
+/// What follows a failure.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// It is explained, and nothing more is run.
+    Stop,
+    /// The others are run, too, and failures are counted.
+    GoOn,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,7 +54,16 @@ enum Shrink {
 
 const USAGE: &str = "usage: sim [--seeds N] [--from K] [--minutes 10] [--no-shrink] [--mutation NAME]
        sim --seed S [--minutes 10] [--trace | --lines N] [--no-shrink] [--mutation NAME]
-       sim --file tests/seeds/NNN.txt [--trace | --lines N]";
+       sim --file tests/seeds/NNN.txt [--trace | --lines N] [--dice N]
+       sim --episodes N [--from K] [--nodes N] [--go-on] [--mutation NAME]
+       sim --episode S [--nodes N] [--trace | --lines N]";
+
+fn episodes(former: Worlds, nodes: Option<usize>) -> Worlds {
+    match former {
+        Worlds::Episodes(Some(former)) => Worlds::Episodes(Some(nodes.unwrap_or(former))),
+        _ => Worlds::Episodes(nodes),
+    }
+}
 
 fn args() -> Result<Args, String> {
     let mut args = Args {
@@ -43,6 +75,9 @@ fn args() -> Result<Args, String> {
         shrink: Shrink::Yes,
         mutation: None,
         file: None,
+        worlds: Worlds::Lease,
+        after: After::Stop,
+        dice: 1,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -59,6 +94,20 @@ fn args() -> Result<Args, String> {
             "--trace" => args.lines = usize::MAX,
             "--no-shrink" => args.shrink = Shrink::No,
             "--file" => args.file = Some(value()?),
+            "--episodes" => {
+                args.seeds = number(value()?)?;
+                args.worlds = episodes(args.worlds, None);
+            }
+            "--episode" => {
+                args.seed = Some(number(value()?)?);
+                args.worlds = episodes(args.worlds, None);
+            }
+            "--nodes" => {
+                let nodes = usize::try_from(number(value()?)?).map_err(|_| "too many nodes")?;
+                args.worlds = episodes(args.worlds, Some(nodes));
+            }
+            "--go-on" => args.after = After::GoOn,
+            "--dice" => args.dice = number(value()?)?,
             "--mutation" => {
                 let name = value()?;
                 let found = Mutation::ALL.into_iter().find(|known| format!("{known:?}") == name);
@@ -71,7 +120,10 @@ fn args() -> Result<Args, String> {
 }
 
 fn case_of(args: &Args, seed: u64) -> Case {
-    let mut case = Case::of_seed(seed, args.minutes);
+    let mut case = match args.worlds {
+        Worlds::Lease => Case::of_seed(seed, args.minutes),
+        Worlds::Episodes(nodes) => Case::of_episode(seed, nodes),
+    };
     case.mutation = args.mutation;
     case
 }
@@ -82,8 +134,8 @@ fn one(args: &Args, case: &Case) -> Option<Objection> {
         println!("{line}");
     }
     println!(
-        "{} inputs, {:?} simulated, longest gap {:?}, {:016x}",
-        outcome.inputs, outcome.simulated, outcome.gap, outcome.hash
+        "{} inputs, {:?} simulated, longest gap {:?}, longest overlap {:?}, {:016x}",
+        outcome.inputs, outcome.simulated, outcome.gap, outcome.overlap, outcome.hash
     );
     outcome.objection
 }
@@ -93,7 +145,11 @@ fn explain(args: &Args, case: &Case, objection: &Objection) {
     if args.shrink == Shrink::Yes {
         let small = case.shrink();
         println!("\nthe same with {} of {} faults:", small.schedule.len(), case.schedule.len());
-        println!("drawn-from {}", small.setup.seed);
+        match args.worlds {
+            Worlds::Lease => println!("drawn-from {}", small.setup.seed),
+            Worlds::Episodes(None) => println!("episode-of {}", small.setup.seed),
+            Worlds::Episodes(Some(nodes)) => println!("episode-of {} {nodes}", small.setup.seed),
+        }
         for fault in &small.schedule {
             println!("{fault}");
         }
@@ -140,11 +196,40 @@ fn run_file(args: &Args, file: &str) -> ExitCode {
         Ok((sentence, mut case)) => {
             case.mutation = args.mutation;
             println!("{sentence}");
+            if args.dice > 1 {
+                return with_dice(args, &case);
+            }
             let Some(objection) = one(args, &case) else { return ExitCode::SUCCESS };
             println!("\n{}  {}: {}", objection.at, objection.checker, objection.sentence);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs a named world with many dice; the shortest, middle and longest silence and overlap.
+fn with_dice(args: &Args, case: &Case) -> ExitCode {
+    let (mut gaps, mut overlaps, mut failures) = (Vec::new(), Vec::new(), 0);
+    for dice in 0..args.dice {
+        let mut case = case.clone();
+        case.setup.seed += dice;
+        let outcome = case.run(Lines::None);
+        if let Some(objection) = outcome.objection {
+            println!(
+                "seed {}: {} {}: {}",
+                case.setup.seed, objection.at, objection.checker, objection.sentence
+            );
+            failures += 1;
+        }
+        gaps.push(outcome.gap);
+        overlaps.push(outcome.overlap);
+    }
+    for (name, mut spans) in [("gap", gaps), ("overlap", overlaps)] {
+        spans.sort_unstable();
+        let at = |part: usize| spans[(spans.len() - 1) * part / 2];
+        println!("{name}: min {:?}, median {:?}, max {:?}", at(0), at(1), at(2));
+    }
+    println!("{failures} of {} failed", args.dice);
+    if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// What all threads share.
@@ -153,6 +238,8 @@ struct Shared {
     inputs: AtomicU64,
     simulated: Mutex<Duration>,
     failed: Mutex<Option<(u64, Objection)>>,
+    /// Failures by checker: how many, and the first few.
+    counted: Mutex<BTreeMap<&'static str, Vec<u64>>>,
 }
 
 fn many(args: &Args) -> ExitCode {
@@ -161,6 +248,7 @@ fn many(args: &Args) -> ExitCode {
         inputs: AtomicU64::new(0),
         simulated: Mutex::new(Duration::ZERO),
         failed: Mutex::new(None),
+        counted: Mutex::new(BTreeMap::new()),
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::panic::set_hook(Box::new(|_| {}));
@@ -179,6 +267,11 @@ fn many(args: &Args) -> ExitCode {
         inputs as f64 / took / cores as f64,
         simulated / 3600.0 / took,
     );
+    let counted = shared.counted.lock().expect("no thread panics").clone();
+    for (checker, mut seeds) in counted {
+        seeds.sort_unstable();
+        println!("{checker}: {} failed, {:?}", seeds.len(), &seeds[..seeds.len().min(12)]);
+    }
     let failed = shared.failed.lock().expect("no thread panics").take();
     let Some((seed, objection)) = failed else { return ExitCode::SUCCESS };
     println!("\nseed {seed} fails");
@@ -187,7 +280,10 @@ fn many(args: &Args) -> ExitCode {
         one(args, &case);
     }
     explain(args, &case, &objection);
-    println!("\nsee it again: sim --seed {seed} --minutes {} --lines 400", args.minutes);
+    match args.worlds {
+        Worlds::Lease => println!("\nsee it again: sim --seed {seed} --minutes {} --lines 400", args.minutes),
+        Worlds::Episodes(_) => println!("\nsee it again: sim --episode {seed} --lines 400"),
+    }
     ExitCode::FAILURE
 }
 
@@ -202,6 +298,11 @@ fn work(args: &Args, shared: &Shared) {
         shared.inputs.fetch_add(outcome.inputs, Ordering::Relaxed);
         *shared.simulated.lock().expect("no thread panics") += outcome.simulated;
         if let Some(objection) = outcome.objection {
+            if args.after == After::GoOn {
+                let mut counted = shared.counted.lock().expect("no thread panics");
+                counted.entry(objection.checker).or_default().push(seed);
+                continue;
+            }
             let mut failed = shared.failed.lock().expect("no thread panics");
             // The smallest number of those that failed at the same time.
             if failed.as_ref().is_none_or(|(other, _)| seed < *other) {

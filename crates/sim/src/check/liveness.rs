@@ -15,7 +15,8 @@ use crate::world::{Fact, World};
 /// How long a world may need to settle after everything was healed: an old holder's Lease runs out, somebody takes
 /// it; a slow retry, a watch that is opened again, a closed gate that opens and a node that boots come on top.
 pub fn settle_time(setup: &Setup) -> Duration {
-    setup.timings.duration + setup.timings.retry_period * 2 + Duration::from_secs(12)
+    let rest = if setup.session.is_some() { Duration::from_secs(8) } else { Duration::from_secs(12) };
+    setup.timings.duration + setup.timings.retry_period * 2 + rest
 }
 
 pub(super) struct Liveness {

@@ -49,7 +49,10 @@ impl Check for UnknownDeletesNothing {
     fn see(&mut self, fact: &Fact<'_>, world: &World) -> Verdict {
         match fact {
             Fact::Born(id) => self.heard[*id] = Heard::Nothing,
-            Fact::Input(id, Input::Lease(_) | Input::Answer(_, Answer::Lease(_)) | Input::Stop) => {
+            Fact::Input(
+                id,
+                Input::Lease(_) | Input::Sessions(_) | Input::Answer(_, Answer::Lease(_)) | Input::Stop,
+            ) => {
                 self.heard[*id] = Heard::Enough;
             }
             Fact::Input(id, Input::Errand(answer)) if answer.result.is_err() => {

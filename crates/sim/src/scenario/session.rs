@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use vip_model::config::{ApiLoss, Failback, OnStop};
 
+use crate::clock::Moment;
 use crate::fault::parse_seconds;
+use crate::run::Promises;
 use crate::setup::{MemorySetup, SessionSetup, Setup};
 
 /// Reads one word with what follows it; `None` when it is not about the mode `session`.
@@ -72,4 +74,18 @@ fn set_word(session: &mut SessionSetup, key: &str, (first, rest): (&str, &[&str]
         _ => session.memory = MemorySetup::Unreadable,
     }
     Ok(())
+}
+
+/// Reads a line that promises something; whether it is one.
+pub(super) fn promise(promises: &mut Promises, line: &str) -> bool {
+    let Some((key, value)) = line.split_once(' ') else { return false };
+    let span = parse_seconds(value.trim());
+    match (key, span) {
+        ("overlap-at-most", Some(span)) => promises.overlap = Some(span),
+        ("median-at-most", Some(span)) => promises.median = Some(span),
+        ("count-from", Some(span)) => promises.count_from = Some(Moment::START + span),
+        ("depositions-at-most", None) => promises.depositions = value.trim().parse().ok(),
+        _ => return false,
+    }
+    true
 }

@@ -3,7 +3,15 @@
 
 use std::time::Duration;
 
+use vip_model::Random;
 use vip_model::config::{ApiLoss, ElectionMode, Failback, LeaseTimings, OnStop, PeerMode, SessionSettings};
+
+use super::{
+    AgentSetup, Endpoints, GateSetup, NodeLabel, Probing, Setup, draw_drift, draw_vips, pick, timings, v4_vip,
+};
+
+/// Timings that are drawn from, in milliseconds.
+const TIMINGS: [(u64, u64, u64); 3] = [(5000, 3000, 1000), (5000, 3000, 1000), (15_000, 10_000, 2000)];
 
 /// The UDP port for heartbeats.
 pub const PEERS_PORT: u16 = 7412;
@@ -90,5 +98,36 @@ impl SessionSetup {
             failback: self.failback,
             on_stop: self.on_stop,
         })
+    }
+}
+
+impl Setup {
+    /// A world of the mode `session` drawn from `seed`, with so many nodes; drawn, too, when none are given.
+    pub fn draw_session(seed: u64, nodes: Option<usize>) -> Self {
+        let mut dice = Random::new(seed ^ 0x5e55_1011);
+        let count = nodes.unwrap_or_else(|| [2, 2, 3, 3, 3, 3, 3, 5, 5, 1][pick(&mut dice, 10)]);
+        let drifts = (0..count).map(|_| draw_drift(&mut dice)).collect();
+        let (duration, deadline, retry) = TIMINGS[pick(&mut dice, TIMINGS.len())];
+        let mut setup = Self { drifts, timings: timings(duration, deadline, retry), ..Self::plain(seed) };
+        setup.agents[0].vips = draw_vips(&mut dice);
+        if dice.chance(0.08) {
+            setup.agents.push(AgentSetup { name: "second".to_owned(), vips: vec![v4_vip(7, 32)] });
+        }
+        setup.gate = if dice.chance(0.3) { GateSetup::On } else { GateSetup::Off };
+        setup.node_label = if dice.chance(0.3) { NodeLabel::HasIp } else { NodeLabel::Off };
+        setup.probing = if dice.chance(0.15) { Probing::Skipped } else { Probing::On };
+        setup.endpoints = if dice.chance(0.75) { Endpoints::All } else { Endpoints::Own };
+        let mut session = SessionSetup::plain();
+        session.interval = match dice.below(40) {
+            0 => None,
+            1..=6 => Some(Duration::from_millis(10)),
+            7..=10 => Some(Duration::from_millis(100)),
+            _ => Some(Duration::from_millis(50)),
+        };
+        session.api_loss = if dice.chance(0.08) { ApiLoss::Release } else { ApiLoss::HoldIfPeersAgree };
+        session.on_stop = if dice.chance(0.25) { OnStop::Stay } else { OnStop::HandOver };
+        session.memory = if dice.chance(0.1) { MemorySetup::Unreadable } else { MemorySetup::Kept };
+        setup.session = Some(session);
+        setup
     }
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use vip_model::session::{SessionSeen, SessionWrite, Sessions};
+use vip_model::session::{End, FORMER_LIMIT, SessionId, SessionSeen, SessionWrite, Sessions};
 use vip_model::store::{Answer, Expect, Version};
-use vip_model::{InstanceName, LeaseName};
+use vip_model::{InstanceName, LeaseName, NodeName};
 
 use crate::clock::Moment;
 
@@ -77,6 +77,25 @@ impl Shelf {
         })
     }
 
+    /// The node whose session this is, or follows it, as the newest set says; none when that has ended without an heir.
+    pub fn follow(&self, instance: &InstanceName, id: SessionId) -> Option<NodeName> {
+        let (_, set) = self.set(instance, self.newest(instance));
+        let mut id = id;
+        for _ in 0..=set.len() * FORMER_LIMIT {
+            if let Some(seen) = set.values().find(|seen| seen.record.id == id) {
+                match seen.record.end {
+                    None => return Some(seen.record.node.clone()),
+                    Some(End::Released) => return None,
+                    Some(End::SucceededBy(heir)) => id = heir,
+                }
+            } else {
+                let mut former = set.values().flat_map(|seen| &seen.record.former);
+                id = former.find(|former| former.id == id)?.heir?;
+            }
+        }
+        None
+    }
+
     /// Carries out a write when its premise holds.
     pub fn write(&mut self, write: &SessionWrite, stamp: &Stamp) -> Answer {
         let holds = match (&write.expect, self.truth(&write.lease)) {
@@ -128,8 +147,7 @@ impl Shelf {
 
 #[cfg(test)]
 mod tests {
-    use vip_model::NodeName;
-    use vip_model::session::{BootId, Jury, SessionId, SessionRecord, Via, session_lease};
+    use vip_model::session::{BootId, Jury, SessionRecord, Succession, Via, session_lease};
     use vip_model::store::Purpose;
 
     use super::*;
@@ -220,5 +238,31 @@ mod tests {
         assert_eq!(shelf.delete(&first.lease, Moment::from_millis(20)), Some(InstanceName::new("a")));
         assert_eq!(shelf.delete(&first.lease, Moment::from_millis(30)), None);
         assert!(matches!(shelf.write(&first, &stamp(40, 2)), Answer::Session(_, Some(_))));
+    }
+    #[test]
+    fn a_claim_is_followed_from_session_to_heir() {
+        let mut shelf = Shelf::default();
+        let instance = InstanceName::new("a");
+        let mut first = write("n1", Expect::Absent);
+        first.record.id = SessionId(11);
+        let mut second = write("n2", Expect::Absent);
+        second.record.id = SessionId(12);
+        shelf.write(&first, &stamp(10, 1));
+        shelf.write(&second, &stamp(20, 2));
+        assert_eq!(shelf.follow(&instance, SessionId(11)), Some(NodeName::new("n1")));
+        first.expect = Expect::Version(Version("1".into()));
+        first.record.end = Some(End::SucceededBy(SessionId(12)));
+        shelf.write(&first, &stamp(30, 3));
+        assert_eq!(shelf.follow(&instance, SessionId(11)), Some(NodeName::new("n2")));
+        first.expect = Expect::Version(Version("3".into()));
+        first.record.former = vec![Succession { id: SessionId(11), heir: Some(SessionId(12)) }];
+        (first.record.id, first.record.end) = (SessionId(13), None);
+        shelf.write(&first, &stamp(40, 4));
+        assert_eq!(shelf.follow(&instance, SessionId(11)), Some(NodeName::new("n2")));
+        assert_eq!(shelf.follow(&instance, SessionId(13)), Some(NodeName::new("n1")));
+        second.expect = Expect::Version(Version("2".into()));
+        second.record.end = Some(End::Released);
+        shelf.write(&second, &stamp(50, 5));
+        assert_eq!(shelf.follow(&instance, SessionId(11)), None);
     }
 }

@@ -3,7 +3,7 @@
 use vip_agent::{Input, Output};
 use vip_model::kernel::{Change, Outcome};
 use vip_model::session::SessionWrite;
-use vip_model::store::LeaseWrite;
+use vip_model::store::{Ask, LeaseWrite};
 use vip_model::view::View;
 
 use crate::clock::Moment;
@@ -37,6 +37,8 @@ pub enum Fact<'a> {
     Step(ProcessId, &'a Change, (&'a Outcome, Option<&'a Held>)),
     /// The store took a write.
     Written(ProcessId, &'a LeaseWrite),
+    /// A question goes to an API server.
+    Asked(ProcessId, &'a Ask),
     /// The store took a write of a session Lease.
     SessionWritten(ProcessId, &'a SessionWrite),
     /// Who answers for a VIP, or whom the client hears, has changed.

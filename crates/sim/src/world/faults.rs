@@ -10,7 +10,7 @@ use vip_model::{Instant, LeaseName};
 
 use super::World;
 use crate::clock::{Clock, Moment};
-use crate::fault::{Fault, Place, What};
+use crate::fault::{Fault, HOLDER, Place, What};
 use crate::kernel::{Duplicate, FakeKernel, Outside};
 use crate::peers::Passage;
 use crate::process::{Life, Process, ProcessId, Trap};
@@ -53,10 +53,36 @@ impl World {
         match place {
             Place::Node(node) => (node < self.nodes.len()).then_some(node).into_iter().collect(),
             Place::All => (0..self.nodes.len()).collect(),
+            Place::Holder => vec![self.holder.1],
+            Place::Other(number) => vec![(self.holder.1 + number) % self.nodes.len()],
         }
     }
 
+    /// Finds out which nodes a fault means: the holder is the one at its beginning.
+    fn resolve(&mut self, number: usize) {
+        let fault = self.schedule[number];
+        if self.holder.0 != fault.at {
+            let mask = self.answering.first().copied().unwrap_or_default();
+            self.holder = (fault.at, if mask == 0 { 0 } else { mask.trailing_zeros() as usize });
+        }
+        let place = match fault.place {
+            Place::Holder | Place::Other(_) => Place::Node(self.places(fault.place)[0]),
+            place => place,
+        };
+        let names_a_node =
+            matches!(fault.what, What::Cut | What::CutOut | What::PeerCut | What::PeerCutOut | What::ApiCut);
+        let amount = match fault.amount.checked_sub(HOLDER) {
+            Some(after) if names_a_node => {
+                let node = (self.holder.1 + after as usize) % self.nodes.len();
+                u32::try_from(node + 1).expect("few nodes")
+            }
+            _ => fault.amount,
+        };
+        self.schedule[number] = Fault { place, amount, ..fault };
+    }
+
     pub(super) fn fault_begins(&mut self, number: usize) {
+        self.resolve(number);
         let fault = self.schedule[number];
         self.trace.world(self.now, || format!("FAULT {fault}"));
         if fault.span.is_none() && matches!(fault.what, What::PowerOff | What::Kill | What::Terminate) {

@@ -10,7 +10,7 @@ use vip_model::peers::{DoorState, DoorWant, PeerHeard, PeerSend};
 use vip_model::session::{Memory, Recall};
 
 use super::World;
-use crate::peers::{KeyTrouble, SOCKET_BUFFER, Seal, Sealed};
+use crate::peers::{KeyTrouble, SOCKET_BUFFER, Seal, Sealed, as_on_the_wire};
 use crate::process::{Life, ProcessId};
 use crate::queue::{Event, Own};
 use crate::setup::{MemorySetup, own_addresses};
@@ -55,7 +55,7 @@ impl World {
         let own = own_addresses(node);
         let from = if sent.to.is_ipv4() { own[0] } else { own[1] };
         let from = SocketAddr::new(from.addr(), port);
-        let sealed = Rc::new(Sealed { from, seal, datagram: sent.datagram });
+        let sealed = Rc::new(Sealed { from, seal, datagram: as_on_the_wire(sent.datagram) });
         let target = (to, sent.to.port());
         if self.node_net.replay > 0 {
             self.node_net.record(target, &sealed);
@@ -104,10 +104,11 @@ impl World {
 
     /// The door checks a datagram and hands it on.
     pub(super) fn datagram_is_read(&mut self, id: ProcessId, sealed: Rc<Sealed>) {
+        let now = self.local(id);
         let process = &mut self.processes[id];
         process.door.waiting = 0;
         if self.nodes[process.node].trouble.key != KeyTrouble::None
-            || !process.door.admits(&sealed, &process.config.node)
+            || !process.door.admits(now, &sealed, &process.config.node)
         {
             return;
         }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use vip_model::session::{SessionWrite, Via};
-use vip_model::store::{Answer, Ask};
+use vip_model::store::{Answer, Ask, Purpose};
 use vip_model::{InstanceName, LeaseName};
 
 use super::store_gate::{LEG, REWATCH};
@@ -15,32 +15,43 @@ use crate::queue::Own;
 use crate::setup::Endpoints;
 use crate::store::{Reach, Writing};
 
+/// How many servers on other nodes are asked, and how much later the next one.
+const ELSEWHERE_MOST: usize = 3;
+const ELSEWHERE_NEXT: Duration = Duration::from_millis(15);
+
 impl World {
     /// Whether a node reaches an API server; its own is reached on `lo`.
     pub fn reach_from(&self, node: usize, endpoint: usize) -> Reach {
         if self.node_net.reaches_api(node, endpoint) { self.reach(endpoint) } else { Reach::Hang }
     }
 
-    /// The API server that a question goes to; none when there is no server elsewhere that it may go to.
-    pub(super) fn server_of(&mut self, id: ProcessId, ask: &Ask) -> Option<usize> {
+    /// The API server that a question goes to, and how much later than at once; none when there is no server elsewhere
+    /// that it may go to.
+    pub(super) fn server_of(&mut self, id: ProcessId, ask: &Ask) -> Option<(usize, Duration)> {
         match ask {
             Ask::WriteSession(write) if write.via == Via::Elsewhere => self.server_elsewhere(id),
-            _ => Some(self.server_for(id)),
+            _ => Some((self.server_for(id), Duration::ZERO)),
         }
     }
 
-    /// A server on another node: one that does not refuse, if there is one; it may still hang.
-    fn server_elsewhere(&mut self, id: ProcessId) -> Option<usize> {
+    /// As the gateway: up to three servers on other nodes are asked, one a moment after the other, and the first answer
+    /// counts. Servers that refuse are passed over.
+    fn server_elsewhere(&mut self, id: ProcessId) -> Option<(usize, Duration)> {
         if self.setup.endpoints == Endpoints::Own {
             return None;
         }
         let own = self.processes[id].node;
-        let others: Vec<usize> = (0..self.nodes.len())
+        let nodes = self.nodes.len();
+        let first = usize::try_from(self.dice.below(nodes as u64)).expect("few nodes");
+        let others = (first..first + nodes).map(|number| number % nodes);
+        let asked: Vec<usize> = others
             .filter(|other| *other != own && self.reach_from(own, *other) != Reach::Refuse)
+            .take(ELSEWHERE_MOST)
             .collect();
-        let count = u64::try_from(others.len()).expect("few nodes");
-        let number = usize::try_from(self.dice.below(count)).expect("few nodes");
-        others.get(number).copied()
+        let answers = asked.iter().position(|other| self.reach_from(own, *other) == Reach::Up);
+        let place = answers.unwrap_or(0);
+        let delay = ELSEWHERE_NEXT * u32::try_from(place).expect("at most three");
+        asked.get(place).map(|server| (*server, delay))
     }
 
     /// Whether a write has to wait because etcd has no leader.
@@ -59,6 +70,7 @@ impl World {
         let answer = self.store.write_session(write, self.now, wall);
         self.trace.session_write(self.now, id, write, &answer);
         if matches!(answer, Answer::Session(..)) {
+            self.depositions += u32::from(write.purpose == Purpose::Depose);
             self.tell(&Fact::SessionWritten(id, write));
             self.session_news(&write.instance);
         }

@@ -52,10 +52,11 @@ impl World {
     }
 
     pub(super) fn send_question(&mut self, id: ProcessId, question: Box<Question>) {
-        let Some(endpoint) = self.server_of(id, &question.ask) else {
+        let Some((endpoint, later)) = self.server_of(id, &question.ask) else {
             let answer = Own::Answer(question.id, Box::new(unreachable()));
             return self.later(id, Duration::from_micros(50), answer);
         };
+        self.tell(&Fact::Asked(id, &question.ask));
         let node = self.processes[id].node;
         let (slow, late) = {
             let server = &self.store.endpoints[endpoint];
@@ -68,7 +69,7 @@ impl World {
                 self.later(id, delay, Own::Answer(question.id, Box::new(unreachable())));
             }
             Reach::Up => {
-                let delay = Duration::from_micros(100) + self.up_to(LEG + late) + slow / 2;
+                let delay = later + Duration::from_micros(100) + self.up_to(LEG + late) + slow / 2;
                 let generation = self.processes[id].generation;
                 let event = Event::Serve { id, generation, question, endpoint };
                 self.queue.push(self.now + delay, event);

@@ -1,0 +1,13 @@
+//! The rules of the mode `session`, where they are others than those of the mode `lease`: one file each.
+
+mod api_budget;
+mod liveness;
+mod one_owner;
+mod quiet;
+mod reasons;
+
+pub(super) use api_budget::ApiBudget;
+pub(super) use liveness::Liveness;
+pub(super) use one_owner::OneOwner;
+pub(super) use quiet::Quiet;
+pub(super) use reasons::Reasons;

@@ -1,0 +1,205 @@
+//! `one_owner` in the mode `session`: how long two nodes may answer a client for one VIP. Nothing is the rule; what each
+//! allowance is for stands beside it, and in `docs/simulation.md`. Addresses that outsiders put there are excused, and a
+//! node that was just woken from a suspension, as in the mode `lease`.
+
+use std::time::Duration;
+
+use vip_model::config::ApiLoss;
+
+use crate::check::{Check, Verdict, nodes_of};
+use crate::client::Mask;
+use crate::clock::Moment;
+use crate::fault::{Fault, What};
+use crate::process::Life;
+use crate::setup::Setup;
+use crate::world::{Fact, World};
+
+/// A planned move, and a cut that heals: one datagram or probe, one turn, one batch.
+const MOVE: Duration = Duration::from_millis(30);
+/// The same with losses in the middle.
+const DISTURBED: Duration = Duration::from_millis(300);
+/// A stopped process that goes on: one turn.
+const TURN: Duration = Duration::from_millis(15);
+/// How long after its end a fault still counts as the reason.
+const AFTER: Duration = Duration::from_secs(1);
+/// How late the kernel may remove an address: its own second, and rounding.
+const LATE: Duration = Duration::from_millis(1_500);
+
+pub(in crate::check) struct OneOwner {
+    since: Vec<Option<Moment>>,
+    lifetime: Duration,
+    /// When a group was last handed over in the store.
+    moved: Option<Moment>,
+}
+
+impl OneOwner {
+    pub(in crate::check) fn new(setup: &Setup) -> Self {
+        let session = setup.session.as_ref();
+        let lifetime = session.map_or(Duration::ZERO, |session| session.control_plane_lifetime);
+        Self { since: vec![None; setup.vips().len()], lifetime: lifetime + LATE, moved: None }
+    }
+}
+
+/// The nodes that answer the client for a VIP by an agent's hand, without those that are excused.
+fn answering(world: &World, number: usize) -> Mask {
+    let excused: Mask = (0..world.nodes.len())
+        .filter(|node| world.nodes[*node].excused_until > world.now)
+        .map(|node| 1 << node)
+        .sum();
+    world.owning[number] & world.eyes[number].answering & !excused
+}
+
+/// Whether a fault was under way at some time between `from` and now.
+fn recent(fault: &Fault, from: Moment, world: &World) -> bool {
+    fault.at <= world.now && fault.end().is_none_or(|end| end >= from)
+}
+
+/// Faults that stand between a move and its end: they lose or delay what it is made of.
+fn disturbs(what: What) -> bool {
+    !matches!(
+        what,
+        What::Terminate
+            | What::GateRed
+            | What::ToLeaseMode
+            | What::ToSessionMode
+            | What::Duplicate
+            | What::PeerDuplicate
+            | What::PeerReplay
+            | What::KeyRotation
+            | What::WatchDrop
+    )
+}
+
+/// Faults that part nodes from each other.
+fn parts(what: What) -> bool {
+    matches!(
+        what,
+        What::Cut
+            | What::CutOut
+            | What::Isolate
+            | What::PeerCut
+            | What::PeerCutOut
+            | What::PeerIsolate
+            | What::ApiCut
+            | What::ApiIsolate
+            | What::ApiAway
+            | What::CarrierLoss
+            | What::LinkDown
+            | What::LinkRemoved
+            | What::PortBlocked
+            | What::KeyWrong
+            | What::KeyUnreadable
+            | What::DoorShut
+            | What::Loss
+    )
+}
+
+/// Faults of the VIPs' network that make jurors see something else than clients do.
+fn hides(what: What) -> bool {
+    matches!(
+        what,
+        What::Cut | What::CutOut | What::Isolate | What::CarrierLoss | What::LinkDown | What::LinkRemoved
+    )
+}
+
+impl OneOwner {
+    /// For how long two nodes may answer, and why.
+    fn allowance(&self, world: &World, since: Moment, mask: Mask) -> (Duration, &'static str) {
+        let before = since.before(AFTER);
+        let under_way = |kind: &dyn Fn(What) -> bool, from: Moment| {
+            world.schedule.iter().any(|fault| kind(fault.what) && recent(fault, from, world))
+        };
+        let slow = world
+            .schedule
+            .iter()
+            .filter(|fault| matches!(fault.what, What::SlowApply | What::Overrun | What::SlowDump))
+            .filter(|fault| recent(fault, before, world))
+            .map(|fault| Duration::from_millis(u64::from(fault.amount)))
+            .max()
+            .unwrap_or_default()
+            * 4;
+        let is_down =
+            |node: usize| world.processes_of(node).any(|id| world.processes[id].life != Life::Running);
+        // An agent that cannot act, and its network was cut: its address ends by itself.
+        let silent = (0..world.nodes.len()).any(|node| mask & (1 << node) != 0 && is_down(node));
+        if silent && under_way(&hides, since.before(self.lifetime)) {
+            return (self.lifetime, "an agent that cannot act behind a cut");
+        }
+        let refuses = |what| matches!(what, What::ApplyFails);
+        if under_way(&refuses, before) {
+            return (self.lifetime, "a kernel that refuses");
+        }
+        let moving = self.moved.is_some_and(|moved| since.since(moved) < AFTER);
+        if moving && under_way(&disturbs, before) {
+            return (DISTURBED + slow, "a planned move with losses");
+        }
+        if moving {
+            return (MOVE, "a planned move");
+        }
+        if under_way(&parts, before) {
+            let lossy =
+                |what| matches!(what, What::Loss | What::WireDelay | What::PeerLoss | What::PeerDelay);
+            let most = if under_way(&lossy, before) { DISTURBED } else { MOVE };
+            return (most + slow, "a cut that heals");
+        }
+        let stops =
+            |what| matches!(what, What::Pause | What::PauseAtBatch | What::PauseAtAsk | What::PauseAfter);
+        if under_way(&stops, before) {
+            return (TURN + slow, "a stopped process that goes on");
+        }
+        (Duration::ZERO, "nothing")
+    }
+
+    fn look(&mut self, world: &World) -> Verdict {
+        for number in 0..self.since.len() {
+            let mask = answering(world, number);
+            let doubled = mask.count_ones() > 1;
+            let Some(since) = self.since[number] else {
+                self.since[number] = doubled.then_some(world.now);
+                if doubled && self.allowance(world, world.now, mask).0.is_zero() {
+                    let vip = world.vips[number].1.addr();
+                    return Err(format!("{} answer for {vip} at the same time", nodes_of(mask)));
+                }
+                continue;
+            };
+            let (allowed, why) = self.allowance(world, since, mask);
+            let span = world.now.since(since);
+            if span > allowed {
+                let vip = world.vips[number].1.addr();
+                return Err(format!(
+                    "{} answer for {vip} since {since}, for {span:?}; {why} explains {allowed:?}",
+                    nodes_of(mask)
+                ));
+            }
+            if !doubled {
+                self.since[number] = None;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Check for OneOwner {
+    fn name(&self) -> &'static str {
+        "one_owner"
+    }
+
+    fn see(&mut self, fact: &Fact<'_>, world: &World) -> Verdict {
+        if world.setup.session.as_ref().is_some_and(|session| session.api_loss == ApiLoss::Hold) {
+            return Ok(());
+        }
+        match fact {
+            Fact::Written(_, write)
+                if write
+                    .annotations
+                    .get(vip_model::session::CLAIM_FROM)
+                    .is_some_and(|from| !from.is_empty()) =>
+            {
+                self.moved = Some(world.now);
+                Ok(())
+            }
+            Fact::Answering | Fact::Turn(..) | Fact::End => self.look(world),
+            _ => Ok(()),
+        }
+    }
+}
