@@ -103,8 +103,8 @@ fn leave(rig: &mut Rig, held: &[IpAddr]) -> Result<()> {
     for number in ALL {
         let labels = rig.own_labels(number)?;
         ensure!(labels.is_empty(), "labels are left on n{number}: {labels:?}");
-        let tables = rig.filter_tables(number)?;
-        ensure!(tables.trim().is_empty(), "nftables are left on n{number}: {tables}");
+        let table = rig.filter_table(number)?;
+        ensure!(table.is_none(), "a packet filter is left on n{number}: {}", table.unwrap_or_default());
     }
     for lease in LEASES {
         ensure!(rig.holder(lease).is_none(), "{lease} was not released");

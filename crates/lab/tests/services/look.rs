@@ -142,10 +142,11 @@ impl Rig {
         Ok(ours.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect())
     }
 
-    /// The nftables of a node, as `nft` lists them.
-    pub(crate) fn filter_tables(&self, number: u8) -> Result<String> {
+    /// The packet filter of a node's agent as `nft` lists it, with everything beside it; none when there is no such table.
+    pub(crate) fn filter_table(&self, number: u8) -> Result<Option<String>> {
         let mut nft = Command::new("nft");
-        Ok(self.lab.node(number)?.place()?.run(nft.args(["list", "ruleset"]))?)
+        let shown = self.lab.node(number)?.place()?.run(nft.args(["list", "ruleset"]))?;
+        Ok(shown.contains("table inet kube_vip_").then_some(shown))
     }
 
     /// Runs the command line on a node: its exit code and what it said.
