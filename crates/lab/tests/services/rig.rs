@@ -3,7 +3,7 @@
 //! What can be done to it stands in `act`, what can be seen in `look`, what a client sees in `client`.
 
 #[path = "act.rs"]
-mod act;
+pub(crate) mod act;
 #[path = "client.rs"]
 pub(crate) mod client;
 #[path = "cluster.rs"]
