@@ -66,6 +66,8 @@ pub struct Agent {
     elections: Elections,
     /// In mode `session` it decides instead of the elections.
     ownership: Option<Box<Ownership>>,
+    /// Something is wanted of the kernel that there was no right to do at that moment.
+    awaits_right: bool,
     gate: HealthGate,
     announcer: Announcer,
     /// How often the probes had found something new when `observed` was made.
@@ -125,6 +127,7 @@ impl Agent {
             observed: Observed::default(),
             elections: Elections::default(),
             ownership: None,
+            awaits_right: false,
             gate: HealthGate::default(),
             announcer: Announcer::new(),
             findings: 0,

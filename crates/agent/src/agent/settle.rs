@@ -28,7 +28,7 @@ impl Agent {
     pub(super) fn turn(&mut self, now: Instant) {
         self.poll_deciders(now);
         // In mode `session` a right grows without a plan: what came too late before may be done now.
-        let may_have_room = self.ownership.is_some() || self.is_submission_due(now);
+        let may_have_room = self.awaits_right || self.is_submission_due(now);
         let mut is_news = std::mem::take(&mut self.must_submit) || may_have_room;
         for _ in 0..ROUNDS {
             if !self.is_unsettled(now) {
@@ -170,7 +170,10 @@ impl Agent {
             if let Some(horizon) = self.horizon(now) {
                 elector::bound(&mut changes, horizon);
             }
-            if let Some(batch) = self.desk.submit(now, changes) {
+            let is_wanted = !changes.is_empty();
+            let batch = self.desk.submit(now, changes);
+            self.awaits_right = self.ownership.is_some() && is_wanted && batch.is_none();
+            if let Some(batch) = batch {
                 self.chronicle.removing(now, &batch, actual);
                 self.outputs.push_back(Output::Kernel(batch));
             }
