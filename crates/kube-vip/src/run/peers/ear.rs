@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vip_agent::Input;
-use vip_model::NodeName;
 use vip_model::peers::{Datagram, DoorState, PeerHeard};
+use vip_model::{Instant, NodeName};
 use vip_proto::peers::{Refused, Replay, SealKey, admit};
 
 use super::counters::Incoming;
@@ -23,6 +24,16 @@ use crate::board::{Board, boot_now};
 
 /// Datagrams that are read before the bell is looked at again.
 const BURST: usize = 64;
+
+/// Datagrams refused within [`WINDOW`] that make a storm: 10,000 a second.
+const STORM: u32 = 100;
+
+/// The time in which they are counted.
+const WINDOW: Duration = Duration::from_millis(10);
+
+/// Pause between two looks at the socket in a storm: waking up for each datagram costs more than refusing it. A heartbeat
+/// waits that long at most.
+const BREATH: Duration = Duration::from_micros(250);
 
 /// Milliseconds until a socket that could not be opened is tried again.
 const OPEN_AGAIN: u16 = 5_000;
@@ -41,6 +52,8 @@ pub(super) struct Ear {
     told: Option<DoorState>,
     trouble: Option<String>,
     overflow: u32,
+    /// Since when refused datagrams are counted, and how many were.
+    refused: (Instant, u32),
     complaints: BTreeSet<&'static str>,
 }
 
@@ -58,6 +71,7 @@ impl Ear {
             told: None,
             trouble: None,
             overflow: 0,
+            refused: (Instant::ZERO, 0),
             complaints: BTreeSet::new(),
         }
     }
@@ -71,7 +85,9 @@ impl Ear {
             self.tell(state);
             // Until the bell rings.
             while self.wait() == Woken::ByDatagrams {
-                self.drain(&mut buffer);
+                if self.drain(&mut buffer) == Drained::Whole {
+                    self.breathe();
+                }
             }
         }
     }
@@ -132,25 +148,26 @@ impl Ear {
             Ok(_) | Err(Errno::EINTR) => Woken::ByDatagrams,
             // No descriptor of ours is ever wrong; a pause is better than a busy loop should one be.
             Err(_) => {
-                std::thread::sleep(std::time::Duration::from_millis(u64::from(OPEN_AGAIN)));
+                std::thread::sleep(Duration::from_millis(u64::from(OPEN_AGAIN)));
                 Woken::ByBell
             }
         }
     }
 
-    fn drain(&mut self, buffer: &mut [u8; BUFFER]) {
-        let Some(socket) = self.socket.clone() else { return };
+    fn drain(&mut self, buffer: &mut [u8; BUFFER]) -> Drained {
+        let Some(socket) = self.socket.clone() else { return Drained::Whole };
         for _ in 0..BURST {
             match socket.receive(buffer) {
                 Ok(Some(received)) => self.hear(&buffer[..received.length], &received),
-                Ok(None) => return,
+                Ok(None) => return Drained::Whole,
                 Err(error) => {
                     // What an address behind the socket reports; the next datagram is read all the same.
                     tracing::debug!(%error, "a heartbeat could not be read");
-                    return;
+                    return Drained::Partly;
                 }
             }
         }
+        Drained::Partly
     }
 
     fn hear(&mut self, bytes: &[u8], received: &Received) {
@@ -162,7 +179,19 @@ impl Ear {
                 let heard = Box::new(PeerHeard { from: received.from, datagram });
                 self.board.inbox.post(Input::Peer(heard));
             }
-            Err(incoming) => self.board.peers.count_incoming(incoming),
+            Err(incoming) => {
+                self.refused.1 += 1;
+                self.board.peers.count_incoming(incoming);
+            }
+        }
+    }
+
+    fn breathe(&mut self) {
+        let now = boot_now();
+        if now.since(self.refused.0) > WINDOW {
+            self.refused = (now, 0);
+        } else if self.refused.1 > STORM {
+            std::thread::sleep(BREATH);
         }
     }
 
@@ -200,6 +229,13 @@ const SHUT: &str = "shut";
 enum Woken {
     ByBell,
     ByDatagrams,
+}
+
+/// How much of what waited was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drained {
+    Whole,
+    Partly,
 }
 
 /// The port that is wanted, or any other when somebody has it.
