@@ -29,7 +29,10 @@ fn an_agent_without_an_api_lives_says_what_it_waits_for_and_stops_in_good_order(
         assert!(body.contains("starting"), "{body}");
     }
     assert_eq!(agent.get(10257, "/metrics").0, "HTTP/1.1 404 Not Found");
-    let metrics = agent.get(2112, "/metrics").1;
+    // The pages are there before the first turn shows anything on them.
+    let metrics = eventually(SECOND, "the first turn", || {
+        Some(agent.get(2112, "/metrics").1).filter(|page| page.contains("kube_vip_is_leader{"))
+    });
     assert!(metrics.contains("text/plain; version=0.0.4"), "{metrics}");
     assert!(
         metrics.contains("kube_vip_is_leader{node=\"n1\",lease_name=\"plndr-cp-lock\"} 0\n"),
@@ -129,7 +132,9 @@ fn the_status_command_shows_the_table_and_the_view_without_an_api() {
         eventually(5 * SECOND, "a status", || {
             let output =
                 kube_vip("status", "x").args(["--instance", "run-status"]).args(more).output().unwrap();
-            output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+            // The socket is there before the first turn shows anything on it.
+            let shown = String::from_utf8(output.stdout).unwrap();
+            (output.status.success() && shown.contains("192.0.2.1")).then_some(shown)
         })
     };
     let table = status(&[]);
