@@ -166,6 +166,8 @@ pub struct Ownership {
     trust: Trust,
     /// Whether the store's list of sessions was ever seen.
     has_listed: bool,
+    /// The own Lease, seen before it was known which boot this is.
+    early: Option<SessionSeen>,
     members: BTreeMap<NodeName, Member>,
     peers: BTreeMap<NodeName, Peer>,
     tracks: BTreeMap<SessionId, Track>,
@@ -223,6 +225,7 @@ impl Ownership {
             own: None,
             trust: Trust::default(),
             has_listed: false,
+            early: None,
             members: BTreeMap::new(),
             peers: BTreeMap::new(),
             tracks: BTreeMap::new(),

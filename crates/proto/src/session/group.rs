@@ -421,7 +421,8 @@ impl Ownership {
             self.ask_claim(now, claim, Writing::Read);
             return None;
         }
-        group.asking.is_none().then_some(late)
+        // A session that begins looks at all groups again.
+        (group.asking.is_none() && self.own.is_some()).then_some(late)
     }
 
     fn step_mine(&mut self, now: Instant, claim: &LeaseName, from: Option<SessionId>) -> Option<Instant> {

@@ -137,6 +137,9 @@ impl Ownership {
         }
         self.recall = Some(recall);
         self.settle_identity(now);
+        if let Some(early) = self.early.take() {
+            self.own_seen(now, &early);
+        }
     }
 
     /// Finds out which session this is: the one of an earlier life on this boot, else a new one.
@@ -187,7 +190,10 @@ impl Ownership {
 
     /// The own Lease, as a watch or an answer shows it.
     pub(super) fn own_seen(&mut self, now: Instant, seen: &SessionSeen) {
-        let Some(recall) = &self.recall else { return };
+        let Some(recall) = &self.recall else {
+            self.early = Some(seen.clone());
+            return;
+        };
         let boot = recall.boot;
         let Some(own) = &mut self.own else {
             if seen.record.boot == boot && seen.record.end.is_none() {
@@ -210,11 +216,29 @@ impl Ownership {
         if own.asking.is_none() {
             own.version = Some(seen.version.clone());
         }
-        if let Some(End::SucceededBy(heir)) = seen.record.end
-            && seen.record.id == own.record.id
-        {
+        if seen.record.id != own.record.id {
+            self.inherit_former(seen);
+        } else if let Some(End::SucceededBy(heir)) = seen.record.end {
             self.deposed(now, heir);
         }
+    }
+
+    /// The own Lease still shows a former session of this node: what is known of that must not be lost, or claims would
+    /// name a session of which nobody can say that it ended.
+    fn inherit_former(&mut self, seen: &SessionSeen) {
+        let heir = seen.record.end.and_then(|end| end.succession(seen.record.id).heir);
+        let shown = Succession { id: seen.record.id, heir };
+        let Some(own) = &mut self.own else { return };
+        for succession in seen.record.former.iter().copied().chain([shown]) {
+            let is_known = own.record.former.iter().any(|former| former.id == succession.id);
+            if is_known || succession.id == own.record.id {
+                continue;
+            }
+            self.lineage.ended(succession);
+            own.record.former.push(succession);
+        }
+        let surplus = own.record.former.len().saturating_sub(FORMER_LIMIT);
+        own.record.former.drain(..surplus);
     }
 
     /// The list of sessions was seen, and the own one may not be in it.

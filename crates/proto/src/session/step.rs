@@ -94,7 +94,7 @@ impl Ownership {
             self.grants_due(),
             self.bids_due(self.stepped),
             self.due.first().map(|(due, _)| *due),
-            self.memory.due,
+            self.own.as_ref().and(self.memory.due),
             self.beats_due(),
             self.looks.deadline(),
         ]
