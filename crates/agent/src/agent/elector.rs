@@ -3,7 +3,7 @@
 
 use vip_model::Instant;
 use vip_model::config::{Config, ElectionMode, OnStop};
-use vip_model::kernel::{Change, LinkKind, LinkState};
+use vip_model::kernel::{Actual, Address, Change, LinkKind, LinkState};
 use vip_model::observed::Gate;
 use vip_model::peers::Fitness;
 use vip_model::plan::{Footprint, NodePlan};
@@ -171,10 +171,13 @@ impl Agent {
     }
 }
 
-/// Nothing that grants something may be done later than `horizon`.
-pub(super) fn bound(changes: &mut [Change], horizon: Instant) {
+/// Nothing that grants something may be done later than the right to it is sure: the first instant is for addresses that
+/// are there, the second for others.
+pub(super) fn bound(changes: &mut [Change], (keep, add): (Instant, Instant), actual: &Actual) {
     for change in changes {
         if let Change::SetAddress(set) = change {
+            let is_there = |address: &Address| address.link == set.link && address.net == set.net.0;
+            let horizon = if actual.addresses.iter().any(is_there) { keep } else { add };
             set.not_after = set.not_after.min(horizon);
         }
     }

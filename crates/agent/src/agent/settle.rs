@@ -167,8 +167,9 @@ impl Agent {
             let instance = &self.config.instance;
             let filter = self.plan.filter.as_ref();
             changes.extend(vip_plan::diff::filter(filter, actual.filter.get(), self.desk.filter(), instance));
-            if let Some(horizon) = self.horizon(now) {
-                elector::bound(&mut changes, horizon);
+            if let Some(ownership) = &self.ownership {
+                let horizons = (ownership.horizon(now), ownership.horizon_to_add(now));
+                elector::bound(&mut changes, horizons, actual);
             }
             let is_wanted = !changes.is_empty();
             let batch = self.desk.submit(now, changes);

@@ -637,6 +637,9 @@ impl Ownership {
                 group.failures = 0;
                 group.trouble = None;
                 group.must_read = false;
+                if asking.what != Writing::Read {
+                    group.rewrite_at = None; // until then it is tried again
+                }
                 if let Writing::HandOver(to) = asking.what {
                     group.hand = super::hand::Hand::Given { to, since: now };
                 }

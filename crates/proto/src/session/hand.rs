@@ -239,7 +239,6 @@ impl Ownership {
                 return Some(at.max(group.not_before()));
             }
             if self.is_store_fresh(now) {
-                self.groups.get_mut(claim)?.rewrite_at = None;
                 self.ask_claim(now, claim, Writing::Rewrite);
                 return None;
             }

@@ -17,6 +17,8 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 /// The longest: a store that returns is noticed within half a second.
 const BACKOFF_MAX: Duration = Duration::from_millis(400);
+/// The same after conflicts, each of which is followed by a read and a write.
+const CONFLICT_MAX: Duration = Duration::from_millis(800);
 /// A jury is chosen anew at most this often, but for the first time.
 const JURY_EVERY: Duration = Duration::from_secs(1);
 
@@ -220,6 +222,14 @@ impl Ownership {
             self.inherit_former(seen);
         } else if let Some(End::SucceededBy(heir)) = seen.record.end {
             self.deposed(now, heir);
+        } else if seen.record.end == Some(End::Released) && own.end == Leaving::No {
+            // A former life released it: others know that it ended, and it never lives again.
+            let mut former = own.record.former.clone();
+            let released = Succession { id: own.record.id, heir: None };
+            former.push(released);
+            self.asked.retain(|_, asked| *asked != Asked::Own);
+            self.lineage.ended(released);
+            self.begin_anew(now, former, Some(seen.version.clone()));
         }
     }
 
@@ -366,8 +376,11 @@ impl Ownership {
         let retry = self.want.settings.timings.retry_period;
         let Some(own) = &mut self.own else { return };
         let Some(asking) = own.asking.take_if(|asking| asking.ticket == ticket) else { return };
-        if !matches!(answer, Answer::Failed(_)) {
+        let is_written = matches!(answer, Answer::Session(..)) && asking.what != Writing::Read;
+        if is_written {
             own.failures = 0;
+        }
+        if !matches!(answer, Answer::Failed(_)) {
             own.trouble = None;
             if asking.via == Via::Elsewhere {
                 own.elsewhere = Some(asking.at);
@@ -395,9 +408,11 @@ impl Ownership {
                 own.renew_at = now;
             }
             Answer::Conflict => {
+                // Once at once; then a lagging server is given time, and the budget is kept.
                 own.must_read = true;
-                own.failures += 1;
-                own.renew_at = now + BACKOFF_FIRST * own.failures.min(4).saturating_sub(1);
+                let pause = (BACKOFF_FIRST * 2u32.saturating_pow(own.failures.min(8))).min(CONFLICT_MAX);
+                own.renew_at = if own.failures == 0 { now } else { now + pause };
+                own.failures = own.failures.saturating_add(1);
             }
             Answer::Failed(failure) => self.own_failed(now, failure, retry),
             Answer::Done | Answer::Lease(_) => own.must_read = true,

@@ -62,7 +62,8 @@ impl Ownership {
     }
 
     fn refresh_due(&self) -> Option<Instant> {
-        self.trust.may_serve().then_some(())?;
+        // A process that was stopped finds its right run out: nothing is lengthened before there is a proof again.
+        (self.horizon(self.stepped) > self.stepped).then_some(())?;
         Some(self.refreshed + self.shortest_lifetime()? / 3)
     }
 

@@ -61,6 +61,15 @@ enum Mood {
     },
 }
 
+/// What a proof is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Right {
+    /// To keep an address that is there.
+    Keep,
+    /// To add one.
+    Add,
+}
+
 /// What proves the right at this moment, and until when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
@@ -156,6 +165,15 @@ impl Ownership {
 
     /// Until when what is done now is surely right, without anything further being heard.
     pub fn horizon(&self, now: Instant) -> Instant {
+        self.horizon_of(now, Right::Keep)
+    }
+
+    /// The same for an address that is not there: undecided entitlement never adds one.
+    pub fn horizon_to_add(&self, now: Instant) -> Instant {
+        self.horizon_of(now, Right::Add)
+    }
+
+    fn horizon_of(&self, now: Instant, right: Right) -> Instant {
         if !self.trust.may_serve() {
             return now;
         }
@@ -163,7 +181,7 @@ impl Ownership {
             Ok(Some(vouched)) => Some(vouched + self.interval().mul_f64(2.5)),
             Ok(None) | Err(()) => None,
         };
-        let other = match self.proof(now) {
+        let other = match self.proof(now, right) {
             Proof::Until(until) => Some(until),
             Proof::None => None,
         };
@@ -171,7 +189,7 @@ impl Ownership {
     }
 
     /// What proves the right beside fresh jurors.
-    fn proof(&self, now: Instant) -> Proof {
+    fn proof(&self, now: Instant, right: Right) -> Proof {
         let settings = &self.want.settings;
         if settings.api_loss == ApiLoss::Hold {
             return Proof::Until(now + Duration::from_secs(1));
@@ -181,16 +199,18 @@ impl Ownership {
                 Proof::Until(now + Duration::from_secs(1))
             }
             (Err(()), _) => self.by_store(),
-            (Ok(_), Mood::Doubt { since, .. } | Mood::Silent { since }) => self.proof_in_doubt(now, since),
+            (Ok(_), Mood::Doubt { since, .. } | Mood::Silent { since }) => {
+                self.proof_in_doubt(now, since, right)
+            }
             (Ok(None), _) if !self.own.as_ref().is_some_and(|own| own.record.was_heard) => self.by_store(),
-            (Ok(_), Mood::Untested) => self.proof_in_doubt(now, self.started),
+            (Ok(_), Mood::Untested) => self.proof_in_doubt(now, self.started, right),
             (Ok(_), Mood::Sure) => Proof::None,
         }
     }
 
     /// An API server elsewhere that answered after the doubt began; else the jurors' kernels; with one juror, who can't
     /// tell whose cable is cut, the store's last word.
-    fn proof_in_doubt(&self, now: Instant, since: Instant) -> Proof {
+    fn proof_in_doubt(&self, now: Instant, since: Instant, right: Right) -> Proof {
         let asked_since = self.own.as_ref().and_then(|own| own.elsewhere).is_some_and(|asked| asked >= since);
         if asked_since
             && let Proof::Until(until) = self.by_store_elsewhere()
@@ -206,7 +226,8 @@ impl Ownership {
                 return by_store;
             }
         }
-        if !self.trust.is_silent() && self.juror_kernels_answer(now) {
+        // They prove that whoever could take sees that our addresses answer: only while these are there.
+        if right == Right::Keep && !self.trust.is_silent() && self.juror_kernels_answer(now) {
             return Proof::Until(now + self.interval());
         }
         Proof::None
@@ -269,7 +290,7 @@ impl Ownership {
         if self.trust.grace.is_some_and(|grace| now < grace) {
             return Mood::Sure;
         }
-        let is_proven = matches!(self.proof(now), Proof::Until(until) if now < until);
+        let is_proven = matches!(self.proof(now, Right::Keep), Proof::Until(until) if now < until);
         match (vouched, self.trust.mood) {
             (Err(()), Mood::Silent { since }) => {
                 if is_proven && self.nobody_else_answers(now) {

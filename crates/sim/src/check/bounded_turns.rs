@@ -66,9 +66,10 @@ impl BoundedTurns {
                 let lease = lease_of(&question.ask);
                 let same = |open: &Open| open.due > now && open.lease.as_ref() == lease;
                 let mut others = process.questions.iter().filter(|(_, open)| lease.is_some() && same(open));
-                // In doubt a session asks other nodes' servers, whatever else is under way.
+                // In doubt a session asks other nodes' servers every 400 ms, whatever else is under way, and each is waited
+                // for up to 5 s.
                 let allowed =
-                    if matches!(question.ask, Ask::WriteSession(_) | Ask::ReadSession(_)) { 4 } else { 0 };
+                    if matches!(question.ask, Ask::WriteSession(_) | Ask::ReadSession(_)) { 13 } else { 0 };
                 if let Some((other, _)) = others.nth(allowed) {
                     return Err(format!("question {} leaves while {other} is open", question.id));
                 }

@@ -13,15 +13,6 @@ use super::wire_gate::{advertisement, arp_reply};
 use crate::queue::{Host, Wired};
 use crate::wire::Fabric;
 
-/// What a frame says to the fabric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said {
-    /// A station announces an address to everybody.
-    Announcement,
-    /// Anything else.
-    Else,
-}
-
 fn is_group(to: &LinkAddr) -> bool {
     to.as_bytes().first().is_some_and(|first| first & 1 == 1)
 }
@@ -42,16 +33,22 @@ fn claimed(frame: &Wired) -> Option<(IpAddr, LinkAddr)> {
     }
 }
 
+/// Whether a frame tells everybody that its sender has an address.
+pub(super) fn is_announcement(frame: &Wired, to: &LinkAddr) -> bool {
+    is_group(to) && claimed(frame).is_some()
+}
+
 impl World {
     /// The fabric remembers who says that he has a VIP.
-    pub(super) fn fabric_learns(&mut self, frame: &Rc<Wired>, to: &LinkAddr) -> Said {
-        if self.wire.fabric == Fabric::Plain && self.wire.lost_announcements == 0 {
-            return Said::Else;
+    pub(super) fn fabric_learns(&mut self, frame: &Rc<Wired>) {
+        if self.wire.fabric == Fabric::Plain {
+            return;
         }
-        let Some((addr, mac)) = claimed(frame) else { return Said::Else };
-        let Some(number) = self.vip_number(addr) else { return Said::Else };
-        self.wire.stations[number] = Some(mac);
-        if is_group(to) { Said::Announcement } else { Said::Else }
+        if let Some((addr, mac)) = claimed(frame)
+            && let Some(number) = self.vip_number(addr)
+        {
+            self.wire.stations[number] = Some(mac);
+        }
     }
 
     /// With ARP suppression, a broadcast question for a known station is answered and goes no further.

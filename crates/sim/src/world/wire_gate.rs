@@ -10,7 +10,7 @@ use vip_model::kernel::{ETHERTYPE_ARP, ETHERTYPE_IPV6, FrameIn, FrameOut, LinkSt
 use vip_proto::{arp, ndp};
 
 use super::World;
-use super::fabric::Said;
+use super::fabric::is_announcement;
 use crate::kernel::FakeKernel;
 use crate::mutation::Mutation;
 use crate::process::ProcessId;
@@ -39,7 +39,12 @@ impl World {
         }
         let from = Host::Node(node);
         let source = FakeKernel::mac(node);
-        self.send(Wired { from, source, ethertype: frame.ethertype, payload: frame.payload }, &frame.to);
+        let wired = Wired { from, source, ethertype: frame.ethertype, payload: frame.payload };
+        // What an agent says to everybody is an announcement, or a probe, which claims nothing.
+        if is_announcement(&wired, &frame.to) && self.chance(self.wire.lost_announcements) {
+            return;
+        }
+        self.send(wired, &frame.to);
     }
 
     fn can_pass(&self, host: Host) -> bool {
@@ -54,10 +59,7 @@ impl World {
             return;
         }
         let frame = Rc::new(frame);
-        let said = self.fabric_learns(&frame, to);
-        if said == Said::Announcement && self.chance(self.wire.lost_announcements) {
-            return;
-        }
+        self.fabric_learns(&frame);
         if self.fabric_answers(&frame, to) {
             return;
         }
