@@ -48,7 +48,7 @@ pub fn show(runs: u32, logs: &Path) -> Result<Shown> {
     for skipped in stage.lab().skipped() {
         stage.screen().say(skipped);
     }
-    stage.restore(table::Gate::Off)?;
+    stage.restore(table::Setup::default())?;
     stage.screen().say(&format!("Three agents run ({}); the VIP is up.", stage.binary().display()));
     let mut fetched = show_version(&stage);
     let mut outcomes = Vec::new();
