@@ -75,7 +75,9 @@ impl Manifest {
     #[must_use]
     pub fn with(&self, variables: Variables) -> Self {
         let mut laid_over = self.clone();
-        variables.iter().for_each(|(name, value)| laid_over.set(name, value));
+        for (name, value) in variables {
+            laid_over.set(name, value);
+        }
         laid_over
     }
 

@@ -70,7 +70,7 @@ impl Contender {
     }
 }
 
-/// A VRRPv3 router for each family; the node with the highest number is the master.
+/// A router of VRRP version 3 for each family; the node with the highest number is the master.
 fn configuration(number: u8, advert: &str) -> String {
     let router = |name: &str, id: u8, address: String| {
         format!(

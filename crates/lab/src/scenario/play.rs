@@ -220,8 +220,12 @@ fn describe(action: Action, victim: u8) -> String {
         Action::Cut => format!("n{victim}, which holds the VIP, is cut off; its carrier stays"),
         Action::Uncut => format!("the cut of n{victim} is healed"),
         Action::CutFromClients => format!("n{victim}, which holds the VIP, is cut off from all clients"),
-        Action::CutFromNodes => format!("n{victim}, which holds the VIP, is cut off from the network for nodes"),
-        Action::BlockBeatsOfVictim => format!("heartbeats from and to n{victim}, which holds the VIP, are blocked"),
+        Action::CutFromNodes => {
+            format!("n{victim}, which holds the VIP, is cut off from the network for nodes")
+        }
+        Action::BlockBeatsOfVictim => {
+            format!("heartbeats from and to n{victim}, which holds the VIP, are blocked")
+        }
         Action::BlockBeats => "all heartbeats are blocked".to_owned(),
         Action::Unfilter => "nothing is blocked any more".to_owned(),
         Action::Api(health) => format!("every API server {}", state(health)),

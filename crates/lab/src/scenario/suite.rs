@@ -79,10 +79,7 @@ impl Played {
             screen.say(&format!("FAILED {failed}"));
         }
         if !self.kept() {
-            screen.say(&format!(
-                "A bound is broken or a run failed; the logs are in {}",
-                logs.display()
-            ));
+            screen.say(&format!("A bound is broken or a run failed; the logs are in {}", logs.display()));
         }
     }
 }

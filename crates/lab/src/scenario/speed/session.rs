@@ -89,7 +89,9 @@ impl Quiet {
             sum as f64 / seconds / f64::from(NODES)
         };
         for (call, count) in &counts {
-            stage.screen().say(&format!("  {count:5} x {:?} {} at {}", call.verb, call.resource, call.endpoint));
+            stage
+                .screen()
+                .say(&format!("  {count:5} x {:?} {} at {}", call.verb, call.resource, call.endpoint));
         }
         let shares: Vec<f64> = before
             .iter()
@@ -171,7 +173,8 @@ fn is_read(call: &Call) -> bool {
 fn holder(nodes: &[Node]) -> Result<usize> {
     let mut claims = Vec::new();
     for node in nodes {
-        let session = contender::view(node)?.session.with_context(|| format!("{} has no session", node.name()))?;
+        let session =
+            contender::view(node)?.session.with_context(|| format!("{} has no session", node.name()))?;
         claims.push(session.claims);
     }
     (0..claims.len()).max_by_key(|index| claims[*index]).context("there are nodes")
