@@ -65,17 +65,7 @@ impl Agent {
 
     fn settle(&mut self, now: Instant) {
         self.planned_work = if self.desk.is_idle() { KernelWork::Settled } else { KernelWork::InFlight };
-        let world = World {
-            config: &self.config,
-            life: self.life,
-            snapshot: &self.snapshot,
-            members: &self.members,
-            observed: &self.observed,
-            actual: &self.actual,
-            kernel_work: self.planned_work,
-            adopt_until: self.adopt_until,
-        };
-        let plan = vip_plan::plan(&world);
+        let plan = vip_plan::plan(&self.world());
         self.want_elections(now, &plan);
         self.gate.want(now, plan.health.clone());
         self.announcer.want(now, announce_want(&plan, self.actual.get()));
@@ -84,6 +74,20 @@ impl Agent {
         self.chronicle.judge(self.listing(), &self.members, self.actual.get());
         self.observed.promised.clone_from(&plan.promised);
         self.plan = plan;
+    }
+
+    /// What is known, as the plan takes it.
+    pub(super) fn world(&self) -> World<'_> {
+        World {
+            config: &self.config,
+            life: self.life,
+            snapshot: &self.snapshot,
+            members: &self.members,
+            observed: &self.observed,
+            actual: &self.actual,
+            kernel_work: self.planned_work,
+            adopt_until: self.adopt_until,
+        }
     }
 
     fn listing(&self) -> Listing {
