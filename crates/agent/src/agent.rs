@@ -19,12 +19,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vip_model::config::Config;
+use vip_model::explanation::Explanation;
 use vip_model::kernel::{Actual, FrameIn, Lifetime, Report};
 use vip_model::members::{ElectionState, Members, Role};
 use vip_model::observed::{Errand, ErrandAnswer, Observed};
 use vip_model::plan::NodePlan;
 use vip_model::service::ServiceName;
-use vip_model::store::{Answer, Question, Snapshot, Watches};
+use vip_model::store::{Answer, Ask, Question, Snapshot, Watches};
+use vip_model::verdict::Subject;
 use vip_model::view::View;
 use vip_model::{Instant, Known, LeaseName, LinkIndex, QuestionId, Random};
 use vip_plan::{KernelWork, Life};
@@ -103,7 +105,7 @@ enum Asker {
     NodeLabels,
     HealthGate,
     Service(ServiceName),
-    /// Nobody: an Event is told once and forgotten.
+    /// Nobody: an Event is told once, when what it tells is written, and forgotten.
     Nobody,
 }
 
@@ -230,7 +232,9 @@ impl Agent {
                 self.mark(now, Urgency::Soon);
             }
             Asker::Service(name) => {
-                self.outbox.answered(now, &name, &answer);
+                for event in self.outbox.answered(now, &name, &answer) {
+                    self.ask(Asker::Nobody, Ask::PostEvent(event));
+                }
                 self.mark(now, Urgency::Soon);
             }
             Asker::HealthGate | Asker::Nobody => {}
@@ -332,6 +336,19 @@ impl Agent {
         node.is_none_or(|facts| {
             let missing = vip_plan::diff::node_labels(&self.plan.node_labels, node).len();
             self.desk.is_done_labelling(&facts.labels, missing)
+        })
+    }
+
+    /// Every reason on the way to what was decided about a Service; none when this agent has not seen it.
+    pub fn explain(&self, service: &ServiceName) -> Option<Explanation> {
+        let (findings, verdict) = vip_plan::explain(&self.world(), service)?;
+        Some(Explanation {
+            service: service.clone(),
+            node: self.config.node.to_string(),
+            instance: self.config.instance.to_string(),
+            findings,
+            since: self.chronicle.since(&Subject::Service(service.clone()), &verdict),
+            verdict,
         })
     }
 

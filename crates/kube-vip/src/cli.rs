@@ -45,20 +45,25 @@ fn command() -> Command {
         .arg(Arg::new("config").long("config").value_name("FILE").help("Settings; same as --config-file"))
         .arg(Arg::new("cluster").long("cluster").value_name("FILE").required(true).help("The dump (YAML)"))
         .after_help(plan::DUMP);
-    let status = leaf("status", "Show what the agents of this node hold, without the Kubernetes API")
-        .arg(
-            Arg::new("output")
-                .short('o')
-                .long("output")
-                .default_value("table")
-                .help("How to show it")
-                .value_parser(value_parser!(status::Format)),
-        )
-        .arg(Arg::new("instance").long("instance").value_name("NAME").help("Only this agent"));
+    let instance = || Arg::new("instance").long("instance").value_name("NAME").help("Only this agent");
+    let output = || {
+        Arg::new("output")
+            .short('o')
+            .long("output")
+            .default_value("table")
+            .help("How to show it")
+            .value_parser(value_parser!(status::Format))
+    };
+    let status = Command::new("status")
+        .about("Show what the agents of this node hold, without the Kubernetes API")
+        .arg(Arg::new("part").value_name("services").value_parser(["services"]).help("The Services only"))
+        .arg(output())
+        .arg(instance());
     let explain = Command::new("explain")
-        .about("Say what the agents of this node decided about a Service, and why")
+        .about("Say what the agents of this node decided about a Service, with every reason on the way")
         .arg(Arg::new("service").required(true).value_name("NAMESPACE/NAME").help("The Service"))
-        .arg(Arg::new("instance").long("instance").value_name("NAME").help("Only this agent"));
+        .arg(output())
+        .arg(instance());
     let completion = Command::new("completion")
         .about("Print completions for a shell")
         .arg(Arg::new("shell").required(true).value_parser(value_parser!(clap_complete::Shell)));
@@ -97,14 +102,15 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         "validate" => return validate::run(&sources(inner)),
         "plan" => plan::run(inner, sources(inner))?,
         "status" => {
-            let format = inner.get_one("output").copied().unwrap_or_default();
-            let instance = inner.get_one::<String>("instance").map(String::as_str);
-            status::show(instance, format, &mut io::stdout())?;
+            let part = match inner.get_one::<String>("part") {
+                Some(_) => status::Part::Services,
+                None => status::Part::Whole,
+            };
+            status::show(part, wish(inner), &mut io::stdout())?;
         }
         "explain" => {
             let service = inner.get_one::<String>("service").map_or("", String::as_str);
-            let instance = inner.get_one::<String>("instance").map(String::as_str);
-            status::explain(service, instance, &mut io::stdout())?;
+            status::explain(service, wish(inner), &mut io::stdout())?;
         }
         "drain" | "undrain" | "handover" => operate::run(name, inner, &mut io::stdout())?,
         "manifest" | "kubeadm" => {
@@ -118,6 +124,14 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         _ => return Ok(print_help()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Which agents the user asks, and how the answer is shown.
+fn wish(matches: &ArgMatches) -> status::Wish<'_> {
+    status::Wish {
+        instance: matches.get_one::<String>("instance").map(String::as_str),
+        format: matches.get_one("output").copied().unwrap_or_default(),
+    }
 }
 
 /// What the user gave in the environment and by flags.

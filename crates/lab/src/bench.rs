@@ -14,6 +14,7 @@
 //! ```
 
 pub mod boot;
+pub mod census;
 pub mod detector;
 pub mod echo;
 pub mod init;
@@ -35,6 +36,7 @@ pub mod trace;
 pub mod watcher;
 pub mod wire;
 
+pub use census::Census;
 pub use detector::Detector;
 pub use echo::Responder;
 pub use link::Networks;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{HealthCheck, LeaseTimings, Scope};
 use crate::kernel::Lifetime;
-use crate::service::{Condition, Ingress, ServiceName, ServicePort};
+use crate::service::{Condition, EndpointCount, Ingress, ServiceName, ServicePort};
 use crate::verdict::{Subject, Verdict};
 use crate::{Family, Instant, LeaseName, LinkAddr, LinkIndex, NodeName, ScopedAddr, VipNet};
 
@@ -56,6 +56,9 @@ pub struct ServicePlan {
     pub addrs: Vec<IpAddr>,
     /// The election that decides about it.
     pub lease: Option<LeaseName>,
+    /// Its endpoints.
+    #[serde(default, skip_serializing_if = "EndpointCount::is_empty")]
+    pub endpoints: EndpointCount,
     /// Whether this node serves it now: everything that it needs is in the kernel.
     pub serving: Serving,
     /// Annotations that it shall have; `None` for one that it shall not have. Others are left alone.

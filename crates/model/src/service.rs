@@ -163,3 +163,24 @@ pub enum EndpointState {
     /// Neither: no traffic.
     NotReady,
 }
+
+/// How many endpoints a Service has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointCount {
+    /// All of them.
+    pub all: u32,
+    /// Those that take traffic.
+    pub taking: u32,
+    /// Those of them on this node.
+    pub here: u32,
+}
+
+impl EndpointCount {
+    /// No endpoint.
+    pub const NONE: Self = Self { all: 0, taking: 0, here: 0 };
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.all == 0
+    }
+}

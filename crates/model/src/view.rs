@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::members::ElectionState;
 use crate::observed::Gate;
 use crate::peers::Fitness;
-use crate::service::ServiceName;
+use crate::service::{EndpointCount, ServiceName};
 use crate::session::SessionId;
 use crate::store::FailureClass;
 use crate::verdict::{Subject, Verdict};
@@ -147,6 +147,9 @@ pub struct ServiceView {
     pub holder: Option<String>,
     /// Since when this verdict stands.
     pub since: Instant,
+    /// Its endpoints.
+    #[serde(default)]
+    pub endpoints: EndpointCount,
 }
 
 /// Plain counters, all since the process started.

@@ -12,7 +12,10 @@ mod shown;
 mod vip;
 mod world;
 
+use vip_model::explanation::Finding;
 use vip_model::plan::{Completeness, NodePlan};
+use vip_model::service::ServiceName;
+use vip_model::verdict::{Subject, Verdict};
 
 pub use place::link_addresses;
 pub use world::{KernelWork, Life, World};
@@ -33,4 +36,13 @@ pub fn plan(world: &World<'_>) -> NodePlan {
         session::plan(world, settings, &mut plan);
     }
     plan
+}
+
+/// Every finding about a Service on the way to its verdict, and the verdict; none when no such Service was seen.
+pub fn explain(world: &World<'_>, name: &ServiceName) -> Option<(Vec<Finding>, Verdict)> {
+    let services = world.config.services.as_ref()?;
+    let plan = plan(world);
+    let findings = services::explain(world, services, (name, &plan))?;
+    let verdict = plan.verdicts.get(&Subject::Service(name.clone()))?.clone();
+    Some((findings, verdict))
 }

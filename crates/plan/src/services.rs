@@ -14,6 +14,7 @@
 mod brief;
 mod election;
 pub(crate) mod endpoint;
+mod explain;
 mod filter;
 mod ground;
 mod group;
@@ -47,6 +48,17 @@ use seat::{Decider, Decision, seat};
 use write::Clerk;
 
 pub(crate) use select::select;
+
+/// Why a Service is served by this node, or not; none when no such Service was seen.
+pub(crate) fn explain(
+    world: &World<'_>,
+    services: &Services,
+    (name, plan): (&ServiceName, &NodePlan),
+) -> Option<Vec<vip_model::explanation::Finding>> {
+    let listed = world.snapshot.services.get()?;
+    let service = listed.get(name)?;
+    Some(explain::explain(&Ground::new(world, services), (listed, name, service), plan))
+}
 
 type Listed = BTreeMap<ServiceName, Arc<Service>>;
 
@@ -232,6 +244,7 @@ fn report(
                 let decision = decisions[at].take().expect("every member that is not dropped has a group");
                 write::decided(ground, &clerk, (&members[at], &decision), &mut written);
                 write::label(ground, name, &decision.served, plan);
+                written.endpoints = members[at].count;
                 written.addrs = std::mem::take(&mut members[at].addrs);
                 written.lease = match decision.lease {
                     Decider::Own => members[at].ballot.take_own(),

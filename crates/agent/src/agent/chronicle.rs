@@ -95,6 +95,11 @@ impl Chronicle {
         self.write(now, "agent", "stopping: silence, addresses, Leases, in this order".to_owned());
     }
 
+    /// Since when a verdict stands.
+    pub(super) fn since(&self, subject: &Subject, verdict: &Verdict) -> Option<Instant> {
+        self.verdicts.get(subject).filter(|(stands, _)| stands == verdict).map(|(_, since)| *since)
+    }
+
     pub(super) const fn has_exited(&self) -> bool {
         self.exited
     }
@@ -335,6 +340,7 @@ impl Chronicle {
                 lease,
                 holder,
                 since: *since,
+                endpoints: planned.map(|planned| planned.endpoints).unwrap_or_default(),
             })
         };
         self.verdicts.iter().filter_map(of).collect()
@@ -381,7 +387,7 @@ fn shows_other(
     new: &BTreeMap<ServiceName, ServicePlan>,
 ) -> bool {
     let is_same = |((_, one), (_, other)): ((_, &ServicePlan), (_, &ServicePlan))| {
-        one.addrs == other.addrs && one.lease == other.lease
+        one.addrs == other.addrs && one.lease == other.lease && one.endpoints == other.endpoints
     };
     former.len() != new.len() || !former.iter().zip(new).all(is_same)
 }

@@ -6,11 +6,14 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::oneshot;
 use vip_agent::Input;
 use vip_kernel::Accepted;
 use vip_model::Instant;
+use vip_model::explanation::Explanation;
 use vip_model::kernel::{Actual, FrameIn};
 use vip_model::peers::PeerHeard;
+use vip_model::service::ServiceName;
 use vip_model::session::Sessions;
 use vip_model::store::Snapshot;
 
@@ -31,6 +34,14 @@ pub(crate) struct Inbox {
     alarm: Alarm,
 }
 
+/// Somebody who wants to know why a Service is served or not, and where the answer goes.
+pub(crate) struct Inquiry {
+    /// The Service.
+    pub(crate) service: ServiceName,
+    /// Takes what the node says; none when it never saw the Service.
+    pub(crate) answer: oneshot::Sender<Option<Explanation>>,
+}
+
 /// What waits.
 ///
 /// `letters` has no limit of its own: it holds answers (as many as there are questions), reports (one batch is in
@@ -46,6 +57,7 @@ struct Waiting {
     frames_dropped: u64,
     peers: VecDeque<Box<PeerHeard>>,
     peers_dropped: u64,
+    inquiries: Vec<Inquiry>,
     since: Option<Instant>,
 }
 
@@ -100,6 +112,17 @@ impl Inbox {
         inputs.extend(waiting.frames.drain(..).map(Input::Frame));
         inputs.extend(waiting.peers.drain(..).map(Input::Peer));
         inputs
+    }
+
+    /// Asks the node, after its next turn.
+    pub(crate) fn ask(&self, inquiry: Inquiry) {
+        self.lock().inquiries.push(inquiry);
+        self.alarm.ring();
+    }
+
+    /// Takes out who asked.
+    pub(crate) fn take_inquiries(&self) -> Vec<Inquiry> {
+        std::mem::take(&mut self.lock().inquiries)
     }
 
     /// Sleeps until something is posted or `deadline` is reached.

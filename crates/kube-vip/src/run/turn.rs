@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use vip_agent::{Agent, Input, Output};
 use vip_model::Instant;
+use vip_model::explanation::Explanation;
+use vip_model::service::ServiceName;
 use vip_model::view::View;
 use vip_proto::Machine;
 
@@ -33,11 +35,18 @@ pub(crate) enum Ended {
 pub(crate) trait Node: Machine<Input = Input, Output = Output> {
     /// The picture after the last turn.
     fn view(&mut self) -> Arc<View>;
+
+    /// Why it serves a Service, or not; none when it never saw it.
+    fn explain(&self, service: &ServiceName) -> Option<Explanation>;
 }
 
 impl Node for Agent {
     fn view(&mut self) -> Arc<View> {
         Agent::view(self)
+    }
+
+    fn explain(&self, service: &ServiceName) -> Option<Explanation> {
+        Agent::explain(self, service)
     }
 }
 
@@ -61,6 +70,10 @@ pub(crate) fn drive(mut node: impl Node, board: &Board, mut carry: impl FnMut(Ou
             carry(output);
         }
         board.publish(node.view());
+        for inquiry in board.inbox.take_inquiries() {
+            // Who no longer waits does not want to know.
+            let _ = inquiry.answer.send(node.explain(&inquiry.service));
+        }
         let ended = boot_now();
         board.turns.observe(ended.since(began));
         if stop_by.is_some_and(|by| ended >= by) {

@@ -10,14 +10,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
 use tokio::time;
+use vip_model::service::ServiceName;
 
 use crate::board::Board;
+use crate::run::inbox::Inquiry;
 
 /// How long a reader may take for a few kilobytes.
 const READ_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a reader that has a question may take to say it.
+const ASKED_WITHIN: Duration = Duration::from_millis(50);
+
+/// A word, a namespace (63) and a name (253) with what is between them.
+const LONGEST_QUESTION: usize = 512;
 
 /// A socket's address holds 107 bytes; an instance's part of it stays well below.
 const LONGEST_NAME: usize = 64;
@@ -101,9 +110,27 @@ impl StatusSocket {
 }
 
 async fn tell(mut stream: UnixStream, board: &Board) -> io::Result<()> {
-    let view = serde_json::to_vec(&*board.view())?;
-    stream.write_all(&view).await?;
+    let answer = match asked(&mut stream).await {
+        None => serde_json::to_vec(&*board.view())?,
+        Some(service) => {
+            let (answer, answered) = oneshot::channel();
+            board.inbox.ask(Inquiry { service, answer });
+            // Without an answer the loop stands still, of which `/livez` tells; the reader sees an empty one.
+            let Ok(explanation) = answered.await else { return Ok(()) };
+            serde_json::to_vec(&explanation)?
+        }
+    };
+    stream.write_all(&answer).await?;
     stream.shutdown().await
+}
+
+/// The Service that a reader asks about in its first line, if it has one: `explain NAMESPACE/NAME`. One that says nothing
+/// gets the view.
+async fn asked(stream: &mut UnixStream) -> Option<ServiceName> {
+    let mut line = [0; LONGEST_QUESTION];
+    let length = time::timeout(ASKED_WITHIN, stream.read(&mut line)).await.ok()?.ok()?;
+    let name = std::str::from_utf8(&line[..length]).ok()?.trim_end().strip_prefix("explain ")?;
+    name.to_owned().try_into().ok()
 }
 
 /// Makes `folder`, closed to others. One that is there must be ours: in `/tmp` anybody could have made it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use vip_model::Instant;
 use vip_model::members::{ElectionState, Role};
 use vip_model::observed::Gate;
-use vip_model::service::ServiceName;
+use vip_model::service::EndpointCount;
 use vip_model::verdict::Verdict;
 use vip_model::view::{Readiness, ServiceView, View, VipView};
 
@@ -52,34 +52,7 @@ pub(crate) fn render(view: &View, now: Instant) -> String {
 /// The Services of a view: one row each.
 pub(crate) fn services(view: &View, now: Instant) -> String {
     let rows: Vec<Vec<String>> = view.services.iter().map(|service| service_row(service, now)).collect();
-    columns(&["SERVICE", "ADDRESS", "HOLDER", "SINCE", "STATE"], &rows)
-}
-
-/// Everything that is known of one Service, as lines; none when the agent never saw it as a load balancer.
-pub(crate) fn explain(view: &View, service: &ServiceName, now: Instant) -> Option<String> {
-    let found = view.services.iter().find(|found| found.service == *service)?;
-    let lease = found.lease.as_ref().map_or("none decides about it".to_owned(), ToString::to_string);
-    let role = found.lease.as_ref().and_then(|lease| view.elections.get(lease));
-    let mut text = format!(
-        "Service:    {}\nAgent:      {} on {}\nAddresses:  {}\nElection:   {lease}\n",
-        plain(&found.service.to_string()),
-        view.instance,
-        view.node,
-        addresses(found),
-    );
-    if let Some(state) = role {
-        let holder = state.holder.as_deref().unwrap_or("nobody");
-        let _ = writeln!(text, "Holder:     {}", plain(holder));
-        if let Some(trouble) = &state.trouble {
-            let _ = writeln!(text, "API:        {}", plain(&trouble.text));
-        }
-    }
-    let verdict = match &found.verdict {
-        Verdict::Announce => "this node answers for it".to_owned(),
-        Verdict::Skip(reason) => format!("this node does not answer for it: {reason}"),
-    };
-    let _ = writeln!(text, "Verdict:    {} (for {})", plain(&verdict), age(now.since(found.since)));
-    Some(text)
+    columns(&["SERVICE", "ADDRESS", "HOLDER", "ENDPOINTS", "SINCE", "STATE"], &rows)
 }
 
 fn addresses(service: &ServiceView) -> String {
@@ -88,6 +61,12 @@ fn addresses(service: &ServiceView) -> String {
     }
     let addrs: Vec<String> = service.addrs.iter().map(ToString::to_string).collect();
     addrs.join(",")
+}
+
+/// How many take traffic, of how many, and how many of them are on this node.
+fn endpoints(service: &ServiceView) -> String {
+    let EndpointCount { all, taking, here } = service.endpoints;
+    format!("{taking}/{all} ({here} here)")
 }
 
 fn service_row(service: &ServiceView, now: Instant) -> Vec<String> {
@@ -99,6 +78,7 @@ fn service_row(service: &ServiceView, now: Instant) -> Vec<String> {
         service.service.to_string(),
         addresses(service),
         service.holder.clone().unwrap_or_else(|| "-".to_owned()),
+        endpoints(service),
         age(now.since(service.since)),
         state,
     ]
@@ -268,6 +248,25 @@ WHEN       WHAT   CHANGE
 5s ago     lease  n2 holds it
 ";
         assert_eq!(render(&view(), at(190)), expected);
+    }
+
+    #[test]
+    fn a_service_is_a_row_with_its_endpoints() {
+        let service = ServiceView {
+            service: vip_model::service::ServiceName::new("shop", "web"),
+            addrs: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+            verdict: Verdict::Announce,
+            lease: None,
+            holder: Some("n2".to_owned()),
+            since: at(100),
+            endpoints: EndpointCount { all: 3, taking: 2, here: 1 },
+        };
+        let view = View { services: [service].into(), ..View::default() };
+        let expected = "\
+SERVICE   ADDRESS           HOLDER  ENDPOINTS     SINCE  STATE
+shop/web  10.0.0.1,fd00::1  n2      2/3 (1 here)  1m30s  held by this node
+";
+        assert_eq!(services(&view, at(190)), expected);
     }
 
     #[test]

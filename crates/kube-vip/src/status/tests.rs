@@ -22,7 +22,7 @@ fn agent(folder: &std::path::Path, instance: &str) -> PathBuf {
 
 fn shown(folder: &std::path::Path, instance: Option<&str>, format: Format) -> anyhow::Result<String> {
     let mut out = Vec::new();
-    show_from(&[folder.to_owned()], instance, format, &mut out)?;
+    show_from(&[folder.to_owned()], Part::Whole, Wish { instance, format }, &mut out)?;
     Ok(String::from_utf8(out)?)
 }
 
@@ -99,4 +99,61 @@ fn a_folder_that_others_can_write_to_is_not_used() {
 fn a_long_instance_name_still_fits_a_socket_address() {
     let folder = tempfile::tempdir().unwrap();
     assert!(StatusSocket::open(&[folder.path().to_owned()], &"n".repeat(300)).is_ok());
+}
+
+/// An agent's half that knows the Service `shop/web`.
+fn explaining_agent(folder: &std::path::Path, instance: &'static str) {
+    let board = Arc::new(Board::new(Arc::new(Inbox::new().unwrap())));
+    let socket = StatusSocket::open(&[folder.to_owned()], instance).unwrap();
+    let theirs = Arc::clone(&board);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(socket.serve(theirs))
+    });
+    std::thread::spawn(move || {
+        loop {
+            board.inbox.wait(None).unwrap();
+            for inquiry in board.inbox.take_inquiries() {
+                let is_known = inquiry.service == ServiceName::new("shop", "web");
+                let explanation = is_known.then(|| Explanation {
+                    service: inquiry.service,
+                    node: "n1".to_owned(),
+                    instance: instance.to_owned(),
+                    findings: Vec::new(),
+                    verdict: vip_model::verdict::Verdict::Announce,
+                    since: None,
+                });
+                let _ = inquiry.answer.send(explanation);
+            }
+        }
+    });
+}
+
+#[test]
+fn explain_asks_the_loop_and_shows_text_or_json() {
+    let folder = tempfile::tempdir().unwrap();
+    explaining_agent(folder.path(), "services");
+    let said = |service: &str, format| {
+        let mut out = Vec::new();
+        let wish = Wish { instance: None, format };
+        explain_from(&[folder.path().to_owned()], service, wish, &mut out)?;
+        anyhow::Ok(String::from_utf8(out)?)
+    };
+    let text = said("shop/web", Format::Table).unwrap();
+    assert!(text.contains("Service:    shop/web") && text.contains("this node answers for it"), "{text}");
+    let json: Explanation = serde_json::from_str(&said("shop/web", Format::Json).unwrap()).unwrap();
+    assert_eq!(json.node, "n1");
+    let unknown = said("shop/other", Format::Table).unwrap_err().to_string();
+    assert!(unknown.contains("shop/other") && unknown.contains("status services"), "{unknown}");
+    assert!(said("web", Format::Table).unwrap_err().to_string().contains("NAMESPACE/NAME"));
+}
+
+#[test]
+fn a_reader_that_says_nothing_and_keeps_its_side_open_gets_the_view() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = agent(folder.path(), "services");
+    let mut stream = UnixStream::connect(path).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert_eq!(serde_json::from_str::<View>(&text).unwrap().instance, "services");
 }

@@ -8,7 +8,7 @@ use vip_model::config::{Ipam, ServiceUpdates, Services};
 use vip_model::kernel::Actual;
 use vip_model::members::Role;
 use vip_model::plan::{ElectionWant, Footprint, NodePlan, Promise, ServicePlan, Serving, Standing};
-use vip_model::service::{Condition, FamilyPolicy, Service, ServiceKind, ServiceName};
+use vip_model::service::{Condition, EndpointCount, FamilyPolicy, Service, ServiceKind, ServiceName};
 use vip_model::store::NodeFacts;
 use vip_model::verdict::{Reason, Subject, Verdict};
 use vip_model::{Known, NodeName};
@@ -222,6 +222,7 @@ fn nothing_yet(service: &Service) -> ServicePlan {
         uid: service.uid.clone(),
         addrs: Vec::new(),
         lease: None,
+        endpoints: EndpointCount::NONE,
         serving: Serving::NotHere,
         annotations: BTreeMap::new(),
         labels: BTreeMap::new(),

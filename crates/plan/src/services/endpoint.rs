@@ -7,7 +7,7 @@
 //! `allow-reconcile-without-endpoints` makes a Service of policy `Cluster` need none (see `member`).
 
 use vip_model::NodeName;
-use vip_model::service::{Endpoint, EndpointState, TrafficPolicy};
+use vip_model::service::{Endpoint, EndpointCount, EndpointState, TrafficPolicy};
 use vip_model::verdict::Reason;
 
 /// Where a Service can be served.
@@ -52,6 +52,20 @@ pub(super) fn backing(traffic: TrafficPolicy, endpoints: Option<&[Endpoint]>, me
     } else {
         Backing::Placeless
     }
+}
+
+/// How many endpoints there are, seen from the node `me`.
+pub(super) fn count(endpoints: &[Endpoint], me: &NodeName) -> EndpointCount {
+    let state = best_state(endpoints);
+    let mut count = EndpointCount::NONE;
+    for endpoint in endpoints {
+        count.all += 1;
+        if Some(endpoint.state) == state {
+            count.taking += 1;
+            count.here += u32::from(is_on(endpoint, me));
+        }
+    }
+    count
 }
 
 /// The names of the nodes that can serve a Service of policy `Local`; some of them twice.

@@ -4,11 +4,11 @@
 
 use std::net::IpAddr;
 
-use vip_model::service::{Endpoint, Service, ServiceName, ServicePort, TrafficPolicy};
+use vip_model::service::{Endpoint, EndpointCount, Service, ServiceName, ServicePort, TrafficPolicy};
 use vip_model::verdict::Reason;
 
 use super::election::{Ballot, ballot};
-use super::endpoint::{Backing, backing};
+use super::endpoint::{self, Backing, backing};
 use super::ground::Ground;
 use super::notes::Notes;
 use super::request::{Source, request};
@@ -34,6 +34,7 @@ pub(super) struct Member<'a> {
     /// The election that it takes part in by itself.
     pub(super) ballot: Ballot,
     pub(super) backing: Backing,
+    pub(super) count: EndpointCount,
     /// Its endpoints; none as well while they are unknown.
     pub(super) endpoints: &'a [Endpoint],
 }
@@ -72,6 +73,7 @@ impl<'a> Member<'a> {
             traffic: service.traffic,
             ballot,
             backing,
+            count: endpoint::count(endpoints.unwrap_or_default(), &ground.world.config.node),
             endpoints: endpoints.unwrap_or_default(),
         })
     }

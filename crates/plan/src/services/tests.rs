@@ -3,8 +3,10 @@
 mod address;
 mod election;
 mod endpoint;
+mod explain;
 mod group;
 mod laws;
+mod malformed;
 mod scene;
 mod select;
 mod unknown;

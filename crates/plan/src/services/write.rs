@@ -21,7 +21,7 @@ use std::ops::Deref;
 use vip_model::config::{ServiceElection, ServiceLabels, ServiceUpdates};
 use vip_model::members::Role;
 use vip_model::plan::{NodePlan, ServicePlan, Serving};
-use vip_model::service::{Condition, Ingress, Service, ServiceName};
+use vip_model::service::{Condition, EndpointCount, Ingress, Service, ServiceName};
 use vip_model::verdict::{Reason, Verdict};
 
 use super::brief::Hope;
@@ -159,6 +159,7 @@ pub(super) const fn nothing(uid: String) -> ServicePlan {
         uid,
         addrs: Vec::new(),
         lease: None,
+        endpoints: EndpointCount::NONE,
         serving: Serving::NotHere,
         annotations: BTreeMap::new(),
         labels: BTreeMap::new(),

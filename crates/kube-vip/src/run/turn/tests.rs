@@ -54,6 +54,17 @@ impl Node for Scripted {
         view.counters.plans = self.polls;
         Arc::new(view)
     }
+
+    fn explain(&self, service: &ServiceName) -> Option<Explanation> {
+        Some(Explanation {
+            service: service.clone(),
+            node: "n1".to_owned(),
+            instance: "services".to_owned(),
+            findings: Vec::new(),
+            verdict: vip_model::verdict::Verdict::Announce,
+            since: None,
+        })
+    }
 }
 
 fn errand(id: u64) -> Output {
@@ -162,6 +173,10 @@ fn a_deadline_that_stays_in_the_past_does_not_burn_a_core() {
     impl Node for Stuck {
         fn view(&mut self) -> Arc<View> {
             Arc::default()
+        }
+
+        fn explain(&self, _: &ServiceName) -> Option<Explanation> {
+            None
         }
     }
     let began = boot_now();

@@ -38,6 +38,7 @@ fn planned() -> ServicePlan {
         uid: "u1".to_owned(),
         addrs: Vec::new(),
         lease: None,
+        endpoints: vip_model::service::EndpointCount::NONE,
         serving: Serving::Here,
         annotations: BTreeMap::from([("kube-vip.io/vipHost".to_owned(), Some("n1".to_owned()))]),
         labels: BTreeMap::from([("ipam-address".to_owned(), None)]),

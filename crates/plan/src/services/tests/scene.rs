@@ -11,6 +11,7 @@ use vip_model::config::{
     LeaseTimings, LinkDown, NodeLabel, OnDemand, OnLoss, PrefixRule, Scope, ServiceElection, ServiceLabels,
     ServiceSecurity, ServiceUpdates, Services, UnsetClass,
 };
+use vip_model::explanation::Finding;
 use vip_model::kernel::{Actual, Address, Change, Dad, DefaultRoute, Lifetime, Link, LinkKind, LinkState};
 use vip_model::members::{ElectionState, History, Members, Role};
 use vip_model::observed::{Observed, ProbeState};
@@ -317,7 +318,8 @@ impl Scene {
         }
     }
 
-    pub(crate) fn plan(&self) -> NodePlan {
+    /// Looks at the world of the scene.
+    fn look<T>(&self, look: impl FnOnce(&World<'_>) -> T) -> T {
         let snapshot = self.snapshot();
         let world = World {
             config: &self.config,
@@ -329,7 +331,18 @@ impl Scene {
             kernel_work: self.kernel_work,
             adopt_until: Lifetime::Until(at(13_700)),
         };
-        crate::plan(&world)
+        look(&world)
+    }
+
+    pub(crate) fn plan(&self) -> NodePlan {
+        self.look(crate::plan)
+    }
+
+    /// The findings about a Service; none when it was never seen.
+    pub(crate) fn explain(&self, service: &str) -> Vec<Finding> {
+        self.look(|world| crate::explain(world, &name(service)))
+            .map(|(findings, _)| findings)
+            .unwrap_or_default()
     }
 
     pub(crate) fn changes(&self) -> Vec<Change> {

@@ -68,6 +68,10 @@ impl turn::Node for Witness {
     fn view(&mut self) -> Arc<View> {
         Arc::default()
     }
+
+    fn explain(&self, _: &vip_model::service::ServiceName) -> Option<vip_model::explanation::Explanation> {
+        None
+    }
 }
 
 /// What a storm did.
