@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use vip_lab::bench::boot;
-use vip_lab::scenario::{Stage, console, demo, folder, speed, suite, table};
+use vip_lab::scenario::{Stage, console, demo, folder, load, speed, suite, table};
 
 /// Three nodes, a client and faults in kernel namespaces, with the real kube-vip on every node.
 #[derive(Debug, Parser)]
@@ -42,6 +42,9 @@ enum Verb {
     },
     /// Measures everything, short scenarios often.
     Bench {
+        /// What is measured.
+        #[arg(value_enum, default_value_t = Subject::ControlPlane)]
+        subject: Subject,
         /// Runs of each short scenario; long ones run a quarter as often.
         #[arg(long, default_value_t = 12)]
         runs: u32,
@@ -91,6 +94,15 @@ enum Verb {
     },
 }
 
+/// What `lab bench` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Subject {
+    /// Faults of the control plane's VIP, and what an idle agent costs.
+    ControlPlane,
+    /// Services, few and many of them.
+    Services,
+}
+
 fn main() -> ExitCode {
     if let Some(code) = boot::hidden() {
         return code;
@@ -129,7 +141,11 @@ fn act(verb: Verb) -> Result<u8> {
             let (rows, manifest) = (suite::rows(&scenario)?, suite::manifest(&set)?);
             Ok(u8::from(!suite::run(&rows, runs.max(1), manifest, &folder::make(&scenario)?)?))
         }
-        Verb::Bench { runs } => Ok(u8::from(!speed::measure(runs.max(1), &folder::make("bench")?)?)),
+        Verb::Bench { subject: Subject::Services, .. } => {
+            load::measure(&folder::make("services")?)?;
+            Ok(0)
+        }
+        Verb::Bench { runs, .. } => Ok(u8::from(!speed::measure(runs.max(1), &folder::make("bench")?)?)),
         Verb::Up => {
             let mut stage = Stage::set(&folder::make("up")?)?;
             stage.restore(table::Gate::Off)?;
