@@ -86,11 +86,11 @@ pub(crate) fn run(name: &str, matches: &ArgMatches, sources: &Sources) -> anyhow
                 (false, true) => rbac::Reach::Binding,
                 (false, false) => rbac::Reach::Cluster,
             };
-            let mut documents = rbac::documents(reach, namespace).to_vec();
-            if values.text(key::ELECTION_MODE) == "session" {
-                documents.extend(rbac::for_heartbeats(namespace));
-            }
-            return documents.iter().map(|document| Ok(format!("---\n{}", yaml(document)?))).collect();
+            let needs = rbac::Needs::of(&values, namespace)?;
+            return rbac::documents(reach, namespace, &needs)
+                .iter()
+                .map(|document| Ok(format!("---\n{}", yaml(document)?)))
+                .collect();
         }
         "init" => {
             require_kubeadm(&values)?;

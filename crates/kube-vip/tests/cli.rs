@@ -345,8 +345,30 @@ fn a_daemon_set_wraps_the_same_pod() {
     assert_eq!(terms[1]["matchExpressions"][0]["key"], "node-role.kubernetes.io/control-plane");
 }
 
+/// What the rules of a role allow: `resource verb`, each once, sorted; with the name where one limits it.
+fn allowed(role: &Value) -> Vec<String> {
+    let texts = |list: &Value| -> Vec<String> {
+        list.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
+    };
+    let mut all = Vec::new();
+    for rule in role["rules"].as_array().expect("rules") {
+        let names = texts(&rule["resourceNames"]).join(",");
+        for (resource, verb) in texts(&rule["resources"])
+            .iter()
+            .flat_map(|resource| texts(&rule["verbs"]).into_iter().map(move |verb| (resource.clone(), verb)))
+        {
+            all.push(format!("{resource} {verb} {names}").trim_end().to_owned());
+        }
+    }
+    all.sort_unstable();
+    let count = all.len();
+    all.dedup();
+    assert_eq!(all.len(), count, "a right is given twice: {all:?}");
+    all
+}
+
 #[test]
-fn rights_are_those_of_kube_vip_and_every_subject_has_its_namespace() {
+fn without_settings_rights_are_given_for_all_that_an_agent_can_do_and_every_subject_has_its_namespace() {
     for (flags, kinds) in [
         (&[][..], ["ServiceAccount", "ClusterRole", "ClusterRoleBinding"]),
         (&["--rolebinding"], ["ServiceAccount", "ClusterRole", "RoleBinding"]),
@@ -362,11 +384,75 @@ fn rights_are_those_of_kube_vip_and_every_subject_has_its_namespace() {
         assert_eq!(documents[2]["subjects"], subject);
         assert_eq!(documents[2]["roleRef"]["kind"], kinds[1]);
         assert_eq!(documents[2]["roleRef"]["name"], documents[1]["metadata"]["name"]);
-        let rules = documents[1]["rules"].as_array().expect("rules");
-        assert_eq!(rules.len(), if kinds[1] == "Role" { 6 } else { 7 });
-        let leases = rules.iter().find(|rule| rule["resources"] == json!(["leases"])).expect("leases");
-        assert_eq!(leases["verbs"], json!(["list", "get", "watch", "update", "create"]));
+        let expected = [
+            "endpoints get",
+            "endpoints list",
+            "endpoints watch",
+            "endpointslices list",
+            "endpointslices watch",
+            "events create",
+            "leases create",
+            "leases get",
+            "leases list",
+            "leases update",
+            "leases watch",
+            "nodes list",
+            "nodes patch",
+            "nodes watch",
+            "services get",
+            "services list",
+            "services update",
+            "services watch",
+            "services/status update",
+        ];
+        assert_eq!(allowed(&documents[1]), expected);
     }
+}
+
+#[test]
+fn rights_are_those_that_the_settings_need_where_they_need_them() {
+    let rights = |flags: &[&str], environment: &[(&str, &str)]| -> Vec<(String, Vec<String>)> {
+        let arguments: Vec<&str> = ["manifest", "rbac"].iter().chain(flags).copied().collect();
+        let run = run_with(&arguments, environment);
+        let roles = documents(&run);
+        let of = |role: &Value| {
+            let place = role["metadata"]["namespace"].as_str().unwrap_or("everywhere");
+            let name = role["metadata"]["name"].as_str().expect("a name");
+            (format!("{name} in {place}"), allowed(role))
+        };
+        roles.iter().filter(|it| it["rules"].is_array()).map(of).collect()
+    };
+    let leases = ["leases create", "leases get", "leases list", "leases update", "leases watch"];
+    let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    let everywhere = |texts: &[&str]| ("system:kube-vip-role in everywhere".to_owned(), owned(texts));
+    let in_system = |name: &str, texts: &[&str]| (format!("{name} in kube-system"), owned(texts));
+    assert_eq!(
+        rights(&["--controlplane", "--address=192.0.2.1"], &[]),
+        [
+            everywhere(&["endpoints get", "endpointslices list", "nodes list", "nodes watch"]),
+            in_system("kube-vip-leases", &leases),
+        ]
+    );
+    let services = ["endpointslices list", "endpointslices watch"];
+    let seen = ["nodes list", "nodes watch", "services list", "services watch"];
+    let only_seen: Vec<&str> = services.iter().chain(&seen).copied().collect();
+    assert_eq!(
+        rights(&["--services", "--disableServiceUpdates"], &[]),
+        [everywhere(&only_seen), in_system("kube-vip-leases", &leases)]
+    );
+    let mut each: Vec<&str> = only_seen.iter().chain(&leases).copied().collect();
+    each.extend(["events create", "services get", "services update", "services/status update"]);
+    each.sort_unstable();
+    assert_eq!(rights(&["--services", "--servicesElection"], &[]), [everywhere(&each)]);
+    let pools =
+        ("kube-vip-pools in edge".to_owned(), owned(&["configmaps list pools", "configmaps watch pools"]));
+    let with_pools = rights(
+        &["--services", "--servicesElection", "--servicesIpam"],
+        &[("KUBEVIP_NAMESPACE", "edge"), ("KUBEVIP_CONFIG_MAP", "pools")],
+    );
+    assert_eq!(with_pools, [everywhere(&each), pools]);
+    let elsewhere = rights(&["--services", "--servicesLeaseName=edge/lock"], &[]);
+    assert_eq!(elsewhere, [everywhere(&each)], "a Lease of another namespace");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use vip_lab::bench::boot;
 use vip_lab::scenario::table::{Mode, Setup};
-use vip_lab::scenario::{Stage, console, demo, folder, speed, suite};
+use vip_lab::scenario::{Stage, console, demo, folder, load, speed, suite};
 
 /// Three nodes, a client and faults in kernel namespaces, with the real kube-vip on every node.
 #[derive(Debug, Parser)]
@@ -108,6 +108,8 @@ enum Measured {
     Session,
     /// keepalived and mode session at the same intervals.
     Keepalived,
+    /// Services, few and many of them.
+    Services,
 }
 
 fn main() -> ExitCode {
@@ -170,6 +172,7 @@ fn bench(what: Measured, runs: Option<u32>) -> Result<u8> {
         Measured::Lease => speed::measure(runs.unwrap_or(12), &logs)?,
         Measured::Session => speed::session::measure(runs.unwrap_or(3), &logs)?,
         Measured::Keepalived => speed::keepalived::measure(runs.unwrap_or(3), &logs)?,
+        Measured::Services => load::measure(&logs).map(|()| true)?,
     };
     Ok(u8::from(!kept))
 }

@@ -10,6 +10,7 @@ pub mod control_plane;
 pub mod demo;
 pub mod figures;
 pub mod folder;
+pub mod load;
 pub mod outcome;
 pub mod play;
 pub mod proxy;

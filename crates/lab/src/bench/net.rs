@@ -57,6 +57,11 @@ pub fn vips() -> [IpAddr; 2] {
     [v4(VIP).into(), v6(VIP).into()]
 }
 
+/// The IPv4 address of the Service with this number, from a network of 64,000 that lies behind no router.
+pub const fn service(number: u16) -> Ipv4Addr {
+    Ipv4Addr::new(10, 78, (number / 250) as u8, (number % 250) as u8 + 1)
+}
+
 /// An Ethernet address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac(pub [u8; 6]);

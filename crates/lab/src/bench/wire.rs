@@ -81,6 +81,12 @@ pub fn sender(frame: &[u8]) -> Option<IpAddr> {
     Some(Ipv4Addr::from(*addr.first_chunk::<4>()?).into())
 }
 
+/// The IPv4 address that a frame gives away in answer to one of our questions.
+pub fn answered(frame: &[u8]) -> Option<Ipv4Addr> {
+    let sender = Ipv4Addr::from(*frame.get(28..32)?.first_chunk::<4>()?);
+    matches!(read(frame, sender.into())?, Said::Answer { .. }).then_some(sender)
+}
+
 fn arp(operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr), to: Mac) -> Vec<u8> {
     let mut frame = Vec::with_capacity(42);
     frame.extend(to.0);
@@ -188,6 +194,16 @@ mod tests {
             assert_eq!(read(&frame, vip), Some(Said::Announcement { mac, form }));
             assert_eq!(read(&frame, net::v4(9).into()), None, "another address");
         }
+    }
+
+    #[test]
+    fn an_answer_gives_its_address_away_and_an_announcement_is_none() {
+        let (mac, vip) = (Mac::of(11), Ipv4Addr::new(10, 78, 1, 2));
+        let asker = (Mac::of(net::WATCH), net::v4(net::QUESTIONS + 5));
+        assert_eq!(answered(&arp(2, (mac, vip), asker, asker.0)), Some(vip));
+        assert_eq!(answered(&announcement(vip.into(), mac, net::link_local(11))), None);
+        assert_eq!(answered(&arp(2, (mac, vip), (mac, vip), Mac::BROADCAST)), None);
+        assert_eq!(answered(&[0; 20]), None);
     }
 
     #[test]
