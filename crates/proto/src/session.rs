@@ -28,6 +28,7 @@ mod hand;
 mod juror;
 mod lineage;
 mod look;
+mod memory;
 mod own;
 mod peer;
 mod spread;

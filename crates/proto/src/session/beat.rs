@@ -139,6 +139,12 @@ impl Ownership {
         doors.iter().find(reachable).copied()
     }
 
+    /// A name for each door: the own addresses on all networks with the port that the door has.
+    pub(super) fn doors(&self) -> Vec<SocketAddr> {
+        let Some(port) = self.door.port else { return Vec::new() };
+        self.want.sites.iter().map(|site| SocketAddr::new(site.net.addr(), port)).collect()
+    }
+
     /// What we say of our groups, those in motion first.
     fn group_words(&self, now: Instant) -> Vec<GroupWord> {
         let mut words: Vec<(bool, GroupWord)> = Vec::new();

@@ -8,7 +8,7 @@ use vip_model::session::{
 use vip_model::store::{Answer, Ask, Expect, Failure, FailureClass, Purpose, Version};
 use vip_model::{Instant, NodeName};
 
-use super::{Asked, Life, Ownership, OwnershipOutput, Ticket};
+use super::{Asked, Life, Ownership, Ticket};
 
 /// Shortest and longest time that an answer is worth waiting for.
 const TIMEOUT_MIN: Duration = Duration::from_millis(500);
@@ -89,6 +89,12 @@ impl Own {
             trouble: None,
             end: Leaving::No,
         }
+    }
+
+    /// The session as the next life of the agent shall find it.
+    pub(super) fn to_remember(&self) -> SessionRecord {
+        let is_released = self.end == Leaving::Written;
+        SessionRecord { end: is_released.then_some(End::Released), ..self.record.clone() }
     }
 
     /// Whether its Lease needs nothing more of a node that stops.
@@ -210,10 +216,14 @@ impl Ownership {
         if own.asking.is_none() {
             own.version = Some(seen.version.clone());
         }
-        if let Some(End::SucceededBy(heir)) = seen.record.end
-            && seen.record.id == own.record.id
-        {
-            self.deposed(now, heir);
+        if seen.record.id != own.record.id {
+            return;
+        }
+        match seen.record.end {
+            Some(End::SucceededBy(heir)) => self.deposed(now, heir),
+            // By an earlier life: a claim that named it would be free.
+            Some(End::Released) if own.end == Leaving::No => self.begin_after(now, None),
+            Some(End::Released) | None => {}
         }
     }
 
@@ -226,18 +236,22 @@ impl Ownership {
 
     /// Somebody who may says that this session was succeeded: final, whatever the store says.
     pub(super) fn deposed(&mut self, now: Instant, heir: SessionId) {
-        let Some(own) = &self.own else { return };
-        let ended = Succession { id: own.record.id, heir: Some(heir) };
-        let mut former = own.record.former.clone();
-        former.push(ended);
-        let version = own.version.clone();
-        self.asked.retain(|_, asked| *asked != Asked::Own);
-        self.lineage.ended(ended);
-        self.begin_anew(now, former, version);
+        self.begin_after(now, Some(heir));
         if let Some(own) = &mut self.own {
             own.must_read = true;
             own.after_deposal = Some(now);
         }
+    }
+
+    /// The own session has ended, for everybody, whatever an earlier life of the agent left of it.
+    fn begin_after(&mut self, now: Instant, heir: Option<SessionId>) {
+        let Some(own) = &self.own else { return };
+        let ended = Succession { id: own.record.id, heir };
+        let former = own.record.former.iter().copied().chain([ended]).collect();
+        let version = own.version.clone();
+        self.asked.retain(|_, asked| *asked != Asked::Own);
+        self.lineage.ended(ended);
+        self.begin_anew(now, former, version);
         for peer in self.peers.values_mut() {
             peer.forget_echoes();
         }
@@ -356,6 +370,7 @@ impl Ownership {
                 let is_ours = seen.record.id == own.record.id;
                 if is_ours && asking.what == Writing::Release {
                     own.end = Leaving::Written;
+                    self.remember_soon(now);
                 } else if is_ours && seen.record.end.is_none() {
                     own.learn(&seen.record);
                     own.prove(&asking, retry);
@@ -451,43 +466,6 @@ impl Ownership {
         let timings = self.want.settings.timings;
         let limit = timings.retry_period.mul_f64(1.5) + TIMEOUT_MIN;
         self.own.as_ref().and_then(|own| own.proven).is_some_and(|proven| now < proven + limit)
-    }
-
-    /// A name for each door: the own addresses on all networks with the port that the door has.
-    fn doors(&self) -> Vec<std::net::SocketAddr> {
-        let Some(port) = self.door.port else { return Vec::new() };
-        self.want.sites.iter().map(|site| std::net::SocketAddr::new(site.net.addr(), port)).collect()
-    }
-
-    /// What a next life needs is kept soon.
-    pub(super) fn remember_soon(&mut self, now: Instant) {
-        self.memory.due.get_or_insert(now);
-    }
-
-    /// Keeps it, when it changed.
-    pub(super) fn step_memory(&mut self, now: Instant) {
-        const PAUSE: Duration = Duration::from_millis(200);
-        if self.memory.due.is_none_or(|due| now < due) {
-            return;
-        }
-        let Some(own) = &self.own else { return };
-        let memory = vip_model::session::Memory {
-            record: own.record.clone(),
-            members: self.members.values().map(|member| member.record.clone()).collect(),
-            claims: self
-                .groups
-                .iter()
-                .filter(|(_, group)| self.is_held(group))
-                .map(|(claim, _)| claim.clone())
-                .collect(),
-            successions: self.lineage.successions().rev().take(64).collect(),
-        };
-        self.memory.due = None;
-        if self.memory.last.as_ref() != Some(&memory) {
-            self.memory.last = Some(memory.clone());
-            self.memory.due = Some(now + PAUSE);
-            self.out.push_back(OwnershipOutput::Remember(memory));
-        }
     }
 }
 

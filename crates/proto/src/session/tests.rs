@@ -134,6 +134,34 @@ fn a_stopping_node_hands_over_make_before_break() {
 }
 
 #[test]
+fn an_agent_that_stopped_in_order_comes_back_with_a_session_that_others_believe() {
+    let (town, holder) = calm(3);
+    let older = town.memory(holder);
+    comes_back_after_a_stop((town, holder), |_| {});
+    // The last thing that it wanted to keep may be lost with the process.
+    comes_back_after_a_stop(calm(3), |town| town.remember(holder, older));
+}
+
+fn comes_back_after_a_stop((mut town, holder): (Town, usize), meanwhile: impl FnOnce(&mut Town)) {
+    town.fitness(holder, Fitness::Leaving);
+    town.wait(Duration::from_secs(3));
+    assert!(town.is_finished(holder));
+    let released = town.view(holder).id;
+    town.kill(holder);
+    meanwhile(&mut town);
+    town.fitness(holder, Fitness::Fit);
+    town.start(holder);
+    town.wait(Duration::from_secs(6));
+    assert_ne!(town.view(holder).id, released, "a session that was released has ended");
+    town.ask_for_hand_over(&format!("n{}", holder + 1));
+    town.wait(Duration::from_secs(3));
+    town.forget();
+    town.wait(Duration::from_secs(5));
+    assert_eq!((town.holders(), town.gap, town.overlap), (vec![holder], Duration::ZERO, Duration::ZERO));
+    assert_eq!(town.claim_writes, 0, "nobody takes it for free");
+}
+
+#[test]
 fn a_single_node_holds_through_an_outage_of_any_length() {
     let (mut town, holder) = calm(1);
     town.api(false);

@@ -166,6 +166,15 @@ impl Town {
         self.homes[node].lives += 1;
     }
 
+    /// What an agent has kept for its next life.
+    pub(super) fn memory(&self, node: usize) -> Option<Memory> {
+        self.homes[node].memory.clone()
+    }
+
+    pub(super) fn remember(&mut self, node: usize, memory: Option<Memory>) {
+        self.homes[node].memory = memory;
+    }
+
     pub(super) fn power_off(&mut self, node: usize) {
         self.kill(node);
         self.homes[node].power = false;

@@ -1,0 +1,44 @@
+//! What the next life of the agent needs: the own session, the members, the claims that are held, the successions that are
+//! known. Given out when it changed, not more often than a file is worth.
+
+use std::time::Duration;
+
+use vip_model::Instant;
+use vip_model::session::Memory;
+
+use super::{Ownership, OwnershipOutput};
+
+/// Time between two outputs.
+const PAUSE: Duration = Duration::from_millis(200);
+
+impl Ownership {
+    /// What a next life needs is kept soon.
+    pub(super) fn remember_soon(&mut self, now: Instant) {
+        self.memory.due.get_or_insert(now);
+    }
+
+    /// Keeps it, when it changed.
+    pub(super) fn step_memory(&mut self, now: Instant) {
+        if self.memory.due.is_none_or(|due| now < due) {
+            return;
+        }
+        let Some(own) = &self.own else { return };
+        let memory = Memory {
+            record: own.to_remember(),
+            members: self.members.values().map(|member| member.record.clone()).collect(),
+            claims: self
+                .groups
+                .iter()
+                .filter(|(_, group)| self.is_held(group))
+                .map(|(claim, _)| claim.clone())
+                .collect(),
+            successions: self.lineage.successions().rev().take(64).collect(),
+        };
+        self.memory.due = None;
+        if self.memory.last.as_ref() != Some(&memory) {
+            self.memory.last = Some(memory.clone());
+            self.memory.due = Some(now + PAUSE);
+            self.out.push_back(OwnershipOutput::Remember(memory));
+        }
+    }
+}
