@@ -5,7 +5,8 @@
 //!
 //! ```text
 //!   launcher (host) ── pid 1 of the lab: switch `br0`, instruments, API servers
-//!                        ├── n1 … nN   own PID, mount, UTS and network namespace; eth0 .11 … ; default route .1
+//!                        ├── n1 … nN   own PID, mount, UTS and network namespace; eth0 .11 … ; default route .1;
+//!                        │     │         where a scenario wants a network for nodes, eth1 on `br1` of the switch
 //!                        │     └── pods   network namespaces behind their node, where a scenario wants some
 //!                        ├── client    network namespace, eth0 .100    (Prober)
 //!                        ├── watch     network namespace, eth0 .101    (Detector)
@@ -36,6 +37,7 @@ pub mod wire;
 
 pub use detector::Detector;
 pub use echo::Responder;
+pub use link::Networks;
 pub use metronome::Metronome;
 pub use net::Mac;
 pub use node::Node;

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use vip_lab::bench::boot;
-use vip_lab::scenario::{Stage, console, demo, folder, speed, suite, table};
+use vip_lab::scenario::table::{Mode, Setup};
+use vip_lab::scenario::{Stage, console, demo, folder, speed, suite};
 
 /// Three nodes, a client and faults in kernel namespaces, with the real kube-vip on every node.
 #[derive(Debug, Parser)]
@@ -31,8 +32,11 @@ enum Verb {
     },
     /// Plays a scenario, or all; exit code 1 when a bound is broken.
     Run {
-        /// Its name; `lab list` shows them.
+        /// Its name, or several separated by commas; `lab list` shows them.
         scenario: String,
+        /// The election mode: whose table it is.
+        #[arg(long, value_enum, default_value_t)]
+        mode: Mode,
         /// How often.
         #[arg(long, default_value_t = 1)]
         runs: u32,
@@ -42,9 +46,12 @@ enum Verb {
     },
     /// Measures everything, short scenarios often.
     Bench {
-        /// Runs of each short scenario; long ones run a quarter as often.
-        #[arg(long, default_value_t = 12)]
-        runs: u32,
+        /// What is measured.
+        #[arg(value_enum, default_value_t)]
+        what: Measured,
+        /// Runs of each short scenario; long ones run a quarter as often. 12, or 3 of mode session and of keepalived.
+        #[arg(long)]
+        runs: Option<u32>,
     },
     /// Lists the scenarios.
     List,
@@ -91,6 +98,18 @@ enum Verb {
     },
 }
 
+/// What `lab bench` measures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Measured {
+    /// Mode lease: all scenarios, idle agents, first announcements.
+    #[default]
+    Lease,
+    /// Mode session: all scenarios, quiet members.
+    Session,
+    /// keepalived and mode session at the same intervals.
+    Keepalived,
+}
+
 fn main() -> ExitCode {
     if let Some(code) = boot::hidden() {
         return code;
@@ -109,9 +128,9 @@ fn act(verb: Verb) -> Result<u8> {
         Verb::Demo { .. } | Verb::Run { .. } | Verb::Bench { .. } | Verb::Up if boot::inside().is_none() => {
             // Before anything is raised: what a killed lab left, and mistakes that need no lab to be seen.
             console::sweep()?;
-            if let Verb::Run { scenario, set, .. } = &verb {
-                suite::rows(scenario)?;
-                suite::manifest(set)?;
+            if let Verb::Run { scenario, mode, set, .. } = &verb {
+                suite::rows(*mode, scenario)?;
+                suite::manifest(*mode, set)?;
             }
             let exe = std::env::current_exe().context("finding the lab's own binary")?;
             let args: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -125,14 +144,15 @@ fn act(verb: Verb) -> Result<u8> {
             drop(pods);
             done
         }
-        Verb::Run { scenario, runs, set } => {
-            let (rows, manifest) = (suite::rows(&scenario)?, suite::manifest(&set)?);
-            Ok(u8::from(!suite::run(&rows, runs.max(1), manifest, &folder::make(&scenario)?)?))
+        Verb::Run { scenario, runs, mode, set } => {
+            let (rows, manifest) = (suite::rows(mode, &scenario)?, suite::manifest(mode, &set)?);
+            let logs = folder::make(scenario.split(',').next().unwrap_or("run"))?;
+            Ok(u8::from(!suite::run(&rows, runs.max(1), &manifest, &logs)?))
         }
-        Verb::Bench { runs } => Ok(u8::from(!speed::measure(runs.max(1), &folder::make("bench")?)?)),
+        Verb::Bench { what, runs } => bench(what, runs.map(|runs| runs.max(1))),
         Verb::Up => {
             let mut stage = Stage::set(&folder::make("up")?)?;
-            stage.restore(table::Gate::Off)?;
+            stage.restore(Setup::default())?;
             stay(stage, 0)
         }
         Verb::List => say(&suite::list()),
@@ -142,6 +162,16 @@ fn act(verb: Verb) -> Result<u8> {
         Verb::Status { lab } => say(&console::command(lab.as_deref(), "status")?),
         Verb::Down { lab } => say(&console::command(lab.as_deref(), "down")?),
     }
+}
+
+fn bench(what: Measured, runs: Option<u32>) -> Result<u8> {
+    let logs = folder::make("bench")?;
+    let kept = match what {
+        Measured::Lease => speed::measure(runs.unwrap_or(12), &logs)?,
+        Measured::Session => speed::session::measure(runs.unwrap_or(3), &logs)?,
+        Measured::Keepalived => speed::keepalived::measure(runs.unwrap_or(3), &logs)?,
+    };
+    Ok(u8::from(!kept))
 }
 
 /// Leaves the lab up: the launcher ends with `code`, this process goes on until `lab down`.

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use vip_lab::bench::watcher::AddressWatch;
-use vip_lab::bench::{Lab, Node, Prober, Shape, Span, Spawn, Stamp, boot, net, wire};
+use vip_lab::bench::{Lab, Networks, Node, Prober, Shape, Span, Spawn, Stamp, boot, net, wire};
 
 const LAB: &str = env!("CARGO_BIN_EXE_lab");
 
@@ -46,7 +46,7 @@ fn skipped(name: &str, why: &str) {
 
 fn raise(nodes: u8) -> Lab {
     let logs = std::env::temp_dir().join(format!("lab-test-{}", boot::launcher()));
-    let lab = Lab::raise(&Shape { nodes, logs: logs.clone() }).unwrap();
+    let lab = Lab::raise(&Shape { nodes, networks: Networks::One, logs: logs.clone() }).unwrap();
     std::fs::remove_dir_all(logs).unwrap();
     lab
 }

@@ -25,7 +25,7 @@ mod suite;
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use vip_lab::bench::{Lab, Shape, boot};
+use vip_lab::bench::{Lab, Networks, Shape, boot};
 use vip_lab::scenario::agent;
 
 use cluster::{Cluster, Judges};
@@ -53,7 +53,7 @@ const SCENARIOS: [(&str, Scenario); 14] = [
 
 fn raise(judges: &Judges) -> Result<Rig> {
     let logs = std::env::temp_dir().join(format!("lab-real-api-services-{}", boot::launcher()));
-    let lab = Lab::raise(&Shape { nodes: 3, logs })?;
+    let lab = Lab::raise(&Shape { nodes: 3, networks: Networks::One, logs })?;
     let logs = || format!("starting the real API server; the logs are in {}", lab.logs().display());
     let cluster = Cluster::start(&lab, judges, &agent::binary()?).with_context(logs)?;
     Rig::over(lab, Box::new(Real(cluster)), Proxies::Running)

@@ -59,6 +59,7 @@ pub(super) fn live(args: &[OsString]) -> Result<u8> {
     children.thread_block().map_err(Error::system("blocking SIGCHLD"))?;
     boot::private_mounts()?;
     own_etc(&name)?;
+    own_boot()?;
     // In a user namespace sysfs may be refused; then /sys shows the host's links, which only a NIC type lookup reads.
     let none: Option<&str> = None;
     if let Err(cause) = mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), none) {
@@ -80,6 +81,16 @@ fn reap_for_ever(children: SigSet) -> ! {
         let _ = children.wait();
         while !matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive) | Err(_)) {}
     }
+}
+
+/// An id of this boot of the node: what distinguishes a node that lost its power from one whose agent was restarted.
+fn own_boot() -> Result<()> {
+    let (random, own) = ("/proc/sys/kernel/random/uuid", "/run/boot_id");
+    let none: Option<&str> = None;
+    let id = fs::read(random).map_err(Error::system(format!("reading {random}")))?;
+    fs::write(own, id).map_err(Error::system(format!("writing {own}")))?;
+    mount(Some(own), "/proc/sys/kernel/random/boot_id", none, MsFlags::MS_BIND, none)
+        .map_err(Error::system("giving a node a boot id of its own"))
 }
 
 /// A private `/run`, and an `/etc` that is the host's but for a few files of the node's own.

@@ -38,23 +38,60 @@ pub enum Carrier {
     Off,
 }
 
-/// The switch: a bridge in the lab's own network namespace. Port `n1` leads to node `n1`.
+/// The switch: a bridge in the lab's own network namespace. Port `n1` leads to `eth0` of node `n1`. With a network for
+/// nodes there is a second bridge, and port `n1-node` leads to `eth1`.
 #[derive(Debug)]
 pub struct Switch {
     place: Place,
     netlink: Netlink,
+    networks: Networks,
+}
+
+/// The networks of the bench.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Networks {
+    /// One for everything.
+    #[default]
+    One,
+    /// A second one for what nodes say to each other: API servers and heartbeats. VIPs and clients are on the first.
+    Two,
+}
+
+/// The port of a node on the network for nodes.
+pub(super) fn node_port(node: &str) -> String {
+    format!("{node}-node")
 }
 
 impl Switch {
-    /// Makes the bridge in the calling process's network namespace.
-    pub(super) fn make() -> Result<Self> {
+    /// Makes the bridges in the calling process's network namespace.
+    pub(super) fn make(networks: Networks) -> Result<Self> {
         let place = Place::here("switch")?;
-        place.ip("link set lo up\n\
-                  link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
-                  link set br0 up\n")?;
+        place.ip("link set lo up\n")?;
+        let bridges: &[&str] = if networks == Networks::Two { &["br0", "br1"] } else { &["br0"] };
+        for bridge in bridges {
+            place.ip(&format!(
+                "link add {bridge} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
+                 link set {bridge} up\n"
+            ))?;
+        }
         let netlink =
             Netlink::open(SockProtocol::NetlinkRoute).map_err(Error::system("opening a netlink socket"))?;
-        Ok(Self { place, netlink })
+        Ok(Self { place, netlink, networks })
+    }
+
+    /// Takes everything down that `make` and its ports put up, so that another bench can be raised.
+    pub(super) fn clear(&self, ports: &[String]) {
+        let bridges = ["br0".to_owned(), "br1".to_owned()];
+        for link in ports.iter().chain(&bridges) {
+            // Gone already, if the other end went with its namespace.
+            let _ = self.place.ip(&format!("link del {link}\n"));
+        }
+        let _ = self.clear_filters();
+    }
+
+    /// The networks that it makes.
+    pub fn networks(&self) -> Networks {
+        self.networks
     }
 
     /// The place where the bridge is.
@@ -102,8 +139,36 @@ impl Switch {
 
     /// Drops TCP to a port number in both directions of one node: with 6443 it is cut from every other API server.
     pub fn drop_tcp(&self, node: &str, tcp: u16) -> Result<()> {
-        self.filter(&format!("iifname \"{node}\" meta protocol {{ ip, ip6 }} tcp dport {tcp} drop"))?;
-        self.filter(&format!("oifname \"{node}\" meta protocol {{ ip, ip6 }} tcp sport {tcp} drop"))
+        let ports = both_ports(node);
+        self.filter(&format!("iifname {ports} meta protocol {{ ip, ip6 }} tcp dport {tcp} drop"))?;
+        self.filter(&format!("oifname {ports} meta protocol {{ ip, ip6 }} tcp sport {tcp} drop"))
+    }
+
+    /// Drops UDP to a port number, from and to one node.
+    pub fn drop_udp_of(&self, node: &str, udp: u16) -> Result<()> {
+        let ports = both_ports(node);
+        self.filter(&format!("iifname {ports} meta protocol {{ ip, ip6 }} udp dport {udp} drop"))?;
+        self.filter(&format!("oifname {ports} meta protocol {{ ip, ip6 }} udp dport {udp} drop"))
+    }
+
+    /// Drops UDP to a port number between all.
+    pub fn drop_udp(&self, udp: u16) -> Result<()> {
+        self.filter(&format!("meta protocol {{ ip, ip6 }} udp dport {udp} drop"))
+    }
+
+    /// Counts UDP to a port number that a node sends, from now on.
+    pub fn count_udp_of(&self, node: &str, udp: u16) -> Result<()> {
+        let ports = both_ports(node);
+        self.filter(&format!("iifname {ports} meta protocol {{ ip, ip6 }} udp dport {udp} counter"))
+    }
+
+    /// Packets and bytes (IP headers and all, without Ethernet's) that the counters have counted, in their order.
+    pub fn counted(&self) -> Result<Vec<(u64, u64)>> {
+        boot::present("nft", "nftables")?;
+        let listing = self
+            .place
+            .within(|| output(Command::new("nft").args(["list", "chain", "bridge", "lab", "forward"])))??;
+        Ok(read_counters(&listing))
     }
 
     /// Takes all filters away.
@@ -135,6 +200,22 @@ impl Switch {
     }
 }
 
+/// Both ports of a node, as `nft` writes a set.
+fn both_ports(node: &str) -> String {
+    format!("{{ \"{node}\", \"{}\" }}", node_port(node))
+}
+
+/// The counters in what `nft list` prints: `… counter packets 12 bytes 3456 …`.
+fn read_counters(listing: &str) -> Vec<(u64, u64)> {
+    let of = |line: &str| {
+        let (_, rest) = line.split_once("counter packets ")?;
+        let mut words = rest.split_whitespace();
+        let packets = words.next()?.parse().ok()?;
+        Some((packets, words.nth(1)?.parse().ok()?))
+    };
+    listing.lines().filter_map(of).collect()
+}
+
 /// `struct ifinfomsg` of `linux/rtnetlink.h`.
 fn ifinfo(family: u8, index: u32, flags: u32, change: u32) -> [u8; 16] {
     let mut header = [0; 16];
@@ -143,4 +224,18 @@ fn ifinfo(family: u8, index: u32, flags: u32, change: u32) -> [u8; 16] {
     header[8..12].copy_from_slice(&flags.to_ne_bytes());
     header[12..16].copy_from_slice(&change.to_ne_bytes());
     header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_read_in_their_order() {
+        let listing = "table bridge lab {\n\
+            \tiifname { \"n1\", \"n1-node\" } udp dport 7949 counter packets 12 bytes 3456\n\
+            \tiifname \"n2\" drop\n\
+            \tiifname { \"n2\", \"n2-node\" } udp dport 7949 counter packets 0 bytes 0\n}";
+        assert_eq!(read_counters(listing), [(12, 3456), (0, 0)]);
+    }
 }

@@ -42,6 +42,16 @@ fn decimal_as_hex(number: u8) -> u16 {
     (number / 100) * 0x100 + (number / 10 % 10) * 0x10 + number % 10
 }
 
+/// The IPv4 address of a node on the network for nodes.
+pub const fn node_v4(number: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 78, 0, number)
+}
+
+/// The IPv6 address of a node on the network for nodes.
+pub fn node_v6(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, decimal_as_hex(number))
+}
+
 /// The VIP of the scenarios, IPv4 first.
 pub fn vips() -> [IpAddr; 2] {
     [v4(VIP).into(), v6(VIP).into()]
@@ -58,6 +68,11 @@ impl Mac {
     /// The MAC of the thing with this number.
     pub const fn of(number: u8) -> Self {
         Self([0x02, 0x77, 0, 0, 0, number])
+    }
+
+    /// The MAC on the network for nodes.
+    pub const fn of_node_port(number: u8) -> Self {
+        Self([0x02, 0x78, 0, 0, 0, number])
     }
 
     /// The node behind this MAC, counted from 1, if it is one of ours.

@@ -15,7 +15,7 @@ use nix::sys::socket::{
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use super::link::{Carrier, PortState, Switch};
+use super::link::{self, Carrier, Networks, PortState, Switch};
 use super::net::{self, Mac};
 use super::place::{Place, output};
 use super::program::{Program, Spawn};
@@ -27,6 +27,7 @@ use super::{Error, Result, Stamp, boot};
 pub struct Node {
     name: String,
     number: u8,
+    networks: Networks,
     alive: Option<Alive>,
 }
 
@@ -40,7 +41,8 @@ struct Alive {
 impl Node {
     /// Makes node `number` (from 1) and switches it on.
     pub(super) fn make(switch: &Switch, number: u8) -> Result<Self> {
-        let mut node = Self { name: format!("n{number}"), number, alive: None };
+        let networks = switch.networks();
+        let mut node = Self { name: format!("n{number}"), number, networks, alive: None };
         node.power_on(switch)?;
         Ok(node)
     }
@@ -60,10 +62,21 @@ impl Node {
         Mac::of(net::NODES + self.number)
     }
 
-    /// Its own addresses, IPv4 first.
+    /// Its own addresses, IPv4 first; those on the network for nodes, if there is one.
     pub fn addresses(&self) -> [IpAddr; 2] {
         let last = net::NODES + self.number;
-        [net::v4(last).into(), net::v6(last).into()]
+        match self.networks {
+            Networks::One => [net::v4(last).into(), net::v6(last).into()],
+            Networks::Two => [net::node_v4(last).into(), net::node_v6(last).into()],
+        }
+    }
+
+    /// Its ports of the switch.
+    pub(super) fn ports(&self) -> Vec<String> {
+        match self.networks {
+            Networks::One => vec![self.name.clone()],
+            Networks::Two => vec![self.name.clone(), link::node_port(&self.name)],
+        }
     }
 
     /// Is the power on?
@@ -95,16 +108,20 @@ impl Node {
         }
         let init = birth(&self.name, self.number)?;
         let place = Place::of_process(&self.name, init.as_raw())?;
-        let name = &self.name;
-        // The old cable, if there is one, has its other end in the namespace of the dead, or there is none.
-        let _ = switch.place().ip(&format!("link del {name}\n"));
-        switch.place().ip(&format!(
-            "link add {name} type veth peer name eth0 netns {init}\n\
-             link set {name} addrgenmode none\n\
-             link set {name} master br0\n\
-             link set {name} up\n"
-        ))?;
+        for (index, port) in self.ports().iter().enumerate() {
+            // The old cable, if there is one, has its other end in the namespace of the dead, or there is none.
+            let _ = switch.place().ip(&format!("link del {port}\n"));
+            switch.place().ip(&format!(
+                "link add {port} type veth peer name eth{index} netns {init}\n\
+                 link set {port} addrgenmode none\n\
+                 link set {port} master br{index}\n\
+                 link set {port} up\n"
+            ))?;
+        }
         set_up_nic(&place, net::NODES + self.number)?;
+        if self.networks == Networks::Two {
+            set_up_node_nic(&place, net::NODES + self.number)?;
+        }
         self.alive = Some(Alive { init, place });
         Ok(())
     }
@@ -114,7 +131,7 @@ impl Node {
     pub fn power_off(&mut self, switch: &Switch) -> Result<Stamp> {
         let init = self.alive()?.init;
         let at = Stamp::now();
-        switch.set_port(&self.name, PortState::Disabled)?;
+        self.set_ports(switch, PortState::Disabled)?;
         kill(init, Signal::SIGKILL).map_err(Error::system(format!("killing the init of {}", self.name)))?;
         self.alive = None;
         // Init is gone when all others in its PID namespace are.
@@ -125,25 +142,46 @@ impl Node {
     /// Silent cut: nothing goes through the port, the node keeps its carrier. Gives the moment.
     pub fn cut(&self, switch: &Switch) -> Result<Stamp> {
         let at = Stamp::now();
+        self.set_ports(switch, PortState::Disabled).map(|()| at)
+    }
+
+    /// Silent cut from the network of VIPs and clients alone. Gives the moment.
+    pub fn cut_from_clients(&self, switch: &Switch) -> Result<Stamp> {
+        let at = Stamp::now();
         switch.set_port(&self.name, PortState::Disabled).map(|()| at)
+    }
+
+    /// Silent cut from the network for nodes alone, if there is one. Gives the moment.
+    pub fn cut_from_nodes(&self, switch: &Switch) -> Result<Stamp> {
+        let at = Stamp::now();
+        let ports = self.ports();
+        ports.iter().skip(1).try_for_each(|port| switch.set_port(port, PortState::Disabled)).map(|()| at)
     }
 
     /// Ends a silent cut. Gives the moment.
     pub fn heal(&self, switch: &Switch) -> Result<Stamp> {
         let at = Stamp::now();
-        switch.set_port(&self.name, PortState::Forwarding).map(|()| at)
+        self.set_ports(switch, PortState::Forwarding).map(|()| at)
+    }
+
+    fn set_ports(&self, switch: &Switch, state: PortState) -> Result<()> {
+        self.ports().iter().try_for_each(|port| switch.set_port(port, state))
     }
 
     /// The cable is pulled at the switch: the node loses its carrier. Gives the moment.
     pub fn pull_cable(&self, switch: &Switch) -> Result<Stamp> {
         let at = Stamp::now();
-        switch.set_carrier(&self.name, Carrier::Off).map(|()| at)
+        self.set_carriers(switch, Carrier::Off).map(|()| at)
     }
 
     /// The cable is plugged in again. Gives the moment.
     pub fn plug_cable(&self, switch: &Switch) -> Result<Stamp> {
         let at = Stamp::now();
-        switch.set_carrier(&self.name, Carrier::On).map(|()| at)
+        self.set_carriers(switch, Carrier::On).map(|()| at)
+    }
+
+    fn set_carriers(&self, switch: &Switch, carrier: Carrier) -> Result<()> {
+        self.ports().iter().try_for_each(|port| switch.set_carrier(port, carrier))
     }
 
     /// Starts a program in this node.
@@ -231,6 +269,20 @@ pub(super) fn set_up_nic(place: &Place, number: u8) -> Result<()> {
     place.ip(&format!(
         "route add default via {gateway4} dev eth0\n\
          route add default via {gateway6} dev eth0\n"
+    ))
+}
+
+/// Gives `eth1` of a node its MAC and its addresses on the network for nodes.
+fn set_up_node_nic(place: &Place, number: u8) -> Result<()> {
+    let (mac, v4, v6) = (Mac::of_node_port(number), net::node_v4(number), net::node_v6(number));
+    let local = net::link_local(number);
+    place.ip(&format!(
+        "link set eth1 address {mac}\n\
+         link set eth1 addrgenmode none\n\
+         link set eth1 up\n\
+         addr add {v4}/24 brd + dev eth1\n\
+         addr add {local}/64 dev eth1 nodad\n\
+         addr add {v6}/64 dev eth1 nodad\n"
     ))
 }
 

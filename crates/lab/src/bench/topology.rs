@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::link::Switch;
+use super::link::{Networks, Switch};
 use super::node::{Node, set_up_nic, wait_reachable};
 use super::place::Place;
 use super::{Detector, Error, Prober, Result, boot, echo, net, sys};
@@ -15,6 +15,8 @@ use super::{Detector, Error, Prober, Result, boot, echo, net, sys};
 pub struct Shape {
     /// Number of nodes, 1 to 80.
     pub nodes: u8,
+    /// Its networks.
+    pub networks: Networks,
     /// Folder for logs; made if it is missing.
     pub logs: PathBuf,
 }
@@ -40,7 +42,7 @@ impl Lab {
         }
         fs::create_dir_all(&shape.logs)
             .map_err(Error::system(format!("making the folder {}", shape.logs.display())))?;
-        let switch = Switch::make()?;
+        let switch = Switch::make(shape.networks)?;
         let router = plug_in(&switch, "router", net::ROUTER)?;
         let client = plug_in(&switch, "client", net::CLIENT)?;
         let watch = plug_in(&switch, "watch", net::WATCH)?;
@@ -151,6 +153,9 @@ impl Drop for Lab {
         for node in self.nodes.iter_mut().filter(|node| node.powered()) {
             let _ = node.power_off(&self.switch);
         }
+        let places = [&self.router, &self.client, &self.watch].map(|place| place.name().to_owned());
+        let ports: Vec<String> = self.nodes.iter().flat_map(Node::ports).chain(places).collect();
+        self.switch.clear(&ports);
     }
 }
 

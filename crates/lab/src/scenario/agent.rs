@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::table::Gate;
+use super::table::{Gate, Variables};
 use crate::bench::{Spawn, boot};
 
 /// The manifest that the lab uses.
@@ -71,6 +71,16 @@ impl Manifest {
         self.env.push((name.to_owned(), Some(value.to_owned())));
     }
 
+    /// The same manifest with these variables set.
+    #[must_use]
+    pub fn with(&self, variables: Variables) -> Self {
+        let mut laid_over = self.clone();
+        for (name, value) in variables {
+            laid_over.set(name, value);
+        }
+        laid_over
+    }
+
     /// Takes a variable out, as somebody who edits the manifest would.
     pub fn unset(&mut self, name: &str) {
         self.env.retain(|(known, _)| known != name);
@@ -78,14 +88,14 @@ impl Manifest {
 
     /// What to start on a node of this name.
     pub fn spawn(&self, node: &str, gate: Gate, binary: &Path, logs: &Path) -> Spawn {
-        let mut env: Vec<(String, String)> = self
+        let gate = if gate == Gate::On { &HEALTH_GATE[..] } else { &[] };
+        let gate = gate.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let own = self
             .env
             .iter()
-            .map(|(name, value)| (name.clone(), value.clone().unwrap_or_else(|| node.to_owned())))
-            .collect();
-        if gate == Gate::On {
-            env.extend(HEALTH_GATE.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        }
+            .map(|(name, value)| (name.clone(), value.clone().unwrap_or_else(|| node.to_owned())));
+        // Of two values the later counts.
+        let env = gate.chain(own).collect();
         Spawn {
             name: format!("kube-vip on {node}"),
             program: binary.to_owned(),

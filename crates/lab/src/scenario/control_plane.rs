@@ -9,7 +9,9 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::table::Health;
-use crate::api::{self, Endpoint, Identity, Knobs, Login, Reach, Server, Watches, Whose};
+use crate::api::{
+    self, Effect, Endpoint, Failure, Fault, Identity, Knobs, Login, Reach, Server, Watches, Whose,
+};
 use crate::bench::{Lab, Node, Place, net};
 
 /// Port of the API servers.
@@ -96,12 +98,23 @@ impl ControlPlane {
     }
 }
 
+impl Drop for ControlPlane {
+    /// Its thread goes on, with nothing to serve.
+    fn drop(&mut self) {
+        self.server.stop();
+    }
+}
+
 fn knobs_of(health: Health) -> Knobs {
     let healthy = Knobs::default();
     match health {
         Health::Serving => healthy,
         Health::Refusing => Knobs { reach: Reach::Down, ..healthy },
         Health::Hanging => Knobs { reach: Reach::Frozen, ..healthy },
+        Health::Forbidding => Knobs {
+            faults: vec![Fault::all(Effect::Fail(Failure::new(403, "Forbidden", "everything is forbidden")))],
+            ..healthy
+        },
         // What others write doesn't reach it either.
         Health::Alone => Knobs { watches: Watches::Frozen, ..Knobs::dead_etcd() },
     }

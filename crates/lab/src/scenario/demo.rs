@@ -10,10 +10,11 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::agent::{self, Manifest};
+use super::contender::Contender;
 use super::outcome::Outcome;
 use super::stage::Stage;
 use super::{figures, play, table, version};
-use crate::bench::{Pod, net};
+use crate::bench::{Networks, Pod, net};
 
 /// What the demo leaves behind.
 #[derive(Debug)]
@@ -42,13 +43,13 @@ pub fn show(runs: u32, logs: &Path) -> Result<Shown> {
     let begin = Instant::now();
     let mut manifest = Manifest::parse(agent::MANIFEST)?;
     manifest.set("svc_enable", "true");
-    let mut stage = Stage::set_for(manifest, logs)?;
+    let mut stage = Stage::set_for(Contender::KubeVip(manifest), Networks::One, logs)?;
     stage.screen().say(INTRO);
     stage.screen().say(&format!("  logs   {}\n", logs.display()));
     for skipped in stage.lab().skipped() {
         stage.screen().say(skipped);
     }
-    stage.restore(table::Gate::Off)?;
+    stage.restore(table::Setup::default())?;
     stage.screen().say(&format!("Three agents run ({}); the VIP is up.", stage.binary().display()));
     let mut fetched = show_version(&stage);
     let mut outcomes = Vec::new();

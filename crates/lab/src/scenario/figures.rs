@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::outcome::{Outcome, Reading};
+use super::table::UNBOUND;
 use crate::report::Table;
 
 /// Where the figures of kube-vip 1.2.3 come from.
@@ -36,11 +37,34 @@ pub fn render(outcomes: &[Outcome]) -> String {
                 &bound(series.readings[0].bound),
                 &millis(series.readings.iter().map(|reading| reading.calm).max().unwrap_or_default()),
                 if first { outcome.row.upstream } else { "" },
-                if series.readings.iter().all(|reading| reading.kept) { "kept" } else { "BROKEN" },
+                verdict(&series.readings),
             ]);
         }
     }
     table.render()
+}
+
+/// Adds the figures of these outcomes to a table that compares: two cells of its own, then fault and figure.
+pub fn compare(outcomes: &[Outcome], who: [&str; 2], table: &mut Table) {
+    let mut done: Vec<&str> = Vec::new();
+    for outcome in outcomes {
+        if done.contains(&outcome.row.name) {
+            continue;
+        }
+        done.push(outcome.row.name);
+        for series in series(outcomes, outcome.row.name) {
+            let calm = series.readings.iter().map(|reading| reading.calm).max().unwrap_or_default();
+            table.row(&[
+                who[0],
+                who[1],
+                outcome.row.title,
+                series.label,
+                &spread(&series.readings, "IPv4"),
+                &spread(&series.readings, "IPv6"),
+                &millis(calm),
+            ]);
+        }
+    }
 }
 
 /// One line per run: the readings beside their bounds.
@@ -83,8 +107,20 @@ fn spread(readings: &[&Reading], family: &str) -> String {
     }
 }
 
+fn verdict(readings: &[&Reading]) -> &'static str {
+    match readings {
+        [first, ..] if first.bound == UNBOUND => "-",
+        _ if readings.iter().all(|reading| reading.kept) => "kept",
+        _ => "BROKEN",
+    }
+}
+
 fn bound(bound: Duration) -> String {
-    if bound.is_zero() { "0".to_owned() } else { format!("<= {}", bound.as_millis()) }
+    match bound {
+        UNBOUND => "-".to_owned(),
+        Duration::ZERO => "0".to_owned(),
+        _ => format!("<= {}", bound.as_millis()),
+    }
 }
 
 /// Milliseconds; with one digit behind the point below 100.

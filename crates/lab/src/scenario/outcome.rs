@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::table::{Mark, Measure, Row};
+use super::table::{Mark, Measure, Row, UNBOUND};
 use crate::bench::{Sightings, Span, Stamp, Trace};
 
 /// What the instruments of one family saw of one run.
@@ -98,7 +98,8 @@ fn reading(measure: &Measure, moments: &Moments, record: &Record) -> Reading {
     let calm = record.trace.gap(moments.calm).length();
     let (value, bound, allowed) = match *measure {
         Measure::Gap(from, until, bound) => {
-            (record.trace.outage(Span::new(moments.at(from), moments.at(until))), bound, bound + calm)
+            let outage = record.trace.outage(Span::new(moments.at(from), moments.at(until)));
+            (outage, bound, bound.saturating_add(calm))
         }
         Measure::Moved(from, bound) => {
             let at = moments.at(from);
@@ -110,13 +111,19 @@ fn reading(measure: &Measure, moments: &Moments, record: &Record) -> Reading {
             (record.trace.answer_after(at).map(|answer| answer.at.since(at)), bound, bound + calm)
         }
         Measure::Gone(from, _, bound) => (gone(&record.trace, moments.at(from)), bound, bound + calm),
+        Measure::Stays(from, until) => {
+            let (from, until) = (moments.at(from), moments.at(until));
+            let other = record.trace.answer_where(from, |node| node != moments.victim);
+            let moved = other.filter(|answer| answer.at <= until).map(|answer| answer.at.since(from));
+            (Some(moved.unwrap_or_default()), Duration::ZERO, Duration::ZERO)
+        }
         Measure::Overlap(from, until, bound) => {
             let overlap = record.sightings.overlap(Span::new(moments.at(from), moments.at(until)));
             (Some(overlap.longest), bound, bound)
         }
     };
     let floor = if let Measure::Gone(_, floor, _) = *measure { floor } else { Duration::ZERO };
-    let kept = value.is_some_and(|value| value <= allowed && value >= floor);
+    let kept = bound == UNBOUND || value.is_some_and(|value| value <= allowed && value >= floor);
     Reading { family: record.family, label: label(measure), value, bound, calm, kept }
 }
 
@@ -135,6 +142,7 @@ fn label(measure: &Measure) -> String {
         Measure::Up(Mark::Heal, _) => "back after".to_owned(),
         Measure::Up(..) => "up after".to_owned(),
         Measure::Gone(..) => "gone after".to_owned(),
+        Measure::Stays(..) => "moved away after".to_owned(),
         Measure::Overlap(Mark::Heal, ..) => "overlap after the heal".to_owned(),
         Measure::Overlap(..) => "overlap".to_owned(),
     }
@@ -144,7 +152,7 @@ fn label(measure: &Measure) -> String {
 mod tests {
     use super::*;
     use crate::bench::trace::{Answer, Probe};
-    use crate::scenario::table::row;
+    use crate::scenario::table::{Mode, row};
 
     fn at(millis: u64) -> Stamp {
         Stamp::from_nanos(millis * 1_000_000)
@@ -197,6 +205,25 @@ mod tests {
         let record = record(3000, |_| Some(1));
         let outcome = Outcome::read(row("sigkill-back").expect("a row"), &moments(1000, 2990), &[record]);
         assert_eq!(outcome.readings[0].value, Some(Duration::ZERO));
+        assert!(outcome.kept());
+    }
+
+    #[test]
+    fn a_vip_that_moves_without_a_gap_breaks_what_was_to_move_nothing() {
+        let row = Mode::Session.row("beats").expect("a row");
+        for (moves, kept) in [(4000, true), (1500, false)] {
+            let record = record(3000, |now| Some(if now < moves { 1 } else { 2 }));
+            let outcome = Outcome::read(row, &moments(1000, 2990), &[record]);
+            assert_eq!(outcome.kept(), kept, "{:?}", outcome.readings);
+        }
+    }
+
+    #[test]
+    fn a_figure_without_a_bound_is_kept_whatever_it_is() {
+        let row = super::super::table::keepalived::ROWS.first().expect("a row");
+        let record = record(3000, |now| (now < 1000).then_some(1));
+        let outcome = Outcome::read(row, &moments(1000, 2990), &[record]);
+        assert_eq!(outcome.readings[0].value, None);
         assert!(outcome.kept());
     }
 

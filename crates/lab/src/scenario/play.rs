@@ -51,7 +51,7 @@ pub fn play(stage: &mut Stage, row: &'static Row) -> Result<Outcome> {
 }
 
 fn play_once(stage: &mut Stage, row: &'static Row) -> Result<Outcome> {
-    stage.restore(row.gate).with_context(|| format!("before {}", row.name))?;
+    stage.restore(row.setup()).with_context(|| format!("before {}", row.name))?;
     let [v4, v6] = net::vips();
     let mut instruments = Instruments {
         begin: Stamp::now(),
@@ -198,6 +198,7 @@ fn describe(action: Action, victim: u8) -> String {
         Health::Serving => "serves again",
         Health::Refusing => "is dead: connections are refused",
         Health::Hanging => "hangs: it accepts and never answers",
+        Health::Forbidding => "answers 403 to everything",
         Health::Alone => "has lost etcd",
     };
     match action {
@@ -208,10 +209,25 @@ fn describe(action: Action, victim: u8) -> String {
         Action::StopAll => "all agents are stopped; the lease is free".to_owned(),
         Action::StartAll => "all agents are started".to_owned(),
         Action::Restart(number) => format!("the agent of n{number} is restarted"),
+        Action::RestartWith(number, set) => {
+            let set: Vec<String> = set.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("the agent of n{number} is restarted with {}", set.join(", "))
+        }
+        Action::RestartVictim => format!("the agent of n{victim}, which holds the VIP, is restarted"),
         Action::PowerOff => format!("power-off of n{victim}, which holds the VIP"),
+        Action::PowerOffOther => format!("power-off of a node that is not n{victim}, which holds the VIP"),
         Action::PullCable => format!("the cable of n{victim}, which holds the VIP, is pulled"),
         Action::Cut => format!("n{victim}, which holds the VIP, is cut off; its carrier stays"),
         Action::Uncut => format!("the cut of n{victim} is healed"),
+        Action::CutFromClients => format!("n{victim}, which holds the VIP, is cut off from all clients"),
+        Action::CutFromNodes => {
+            format!("n{victim}, which holds the VIP, is cut off from the network for nodes")
+        }
+        Action::BlockBeatsOfVictim => {
+            format!("heartbeats from and to n{victim}, which holds the VIP, are blocked")
+        }
+        Action::BlockBeats => "all heartbeats are blocked".to_owned(),
+        Action::Unfilter => "nothing is blocked any more".to_owned(),
         Action::Api(health) => format!("every API server {}", state(health)),
         Action::VictimApi(health) => {
             format!("the API server of n{victim}, which holds the VIP, {}", state(health))

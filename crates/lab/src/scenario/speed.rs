@@ -1,5 +1,9 @@
 //! `lab bench`: figures that are no pass or fail of a test. All scenarios with as many runs as they are short, the time
-//! from an installed address to its first announcement, what an idle agent costs, and the size of the binary.
+//! from an installed address to its first announcement, what an idle agent costs, and the size of the binary. `session`
+//! measures the mode of that name, `keepalived` its daemons and kube-vip side by side.
+
+pub mod keepalived;
+pub mod session;
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,8 +13,7 @@ use nix::sys::signal::Signal;
 
 use super::stage::{NODES, Stage};
 use super::suite::{self, Played};
-use super::table;
-use super::table::{Action, Gate, Row};
+use super::table::{self, Action, Mode, Row, Setup};
 use crate::bench::net::{self, Mac};
 use crate::bench::watcher::AddressWatch;
 use crate::bench::{Detector, Stamp};
@@ -30,18 +33,22 @@ pub fn measure(runs: u32, logs: &Path) -> Result<bool> {
     }
     let mut table = Table::new(&["figure", "measured", "aim", "kube-vip 1.2.3"]);
     binary_size(&stage, &mut table)?;
-    stage.restore(Gate::Off)?;
+    stage.restore(Setup::default())?;
     stage.screen().say(&format!("Idle agents are watched for {} s.", IDLE.as_secs()));
     idle(&stage, &mut table)?;
     first_announcement(&mut stage, runs, &mut table)?;
     let mut played = Played::default();
-    for row in table::suite() {
-        let runs = if length(row) > SHORT { runs.div_ceil(4) } else { runs };
-        suite::play_all(&mut stage, &[row], runs, &mut played);
+    for row in Mode::Lease.suite() {
+        suite::play_all(&mut stage, &[row], runs_of(row, runs), &mut played);
     }
     stage.screen().say(&format!("\n{}", table.render()));
-    played.conclude(&stage);
+    played.conclude(stage.screen(), logs);
     Ok(played.kept())
+}
+
+/// How often a row is played when short ones are played `runs` times.
+fn runs_of(row: &Row, runs: u32) -> u32 {
+    if length(row) > SHORT { runs.div_ceil(4) } else { runs }
 }
 
 /// How long a row takes at least.
@@ -82,7 +89,7 @@ fn first_announcement(stage: &mut Stage, runs: u32, table: &mut Table) -> Result
     let mut found: [Vec<f64>; 2] = Default::default();
     for run in 1..=runs {
         stage.screen().say(&format!("first announcement, run {run} of {runs}"));
-        stage.restore(Gate::Off)?;
+        stage.restore(Setup::default())?;
         let prober = stage.lab().probe(net::vips()[0])?;
         let victim = prober.wait_answer(Stamp::now(), Duration::from_secs(5), |_| true)?.node;
         let watches = stage

@@ -8,10 +8,11 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
 use super::agent::{self, Manifest};
+use super::contender::{self, Contender};
 use super::control_plane::{ControlPlane, PORT};
 use super::screen::Screen;
-use super::table::{Action, Gate, Health};
-use crate::bench::{Lab, Node, Prober, Program, Shape, Stamp, net};
+use super::table::{Action, Gate, Health, Setup, Variables};
+use crate::bench::{Lab, Networks, Node, Prober, Program, Shape, Stamp, net};
 
 /// Nodes of the stage.
 pub const NODES: u8 = 3;
@@ -21,6 +22,10 @@ const ALL: [u8; NODES as usize] = [1, 2, 3];
 const STOP_LIMIT: Duration = Duration::from_secs(6);
 /// After a repair the VIP must be back after this.
 const REPAIR_LIMIT: Duration = Duration::from_secs(20);
+/// Sessions need a jury, and a restarted juror listens for a second before it vouches.
+const SETTLE_LIMIT: Duration = Duration::from_secs(15);
+/// UDP port of heartbeats.
+pub const BEATS: u16 = 7949;
 
 /// Bench, API servers and agents.
 #[derive(Debug)]
@@ -31,9 +36,13 @@ pub struct Stage {
     told: Vec<bool>,
     plane: ControlPlane,
     lab: Lab,
-    manifest: Manifest,
+    contender: Contender,
     binary: PathBuf,
-    gate: Gate,
+    setup: Setup,
+    /// Whether some agents were started with another setup.
+    mixed: bool,
+    /// How long fresh agents are left alone.
+    settling: Duration,
     filtered: bool,
     screen: Screen,
 }
@@ -41,19 +50,31 @@ pub struct Stage {
 impl Stage {
     /// Builds everything for agents of the lab's own manifest, but starts none yet.
     pub fn set(logs: &Path) -> Result<Self> {
-        Self::set_for(Manifest::parse(agent::MANIFEST)?, logs)
+        let manifest = Manifest::parse(agent::MANIFEST)?;
+        Self::set_for(Contender::KubeVip(manifest), Networks::One, logs)
     }
 
-    /// The same for agents of another manifest.
-    pub fn set_for(manifest: Manifest, logs: &Path) -> Result<Self> {
-        let binary = agent::binary()?;
-        let lab = Lab::raise(&Shape { nodes: NODES, logs: logs.to_owned() })?;
+    /// The same for other contenders, on these networks.
+    pub fn set_for(contender: Contender, networks: Networks, logs: &Path) -> Result<Self> {
+        let binary = contender.binary()?;
+        let lab = Lab::raise(&Shape { nodes: NODES, networks, logs: logs.to_owned() })?;
         let plane = ControlPlane::start(&lab)?;
         let screen = Screen::with_copy(logs);
         let agents = lab.nodes().iter().map(|_| None).collect();
         let told = vec![false; lab.nodes().len()];
-        let stage =
-            Self { agents, told, plane, lab, manifest, binary, gate: Gate::Off, filtered: false, screen };
+        let stage = Self {
+            agents,
+            told,
+            plane,
+            lab,
+            contender,
+            binary,
+            setup: Setup::default(),
+            mixed: false,
+            settling: Duration::ZERO,
+            filtered: false,
+            screen,
+        };
         for node in stage.lab.nodes() {
             stage.furnish(node)?;
         }
@@ -85,6 +106,11 @@ impl Stage {
         &self.binary
     }
 
+    /// From now on fresh agents are left alone for so long before a run begins.
+    pub fn settle_for(&mut self, time: Duration) {
+        self.settling = time;
+    }
+
     /// Writes the files that kubeadm leaves on a control-plane node.
     fn furnish(&self, node: &Node) -> Result<()> {
         node.write("/etc/kubernetes/admin.conf", &self.plane.admin_conf()?)?;
@@ -105,16 +131,11 @@ impl Stage {
             Action::StartVictim => self.start(victim)?,
             Action::StopAll => self.stop(&ALL)?,
             Action::StartAll => self.start_all()?,
-            Action::Restart(number) => {
-                self.stop(&[number])?;
-                self.start(number)?;
-            }
-            Action::PowerOff => {
-                let at = self.lab.power_off(victim)?;
-                self.plane.power_off(self.lab.node(victim)?);
-                self.agents[usize::from(victim) - 1] = None;
-                return Ok(at);
-            }
+            Action::Restart(number) => self.restart(number, &[])?,
+            Action::RestartWith(number, set) => self.restart(number, set)?,
+            Action::RestartVictim => self.restart(victim, &[])?,
+            Action::PowerOff => return self.power_off(victim),
+            Action::PowerOffOther => return self.power_off(if victim == 1 { 2 } else { 1 }),
             Action::PullCable => {
                 let at = self.lab.node(victim)?.pull_cable(self.lab.switch())?;
                 self.plane.set(self.lab.node(victim)?, Health::Alone);
@@ -129,6 +150,23 @@ impl Stage {
                 self.plane.set(self.lab.node(victim)?, Health::Serving);
                 return Ok(self.lab.node(victim)?.heal(self.lab.switch())?);
             }
+            Action::CutFromClients => {
+                return Ok(self.lab.node(victim)?.cut_from_clients(self.lab.switch())?);
+            }
+            Action::CutFromNodes => {
+                let at = self.lab.node(victim)?.cut_from_nodes(self.lab.switch())?;
+                self.plane.set(self.lab.node(victim)?, Health::Alone);
+                return Ok(at);
+            }
+            Action::BlockBeatsOfVictim => {
+                self.filtered = true;
+                self.lab.switch().drop_udp_of(&name, BEATS)?;
+            }
+            Action::BlockBeats => {
+                self.filtered = true;
+                self.lab.switch().drop_udp(BEATS)?;
+            }
+            Action::Unfilter => self.unfilter()?,
             Action::Api(health) => self.plane.set_all(health),
             Action::VictimApi(health) => self.plane.set(self.lab.node(victim)?, health),
             Action::CutFromApi => {
@@ -152,11 +190,40 @@ impl Stage {
         self.agent(number).with_context(|| format!("no agent runs on n{number}"))
     }
 
+    fn power_off(&mut self, number: u8) -> Result<Stamp> {
+        let at = self.lab.power_off(number)?;
+        self.plane.power_off(self.lab.node(number)?);
+        self.agents[usize::from(number) - 1] = None;
+        Ok(at)
+    }
+
     fn start(&mut self, number: u8) -> Result<()> {
+        self.start_as(number, self.setup)
+    }
+
+    fn start_as(&mut self, number: u8, setup: Setup) -> Result<()> {
         let node = self.lab.node(number)?;
-        let spawn = self.manifest.spawn(node.name(), self.gate, &self.binary, self.lab.logs());
+        let spawn = self.contender.spawn(node, setup, (&self.binary, self.lab.logs()))?;
         self.agents[usize::from(number) - 1] = Some(node.start(&spawn)?);
         self.told[usize::from(number) - 1] = false;
+        Ok(())
+    }
+
+    /// Ends an agent in good order and starts it, with other variables if there are some.
+    fn restart(&mut self, number: u8, set: Variables) -> Result<()> {
+        self.stop(&[number])?;
+        if set.is_empty() {
+            return self.start(number);
+        }
+        self.mixed = true;
+        self.start_as(number, Setup { set, ..self.setup })
+    }
+
+    fn unfilter(&mut self) -> Result<()> {
+        if self.filtered {
+            self.lab.switch().clear_filters()?;
+            self.filtered = false;
+        }
         Ok(())
     }
 
@@ -202,16 +269,45 @@ impl Stage {
         Ok(())
     }
 
-    /// Brings everything back to health: power, cables, filters, API servers, agents with the wanted gate; then waits
-    /// until the VIP answers in both families and has done so for half a second.
-    pub fn restore(&mut self, gate: Gate) -> Result<()> {
+    /// Brings everything back to health: power, cables, filters, API servers, agents with the wanted setup; then waits
+    /// until the VIP answers in both families and has done so for half a second, and all members know each other.
+    pub fn restore(&mut self, setup: Setup) -> Result<()> {
         self.repair()?;
         // An agent yields for its health gate at most once a minute: with the gate every run begins with fresh agents.
-        if self.gate != gate || gate == Gate::On {
+        let anew = self.setup != setup || self.mixed || setup.gate == Gate::On;
+        if anew || self.contender.begins_anew() {
             self.stop(&ALL)?;
-            self.gate = gate;
+            (self.setup, self.mixed) = (setup, false);
+        }
+        if self.contender.begins_anew() {
+            contender::forget_neighbours(self.lab.client())?;
         }
         self.start_all()?;
+        self.wait_steady()?;
+        self.wait_settled()?;
+        std::thread::sleep(self.settling);
+        Ok(())
+    }
+
+    fn wait_settled(&mut self) -> Result<()> {
+        if matches!(self.contender, Contender::Keepalived(_)) {
+            return Ok(());
+        }
+        let begin = Instant::now();
+        loop {
+            let nodes: Vec<&Node> = self.lab.nodes().iter().collect();
+            match contender::ensure_settled(&nodes) {
+                Ok(()) => return Ok(()),
+                Err(why) if begin.elapsed() > SETTLE_LIMIT => {
+                    self.check_agents()?;
+                    return Err(why.context(format!("sessions do not settle within {SETTLE_LIMIT:?}")));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+
+    fn wait_steady(&mut self) -> Result<()> {
         let probers = net::vips().map(|vip| self.lab.probe(vip));
         for prober in probers {
             let prober = prober?;
@@ -229,10 +325,7 @@ impl Stage {
     }
 
     fn repair(&mut self) -> Result<()> {
-        if self.filtered {
-            self.lab.switch().clear_filters()?;
-            self.filtered = false;
-        }
+        self.unfilter()?;
         self.plane.set_all(Health::Serving);
         for number in 1..=NODES {
             if !self.lab.node(number)?.powered() {

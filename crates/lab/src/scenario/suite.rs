@@ -3,31 +3,33 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::agent::{self, Manifest};
+use super::contender::Contender;
 use super::outcome::Outcome;
+use super::screen::Screen;
 use super::stage::Stage;
-use super::table::{self, Row};
+use super::table::{Mode, Row};
 use super::{figures, play};
-use crate::bench;
+use crate::bench::{self, Networks};
 use crate::report::Table;
 
-/// The rows that a name means: "all", or one of the table.
-pub fn rows(name: &str) -> Result<Vec<&'static Row>> {
+/// The rows that a name means: "all", or some of the mode's table, separated by commas.
+pub fn rows(mode: Mode, name: &str) -> Result<Vec<&'static Row>> {
     if name == "all" {
-        return Ok(table::suite().collect());
+        return Ok(mode.suite().collect());
     }
-    if let Some(row) = table::row(name) {
-        return Ok(vec![row]);
-    }
-    let known: Vec<&str> = table::ROWS.iter().map(|row| row.name).collect();
-    bail!("no scenario is called `{name}`; there are all, {}", known.join(", "))
+    let row = |name: &str| {
+        let known = || mode.rows().iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
+        mode.row(name).with_context(|| format!("no scenario is called `{name}`; there are all, {}", known()))
+    };
+    name.split(',').map(row).collect()
 }
 
-/// The lab's manifest with some variables set, each as `NAME=VALUE`.
-pub fn manifest(variables: &[String]) -> Result<Manifest> {
-    let mut manifest = Manifest::parse(agent::MANIFEST)?;
+/// The lab's manifest for a mode, with some variables set, each as `NAME=VALUE`.
+pub fn manifest(mode: Mode, variables: &[String]) -> Result<Manifest> {
+    let mut manifest = Manifest::parse(agent::MANIFEST)?.with(mode.variables());
     for variable in variables {
         let (name, value) = variable
             .split_once('=')
@@ -37,22 +39,29 @@ pub fn manifest(variables: &[String]) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// Plays rows `runs` times each on a stage of its own; gives whether all bounds were kept.
-pub fn run(rows: &[&'static Row], runs: u32, manifest: Manifest, logs: &Path) -> Result<bool> {
-    let mut stage = Stage::set_for(manifest, logs)?;
-    for skipped in stage.lab().skipped() {
-        stage.screen().say(skipped);
-    }
+/// Plays rows `runs` times each, on one stage for each kind of networks; gives whether all bounds were kept.
+pub fn run(rows: &[&'static Row], runs: u32, manifest: &Manifest, logs: &Path) -> Result<bool> {
+    let screen = Screen::with_copy(logs);
     let mut played = Played::default();
-    play_all(&mut stage, rows, runs, &mut played);
-    played.conclude(&stage);
+    for networks in [Networks::One, Networks::Two] {
+        let rows: Vec<&'static Row> = rows.iter().copied().filter(|row| row.networks == networks).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let mut stage = Stage::set_for(Contender::KubeVip(manifest.clone()), networks, logs)?;
+        for skipped in stage.lab().skipped() {
+            stage.screen().say(skipped);
+        }
+        play_all(&mut stage, &rows, runs, &mut played);
+    }
+    played.conclude(&screen, logs);
     Ok(played.kept())
 }
 
 /// What was played so far.
 #[derive(Debug, Default)]
 pub struct Played {
-    outcomes: Vec<Outcome>,
+    pub(super) outcomes: Vec<Outcome>,
     /// Runs that could not be played to their end.
     failed: Vec<String>,
 }
@@ -64,17 +73,13 @@ impl Played {
     }
 
     /// Shows the table and what went wrong.
-    pub fn conclude(&self, stage: &Stage) {
-        let screen = stage.screen();
+    pub fn conclude(&self, screen: &Screen, logs: &Path) {
         screen.say(&format!("\n{}\n({})", figures::render(&self.outcomes), figures::SOURCE));
         for failed in &self.failed {
             screen.say(&format!("FAILED {failed}"));
         }
         if !self.kept() {
-            screen.say(&format!(
-                "A bound is broken or a run failed; the logs are in {}",
-                stage.lab().logs().display()
-            ));
+            screen.say(&format!("A bound is broken or a run failed; the logs are in {}", logs.display()));
         }
     }
 }
@@ -102,16 +107,18 @@ pub fn play_all(stage: &mut Stage, rows: &[&'static Row], runs: u32, played: &mu
     }
 }
 
-/// All scenarios with what they do and their first bound.
+/// All scenarios with what they do, and what kube-vip reaches.
 pub fn list() -> String {
-    let mut table = Table::new(&["scenario", "what happens", "kube-vip 1.2.3"]);
-    for row in table::ROWS {
-        table.row(&[row.name, row.title, row.upstream]);
+    let mut table = Table::new(&["mode", "scenario", "what happens", "kube-vip 1.2.3"]);
+    for (mode, name) in [(Mode::Lease, "lease"), (Mode::Session, "session")] {
+        for row in mode.rows() {
+            table.row(&[name, row.name, row.title, row.upstream]);
+        }
     }
     table.render()
 }
 
 /// Is it a program that is not installed?
-fn is_missing(error: &anyhow::Error) -> bool {
+pub(super) fn is_missing(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(bench::Error::Missing { .. })))
 }

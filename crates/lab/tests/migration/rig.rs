@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use vip_lab::api::{Identity, Login};
-use vip_lab::bench::{Detector, Lab, Mac, Program, Shape, Span, Spawn, Stamp, boot, net};
+use vip_lab::bench::{Detector, Lab, Mac, Networks, Program, Shape, Span, Spawn, Stamp, boot, net};
 use vip_lab::scenario::agent::{self, Manifest};
 use vip_lab::scenario::control_plane::{ControlPlane, PORT};
 use vip_lab::scenario::table::Gate;
@@ -54,7 +54,7 @@ impl Rig {
     /// Raises a bench without contenders.
     pub(crate) fn raise(nodes: u8, elector: &Path) -> Result<Self> {
         let logs = std::env::temp_dir().join(format!("lab-migration-{}", boot::launcher()));
-        let lab = Lab::raise(&Shape { nodes, logs })?;
+        let lab = Lab::raise(&Shape { nodes, networks: Networks::One, logs })?;
         let plane = ControlPlane::start(&lab)?;
         let credentials = plane.server().credentials();
         for node in lab.nodes() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
-use vip_lab::bench::{Detector, Lab, Program, Shape, Span, Stamp, boot, net};
+use vip_lab::bench::{Detector, Lab, Networks, Program, Shape, Span, Stamp, boot, net};
 use vip_lab::scenario::agent::{self, Manifest};
 use vip_lab::scenario::table::Gate;
 
@@ -49,7 +49,7 @@ impl Rig {
     /// Raises bench and cluster, without agents.
     pub(crate) fn raise(judges: &Judges) -> Result<Self> {
         let logs = std::env::temp_dir().join(format!("lab-real-api-{}", boot::launcher()));
-        let lab = Lab::raise(&Shape { nodes: NODES, logs })?;
+        let lab = Lab::raise(&Shape { nodes: NODES, networks: Networks::One, logs })?;
         let binary = binary()?;
         let logs = || format!("starting the real API server; the logs are in {}", lab.logs().display());
         let cluster = Cluster::start(&lab, judges, &binary).with_context(logs)?;

@@ -25,7 +25,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use vip_lab::bench::{
-    Detector, Lab, Metronome, Pod, Prober, Program, Responder, Shape, Span, Stamp, boot, pod,
+    Detector, Lab, Metronome, Networks, Pod, Prober, Program, Responder, Shape, Span, Stamp, boot, pod,
 };
 use vip_lab::scenario::agent::{self, Manifest};
 use vip_lab::scenario::control_plane::ControlPlane;
@@ -151,7 +151,7 @@ fn judged(rig: &mut Rig, scenario: Scenario) -> Result<()> {
 impl Rig {
     fn raise(name: &str, proxies: Proxies) -> Result<Self> {
         let logs = std::env::temp_dir().join(format!("lab-services-{name}-{}", boot::launcher()));
-        let lab = Lab::raise(&Shape { nodes: NODES, logs })?;
+        let lab = Lab::raise(&Shape { nodes: NODES, networks: Networks::One, logs })?;
         let cluster = Small::start(&lab)?;
         Self::over(lab, Box::new(cluster), proxies)
     }

@@ -14,7 +14,7 @@ use crate::report::Table;
 use crate::scenario::Stage;
 use crate::scenario::proxy;
 use crate::scenario::service::{self, Backend, Family, FirstAnswers, PORT, Standing};
-use crate::scenario::table::{Action, Gate};
+use crate::scenario::table::{Action, Setup};
 
 /// Last number of the Service's addresses.
 const NUMBER: u8 = 210;
@@ -83,7 +83,7 @@ fn addresses() -> [IpAddr; 2] {
 
 /// Shows it on a stage whose nodes all run.
 pub(super) fn show(stage: &mut Stage) -> Result<Web> {
-    stage.restore(Gate::Off)?;
+    stage.restore(Setup::default())?;
     let pods = prepare(stage)?;
     let [v4, v6] = addresses();
     stage.screen().say(&format!("\nService `web` at {v4} and {v6} with a pod on n1 and one on n2"));

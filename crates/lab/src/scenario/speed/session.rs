@@ -1,0 +1,239 @@
+//! `lab bench session`: all rows of mode `session`, and what members cost while nothing happens: requests to the API with
+//! one and with a hundred Services, processor time and heartbeats of who holds them all and of who holds nothing.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use super::runs_of;
+use crate::api::{Call, Verb};
+use crate::bench::{Networks, Node, net};
+use crate::report::Table;
+use crate::scenario::agent::{self, Manifest};
+use crate::scenario::contender::{self, Contender};
+use crate::scenario::service::{self, Backend, Family, Standing};
+use crate::scenario::stage::{BEATS, NODES};
+use crate::scenario::suite::{self, Played};
+use crate::scenario::table::{Mode, Setup, Variables, session};
+use crate::scenario::{Screen, Stage};
+
+/// How long quiet members are looked at.
+const QUIET: Duration = Duration::from_secs(20);
+/// How long new Services may take, and what follows them.
+const SERVED: Duration = Duration::from_secs(30);
+const CALMED: Duration = Duration::from_secs(5);
+/// Both at once, an election for each Service.
+const WITH_SERVICES: Variables = &[("svc_enable", "true"), ("svc_election", "true")];
+
+/// Measures everything; short rows `runs` times. Gives whether all bounds were kept.
+pub fn measure(runs: u32, logs: &Path) -> Result<bool> {
+    let screen = Screen::with_copy(logs);
+    let mut table = Table::new(&["figure", "measured", "aim", "kube-vip 1.2.3"]);
+    let mut is_quiet = true;
+    for services in [1, 100] {
+        screen.say(&format!("Quiet members with {services} Services are watched for {} s.", QUIET.as_secs()));
+        let quiet = Quiet::measure(services, logs)?;
+        is_quiet &= quiet.kept();
+        quiet.show(services, &mut table);
+    }
+    let manifest = Manifest::parse(agent::MANIFEST)?.with(session::MODE);
+    let mut played = Played::default();
+    for networks in [Networks::One, Networks::Two] {
+        let mut stage = Stage::set_for(Contender::KubeVip(manifest.clone()), networks, logs)?;
+        for row in Mode::Session.suite().filter(|row| row.networks == networks) {
+            suite::play_all(&mut stage, &[row], runs_of(row, runs), &mut played);
+        }
+    }
+    screen.say(&format!("\n{}", table.render()));
+    played.conclude(&screen, logs);
+    Ok(is_quiet && played.kept())
+}
+
+/// What quiet members cost, per node and second.
+struct Quiet {
+    writes: f64,
+    reads: f64,
+    /// Heartbeats sent by each node: kilobytes with Ethernet headers.
+    kilobytes: Vec<f64>,
+    /// Shares of a core, in percent: the holder's, and the largest of the others.
+    holder: f64,
+    others: f64,
+}
+
+impl Quiet {
+    fn measure(services: u8, logs: &Path) -> Result<Self> {
+        let manifest = Manifest::parse(agent::MANIFEST)?.with(session::MODE).with(WITH_SERVICES);
+        let mut stage = Stage::set_for(Contender::KubeVip(manifest), Networks::One, logs)?;
+        stage.restore(Setup::default())?;
+        (1..=services).try_for_each(|number| create(&stage, number))?;
+        wait_served(&stage, usize::from(services))?;
+        std::thread::sleep(CALMED);
+        for node in stage.lab().nodes() {
+            stage.lab().switch().count_udp_of(node.name(), BEATS)?;
+        }
+        let agents: Vec<_> = (1..=NODES).filter_map(|number| stage.agent(number)).collect();
+        let before = agents.iter().map(|agent| agent.usage()).collect::<Result<Vec<_>, _>>()?;
+        stage.plane().server().reset_counts();
+        let begin = Instant::now();
+        std::thread::sleep(QUIET);
+        let seconds = begin.elapsed().as_secs_f64();
+        let counts = stage.plane().server().counts();
+        let after = agents.iter().map(|agent| agent.usage()).collect::<Result<Vec<_>, _>>()?;
+        let beats = stage.lab().switch().counted()?;
+        stage.lab().switch().clear_filters()?;
+        let per_node = |wanted: fn(&Call) -> bool| {
+            let sum: u64 = counts.iter().filter(|(call, _)| wanted(call)).map(|(_, count)| count).sum();
+            sum as f64 / seconds / f64::from(NODES)
+        };
+        for (call, count) in &counts {
+            stage
+                .screen()
+                .say(&format!("  {count:5} x {:?} {} at {}", call.verb, call.resource, call.endpoint));
+        }
+        let shares: Vec<f64> = before
+            .iter()
+            .zip(&after)
+            .map(|(before, after)| after.cpu.saturating_sub(before.cpu).as_secs_f64() / seconds * 100.0)
+            .collect();
+        let holder = holder(stage.lab().nodes())?;
+        let others = shares.iter().enumerate().filter(|(index, _)| *index != holder);
+        Ok(Self {
+            writes: per_node(is_write),
+            reads: per_node(is_read),
+            kilobytes: beats
+                .iter()
+                .map(|(packets, bytes)| (bytes + packets * ETHERNET) as f64 / seconds / 1000.0)
+                .collect(),
+            holder: shares[holder],
+            others: others.map(|(_, share)| *share).fold(0.0, f64::max),
+        })
+    }
+
+    fn kept(&self) -> bool {
+        self.writes <= 1.0
+            && self.reads < 0.05
+            && self.kilobytes.iter().all(|rate| *rate <= 20.0)
+            && self.holder <= 0.5
+    }
+
+    fn show(&self, services: u8, table: &mut Table) {
+        let with = if services == 1 { "1 Service".to_owned() } else { format!("{services} Services") };
+        let upstream = if services == 100 { "33, lease 5/3/1 s" } else { "-" };
+        table.row(&[
+            &format!("{with}: API writes per node"),
+            &format!("{:.2} /s", self.writes),
+            "<= 1 /s",
+            upstream,
+        ]);
+        let upstream = if services == 100 { "42, lease 5/3/1 s" } else { "-" };
+        table.row(&[
+            &format!("{with}: API reads per node"),
+            &format!("{:.2} /s", self.reads),
+            "none",
+            upstream,
+        ]);
+        let beats: Vec<String> = self.kilobytes.iter().map(|rate| format!("{rate:.1}")).collect();
+        table.row(&[
+            &format!("{with}: heartbeats sent"),
+            &format!("{} kB/s", beats.join(" / ")),
+            "<= 20 kB/s",
+            "-",
+        ]);
+        table.row(&[
+            &format!("{with}: share of a core, holder"),
+            &format!("{:.2} %", self.holder),
+            "<= 0.5 %",
+            "-",
+        ]);
+        table.row(&[
+            &format!("{with}: share of a core, others"),
+            &format!("{:.2} %", self.others),
+            "<= 0.5 %",
+            "-",
+        ]);
+    }
+}
+
+/// Bytes of an Ethernet header, which the switch's counters leave out.
+const ETHERNET: u64 = 14;
+
+fn is_write(call: &Call) -> bool {
+    matches!(call.verb, Verb::Create | Verb::Update | Verb::Patch | Verb::Delete)
+}
+
+/// A question that is asked again and again; watches are none.
+fn is_read(call: &Call) -> bool {
+    matches!(call.verb, Verb::Get | Verb::List)
+}
+
+/// The index of the node whose session owns the most.
+fn holder(nodes: &[Node]) -> Result<usize> {
+    let mut claims = Vec::new();
+    for node in nodes {
+        let session =
+            contender::view(node)?.session.with_context(|| format!("{} has no session", node.name()))?;
+        claims.push(session.claims);
+    }
+    (0..claims.len()).max_by_key(|index| claims[*index]).context("there are nodes")
+}
+
+/// A Service with an address of its own and an endpoint on each node.
+fn create(stage: &Stage, number: u8) -> Result<()> {
+    let name = format!("web-{number}");
+    let address = IpAddr::from(net::v4(last_number(number)));
+    let store = stage.plane().server().store();
+    store.apply(&service::service(&name, &[address], json!({})))?;
+    let backends: Vec<Backend> = (1..=NODES)
+        .map(|node| Backend {
+            address: IpAddr::from(Ipv4Addr::new(10, 244, node, number)),
+            node,
+            standing: Standing::Ready,
+        })
+        .collect();
+    store.apply(&service::slice(&name, Family::V4, &backends))?;
+    Ok(())
+}
+
+/// The last number of the address of Service `number`, from 1 to 100: one that nobody else has on the bench.
+const fn last_number(number: u8) -> u8 {
+    let above_watch = net::WATCH + number;
+    if above_watch < net::VIP { above_watch } else { net::NODES + 10 + (above_watch - net::VIP) }
+}
+
+/// Waits until all claims have an owner: those of the Services and the control plane's.
+fn wait_served(stage: &Stage, services: usize) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        let mut claims = 0;
+        for node in stage.lab().nodes() {
+            claims += contender::view(node)?.session.map_or(0, |session| session.claims);
+        }
+        if claims == services + 1 {
+            return Ok(());
+        }
+        if begin.elapsed() > SERVED {
+            bail!("{claims} claims have an owner after {SERVED:?}, not {}", services + 1);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_hundred_services_have_addresses_that_nobody_else_has() {
+        let numbers: BTreeSet<u8> = (1..=100).map(last_number).collect();
+        assert_eq!(numbers.len(), 100);
+        for taken in [net::ROUTER, net::CLIENT, net::WATCH, net::VIP] {
+            assert!(!numbers.contains(&taken), "{taken}");
+        }
+        assert!(numbers.iter().all(|number| *number > net::NODES + NODES), "nodes");
+    }
+}
