@@ -230,12 +230,8 @@ impl Ownership {
             self.deposed(now, heir);
         } else if seen.record.end == Some(End::Released) && own.end == Leaving::No {
             // A former life released it: others know that it ended, and it never lives again.
-            let mut former = own.record.former.clone();
-            let released = Succession { id: own.record.id, heir: None };
-            former.push(released);
-            self.asked.retain(|_, asked| *asked != Asked::Own);
-            self.lineage.ended(released);
-            self.begin_anew(now, former, Some(seen.version.clone()));
+            own.version = Some(seen.version.clone());
+            self.begin_after(now, None);
         }
     }
 
