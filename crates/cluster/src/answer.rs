@@ -1,5 +1,6 @@
 //! Questions and their answers: each is answered exactly once, by its timeout. Questions about Leases have a lane of
-//! their own, those about sessions another, and never wait; the others share one, a limited number at a time.
+//! their own, those about sessions another, all others a third. Sessions and renewals never wait; of the rest a limited
+//! number is in flight.
 
 mod lease;
 mod service;
@@ -11,7 +12,7 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 use vip_model::session::Via;
-use vip_model::store::{Answer, Ask, Failure, FailureClass, Question};
+use vip_model::store::{Answer, Ask, Failure, FailureClass, Purpose, Question};
 
 use crate::call::{Call, Reply, Take};
 use crate::event::ClusterEvent;
@@ -38,9 +39,17 @@ async fn reply(gateway: &Gateway, deadline: Instant, ask: &Ask) -> Answer {
     let of_sessions =
         Asking { way: Way::Lane(&gateway.sessions), ledger: &gateway.session_ledger, ..of_leases };
     let of_others = Asking { way: Way::Lane(&gateway.writes), ..of_leases };
+    let proof = "the semaphore is never closed";
     let answer = match ask {
-        Ask::ReadLease(lease) => of_leases.read_lease(lease).await,
-        Ask::WriteLease(write) => of_leases.write_lease(write).await,
+        Ask::WriteLease(write) if write.purpose == Purpose::Renew => of_leases.write_lease(write).await,
+        Ask::ReadLease(lease) => {
+            let _slot = gateway.slots.leases.acquire().await.expect(proof);
+            of_leases.read_lease(lease).await
+        }
+        Ask::WriteLease(write) => {
+            let _slot = gateway.slots.leases.acquire().await.expect(proof);
+            of_leases.write_lease(write).await
+        }
         Ask::ReadSession(lease) => of_sessions.read_session(lease).await,
         Ask::WriteSession(write) => match write.via {
             Via::Any => of_sessions.write_session(write).await,
@@ -48,7 +57,6 @@ async fn reply(gateway: &Gateway, deadline: Instant, ask: &Ask) -> Answer {
         },
         _ => {
             let event = matches!(ask, Ask::PostEvent(_));
-            let proof = "the semaphore is never closed";
             let _event = if event { Some(gateway.slots.events.acquire().await.expect(proof)) } else { None };
             let _slot = gateway.slots.all.acquire().await.expect(proof);
             of_others.reply(ask).await

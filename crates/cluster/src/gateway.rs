@@ -30,15 +30,22 @@ pub(crate) const ALL_LEASES: &str = "leases.coordination.k8s.io of all namespace
 /// How long a missing right counts as trouble without being asked for again.
 const LATELY: Duration = Duration::from_secs(30);
 
+/// How many questions about Leases are in flight, at most, renewals and sessions aside. A node that starts alone takes
+/// thousands of claims at once: sent at once, they would all be slow, each would be sent again elsewhere, and most would
+/// come too late.
+const LEASE_QUESTIONS: usize = 64;
+
 /// How many questions other than those about Leases are in flight, at most.
 const WRITES: usize = 50;
 
 /// How many of them may be Events: nothing waits for those, and they must not keep a status from being written.
 const EVENTS: usize = 10;
 
-/// Who may send something that is no Lease. First come, first served.
+/// Who may send something. First come, first served; whoever renews does not wait.
 pub(crate) struct Slots {
-    /// For each such question.
+    /// For each question about a Lease that is no renewal and no session.
+    pub(crate) leases: Semaphore,
+    /// For each question that is about no Lease.
     pub(crate) all: Semaphore,
     /// For each Event, beside one of the above.
     pub(crate) events: Semaphore,
@@ -141,7 +148,11 @@ impl Gateway {
             leases: Lane::new(Arc::clone(&directory)),
             sessions: Lane::new(Arc::clone(&directory)),
             writes: Lane::new(Arc::clone(&directory)),
-            slots: Slots { all: Semaphore::new(WRITES), events: Semaphore::new(EVENTS) },
+            slots: Slots {
+                leases: Semaphore::new(LEASE_QUESTIONS),
+                all: Semaphore::new(WRITES),
+                events: Semaphore::new(EVENTS),
+            },
             background: Lane::new(Arc::clone(&directory)),
             directory,
             ledger: Ledger::default(),

@@ -3,21 +3,18 @@
 //! The bounds here hold for an unoptimised build on a busy machine. `cargo test --profile sim … -- --ignored
 //! --nocapture` prints figures: there the API server has a process of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use vip_cluster::ClusterEvent;
-use vip_lab::api::{Effect, Fault, Identity, Kind, Login, Verb, Whose};
+use vip_lab::api::{Kind, Verb};
 use vip_model::LeaseName;
 use vip_model::config::EndpointSource;
 use vip_model::service::ServiceName;
-use vip_model::session::{CLAIM, CLAIM_DURATION};
-use vip_model::store::{
-    Answer, Ask, Expect, LeaseSeen, Purpose, ServiceWatch, Sight, Snapshot, Version, Watches,
-};
+use vip_model::store::{Answer, Ask, Expect, Purpose, ServiceWatch, Snapshot, Watches};
 
 use crate::rig::{Ear, LONG, Rig, present, write};
 
@@ -154,166 +151,14 @@ async fn four_hundred_leases_cost_one_watch_and_are_taken_at_once() {
     assert_eq!(watches, 1);
 }
 
-/// Claims in many namespaces, as the store has them.
-fn claims(rig: &Rig, namespaces: usize, each: usize) -> BTreeSet<LeaseName> {
-    let mut claims = BTreeSet::new();
-    for namespace in 0..namespaces {
-        let namespace = format!("team-{namespace}");
-        let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
-        rig.server.store().apply(&object).expect("the store takes it");
-        for number in 0..each {
-            let claim = LeaseName::new(&namespace, format!("kubevip-web-{number}"));
-            claim_by(rig, &claim, "0000000000000001");
-            claims.insert(claim);
-        }
-    }
-    claims
-}
-
-fn claim_by(rig: &Rig, claim: &LeaseName, session: &str) {
-    let object = json!({
-        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-        "metadata": {
-            "name": claim.name(), "namespace": claim.namespace(), "annotations": {CLAIM: session},
-        },
-        "spec": {"holderIdentity": "n1", "leaseDurationSeconds": CLAIM_DURATION.as_secs()},
-    });
-    rig.server.store().apply(&object).expect("the store takes it");
-}
-
-fn calls(rig: &Rig) -> BTreeMap<Verb, u64> {
-    let mut calls = BTreeMap::new();
-    for (call, count) in rig.server.counts() {
-        if call.resource == "leases" {
-            *calls.entry(call.verb).or_default() += count;
-        }
-    }
-    calls
-}
-
-/// Waits until each of these was told with this session as its owner.
-async fn told(ear: &mut Ear, claims: &BTreeSet<LeaseName>, session: &str) {
-    let mut open = claims.clone();
-    while !open.is_empty() {
-        let seen = ear.wait(Duration::from_secs(20), |event| match event {
-            ClusterEvent::Lease(LeaseSeen { lease, sight: Sight::Present { record, .. } }) => {
-                assert_eq!(record.duration, Some(CLAIM_DURATION));
-                (record.annotations.get(CLAIM)? == session).then(|| lease.clone())
-            }
-            _ => None,
-        });
-        open.remove(&seen.await.expect("every claim is told"));
-    }
-}
-
-#[tokio::test]
-async fn five_thousand_claims_in_many_namespaces_cost_one_watch_and_no_polling() {
-    let rig = Rig::with_admin(1);
-    let claims = claims(&rig, 20, 250);
-    let mut ear = rig.start();
-    let start = Instant::now();
-    ear.cluster.watch(Watches { leases: claims.clone(), ..Watches::default() });
-    told(&mut ear, &claims, "0000000000000001").await;
-    println!("5,000 claims in 20 namespaces seen after {:?}", start.elapsed());
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
-    sleep(Duration::from_millis(1_500)).await;
-    // Ten pages, one watch, and then nothing while nothing happens.
-    assert_eq!(calls(&rig), BTreeMap::from([(Verb::List, 10), (Verb::Watch, 1)]));
-    // All change hands at once, and one of them is written by this node: no list follows.
-    let start = Instant::now();
-    for claim in &claims {
-        claim_by(&rig, claim, "0000000000000002");
-    }
-    let own = claims.last().expect("there are some");
-    let version = rig.stored(own).unwrap()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
-    let mut change = write(own, Expect::Version(Version(version)), Purpose::Take);
-    (change.duration, change.annotations) =
-        (CLAIM_DURATION, BTreeMap::from([(CLAIM.to_owned(), "0000000000000002".to_owned())]));
-    ear.ask_only(Ask::WriteLease(change), LONG);
-    told(&mut ear, &claims, "0000000000000002").await;
-    println!("5,000 changes seen after {:?}", start.elapsed());
-    sleep(Duration::from_millis(500)).await;
-    let all = [(Verb::List, 10), (Verb::Watch, 1), (Verb::Get, 1), (Verb::Update, 1)];
-    assert_eq!(calls(&rig), BTreeMap::from(all));
-}
-
-#[tokio::test]
-async fn without_the_right_to_all_namespaces_each_is_watched() {
-    let rig = Rig::new(1);
-    let who = Identity::new("vip", &[]);
-    rig.write_kubeconfig("kubernetes/admin.conf", Login::Certificate(&who), &rig.url(1));
-    let claims = claims(&rig, 12, 2);
-    for namespace in 0..12 {
-        rig.server
-            .store()
-            .apply_yaml(&format!(
-                "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: vip, namespace: \
-                 team-{namespace}}}\nrules: [{{apiGroups: [coordination.k8s.io], resources: [leases], verbs: [list, get, \
-                 watch, update, create]}}]\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: \
-                 {{name: vip, namespace: team-{namespace}}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, \
-                 name: vip}}\nsubjects: [{{kind: User, name: vip, apiGroup: rbac.authorization.k8s.io}}]\n"
-            ))
-            .expect("the store takes it");
-    }
-    let mut ear = rig.start();
-    ear.cluster.watch(Watches { leases: claims.clone(), ..Watches::default() });
-    told(&mut ear, &claims, "0000000000000001").await;
-    sleep(Duration::from_millis(500)).await;
-    for claim in &claims {
-        claim_by(&rig, claim, "0000000000000002");
-    }
-    told(&mut ear, &claims, "0000000000000002").await;
-    assert_eq!(calls(&rig)[&Verb::Watch], 24, "one for each of few Leases of a namespace");
-    let bad = ear.rest().into_iter().find(|event| match event {
-        ClusterEvent::MissingRight { resource, .. } => resource.contains("leases"),
-        ClusterEvent::Trouble(_) => true,
-        _ => false,
-    });
-    assert_eq!(bad, None, "nothing is missing that is needed");
-}
-
-#[tokio::test]
-async fn a_namespace_too_many_moves_all_to_one_watch_and_nothing_is_missed_meanwhile() {
-    let rig = Rig::with_admin(1);
-    let claims = claims(&rig, 9, 1);
-    let mut ear = rig.start();
-    let eight: BTreeSet<LeaseName> = claims.iter().take(8).cloned().collect();
-    ear.cluster.watch(Watches { leases: eight.clone(), ..Watches::default() });
-    told(&mut ear, &eight, "0000000000000001").await;
-    sleep(Duration::from_millis(100)).await;
-    assert_eq!(calls(&rig)[&Verb::Watch], 8);
-    // The one watch cannot begin yet; the eight go on.
-    rig.server.turn(Whose::All, |knobs| {
-        knobs.faults = vec![Fault::on(Verb::List, "leases", Effect::Delay(Duration::from_millis(500)))];
-    });
-    ear.cluster.watch(Watches { leases: claims.clone(), ..Watches::default() });
-    sleep(Duration::from_millis(100)).await;
-    for claim in &eight {
-        claim_by(&rig, claim, "0000000000000002");
-    }
-    let start = Instant::now();
-    told(&mut ear, &eight, "0000000000000002").await;
-    assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());
-    told(&mut ear, &claims.difference(&eight).cloned().collect(), "0000000000000001").await;
-    sleep(Duration::from_millis(200)).await;
-    drop(ear.rest());
-    for claim in &claims {
-        claim_by(&rig, claim, "0000000000000003");
-    }
-    told(&mut ear, &claims, "0000000000000003").await;
-    assert_eq!(calls(&rig)[&Verb::Watch], 9);
-    let twice = ear.rest().into_iter().filter(|event| matches!(event, ClusterEvent::Lease(_))).count();
-    assert_eq!(twice, 0, "the eight are gone");
-}
-
 /// What a process costs.
-struct Cost {
-    resident_kib: u64,
-    peak_kib: u64,
-    cpu: Duration,
+pub(crate) struct Cost {
+    pub(crate) resident_kib: u64,
+    pub(crate) peak_kib: u64,
+    pub(crate) cpu: Duration,
 }
 
-fn cost() -> Cost {
+pub(crate) fn cost() -> Cost {
     let status = std::fs::read_to_string("/proc/self/status").expect("proc has it");
     let field = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name)).expect("proc has it");
@@ -424,9 +269,9 @@ async fn answer(ear: &mut Ear, id: vip_model::QuestionId) -> Answer {
     ear.wait(LONG, pick).await.expect("every question is answered")
 }
 
-fn other_half(rig: &Rig, test: &str) -> tokio::task::JoinHandle<()> {
+pub(crate) fn other_half(rig: &Rig, test: &str) -> tokio::task::JoinHandle<()> {
     let mut command = Command::new(std::env::current_exe().expect("the other half runs"));
-    command.args([&format!("scale::{test}"), "--exact", "--ignored", "--nocapture"]);
+    command.args([test, "--exact", "--ignored", "--nocapture"]);
     command.env("VIP_SCALE_FOLDER", rig.files.path());
     tokio::task::spawn_blocking(move || assert!(command.status().expect("the other half runs").success()))
 }
@@ -436,7 +281,7 @@ fn other_half(rig: &Rig, test: &str) -> tokio::task::JoinHandle<()> {
 async fn figures_of_five_thousand_services() {
     let rig = Rig::with_admin(1);
     seed(&rig);
-    let mut other = other_half(&rig, "watcher_process");
+    let mut other = other_half(&rig, "scale::watcher_process");
     let mut round = 0_usize;
     while tokio::time::timeout(Duration::from_millis(10), &mut other).await.is_err() {
         round += 1;
@@ -451,7 +296,7 @@ async fn figures_of_five_thousand_services() {
 #[ignore = "a measurement"]
 async fn figures_of_four_hundred_leases() {
     let rig = Rig::with_admin(1);
-    other_half(&rig, "elector_process").await.unwrap();
+    other_half(&rig, "scale::elector_process").await.unwrap();
     let counts = rig.server.counts();
     for ((verb, resource), count) in counts.iter().map(|(call, count)| ((call.verb, &call.resource), count)) {
         println!("{verb:?} {resource}: {count}");
