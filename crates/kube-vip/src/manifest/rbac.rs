@@ -56,7 +56,7 @@ impl Needs {
         let elections_of_services = on(key::SERVICES_ELECTION)? || on(key::ON_DEMAND)?;
         let is_elsewhere = values.text(key::NAMESPACE) != namespace
             || [key::LEASE_NAME, key::SERVICES_LEASE].iter().any(|key| values.text(key).contains('/'));
-        let is_single = !is_open && !(services && elections_of_services) && !is_elsewhere;
+        let is_single = !(is_open || is_elsewhere || services && elections_of_services);
         let pools = || {
             let text = |key| values.text(key).to_owned();
             (text(key::IPAM_NAMESPACE), text(key::IPAM_CONFIG_MAP))

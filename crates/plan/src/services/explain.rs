@@ -71,9 +71,7 @@ fn stops(stage: Stage, reason: &Reason) -> Finding {
 /// of one without an address stands in its verdict.
 fn unusable(service: &Service, verdict: Option<&Verdict>) -> Finding {
     let reason = match (request(service, &Notes::of(service)), verdict) {
-        (Err(Reason::NoAddress), Some(Verdict::Skip(reason))) | (Ok(_), Some(Verdict::Skip(reason))) => {
-            reason.clone()
-        }
+        (Err(Reason::NoAddress) | Ok(_), Some(Verdict::Skip(reason))) => reason.clone(),
         (Err(reason), _) => reason,
         (Ok(_), _) => Reason::NoAddress,
     };
