@@ -105,6 +105,23 @@ fn object(seed: u64) -> Value {
     })
 }
 
+/// Every malformed Service has a reason in words, on every node.
+fn each_has_a_reason(rig: &Rig) -> Result<()> {
+    for number in ALL {
+        let seen = services(rig, number)?;
+        for seed in 0..CASES {
+            let view =
+                seen.get(&format!("bad/s{seed}")).with_context(|| format!("seed {seed} is not shown"))?;
+            let Verdict::Skip(Reason::Invalid(text) | Reason::NotSupported(text)) = &view.verdict else {
+                let case = Malformed::from_seed(seed);
+                anyhow::bail!("n{number}, seed {seed}: {:?} for {case:?}", view.verdict);
+            };
+            ensure!(text.len() > 20, "n{number}, seed {seed}: {text}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_thousand_malformed_services_get_a_reason_each_and_cost_the_good_ones_nothing() {
     play_bare("a_thousand_malformed_services_get_a_reason_each_and_cost_the_good_ones_nothing", |rig| {
@@ -146,21 +163,7 @@ fn a_thousand_malformed_services_get_a_reason_each_and_cost_the_good_ones_nothin
                 rig.service(&pooled)?["metadata"]["annotations"]["kube-vip.io/loadbalancerIPs"].clone();
             (list == "10.78.0.8").then_some(())
         })?;
-        for number in ALL {
-            let seen = services(rig, number)?;
-            for seed in 0..CASES {
-                let view =
-                    seen.get(&format!("bad/s{seed}")).with_context(|| format!("seed {seed} is not shown"))?;
-                let Verdict::Skip(Reason::Invalid(text) | Reason::NotSupported(text)) = &view.verdict else {
-                    anyhow::bail!(
-                        "n{number}, seed {seed}: {:?} for {:?}",
-                        view.verdict,
-                        Malformed::from_seed(seed)
-                    );
-                };
-                ensure!(text.len() > 20, "n{number}, seed {seed}: {text}");
-            }
-        }
+        each_has_a_reason(rig)?;
         for seed in 0..11 {
             let why = explain(rig, 1, &format!("bad/s{seed}"))?;
             ensure!(
