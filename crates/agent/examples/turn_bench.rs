@@ -102,7 +102,9 @@ impl Bench {
         }
         std::hint::black_box((self.agent.view(), self.agent.deadline()));
         let time = start.elapsed();
-        outputs.into_iter().for_each(|output| self.carry(output));
+        for output in outputs {
+            self.carry(output);
+        }
         time
     }
 
