@@ -2,17 +2,24 @@
 //! the facts of a world, as they happen.
 
 mod api_budget;
+mod assigned_once;
 mod bounded_turns;
+mod calm;
 mod converged;
+mod eligible;
 mod liveness;
 mod one_owner;
+mod only_ours_written;
 mod quiet;
 mod reasons;
 mod release_after_removal;
 mod restart_same_plan;
+mod served;
 mod session;
+mod status_true;
 mod unknown_deletes_nothing;
 mod untouched;
+mod verdicts;
 
 use std::time::Duration;
 
@@ -33,9 +40,9 @@ pub(crate) trait Check {
     fn see(&mut self, fact: &Fact<'_>, world: &World) -> Verdict;
 }
 
-/// Names of all checkers; `gap` judges cases that promise one, `deterministic` compares two
+/// Names of all checkers; `gap` and `spread` judge cases that promise one, `deterministic` compares two
 /// runs and `panic` is any panic.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 21] = [
     "one_owner",
     "liveness",
     "quiet",
@@ -47,7 +54,14 @@ pub const NAMES: [&str; 14] = [
     "reasons",
     "bounded_turns",
     "api_budget",
+    "served",
+    "eligible",
+    "status_true",
+    "assigned_once",
+    "only_ours_written",
+    "verdicts",
     "gap",
+    "spread",
     "deterministic",
     "panic",
 ];
@@ -62,21 +76,23 @@ impl Checkers {
         if setup.session.is_some() {
             return Self::of_session(setup);
         }
-        Self {
-            all: vec![
-                Box::new(one_owner::OneOwner::new(setup)),
-                Box::new(untouched::Untouched::new(setup)),
-                Box::new(unknown_deletes_nothing::UnknownDeletesNothing::new(setup)),
-                Box::new(release_after_removal::ReleaseAfterRemoval),
-                Box::new(bounded_turns::BoundedTurns::new(setup)),
-                Box::new(reasons::Reasons::new(setup)),
-                Box::new(quiet::Quiet::new(setup)),
-                Box::new(api_budget::ApiBudget::new(setup)),
-                Box::new(liveness::Liveness::new(setup)),
-                Box::new(converged::Converged),
-                Box::new(restart_same_plan::RestartSamePlan),
-            ],
+        let mut all: Vec<Box<dyn Check>> = vec![
+            Box::new(one_owner::OneOwner::new(setup)),
+            Box::new(untouched::Untouched::new(setup)),
+            Box::new(unknown_deletes_nothing::UnknownDeletesNothing::new(setup)),
+            Box::new(release_after_removal::ReleaseAfterRemoval::default()),
+            Box::new(bounded_turns::BoundedTurns::new(setup)),
+            Box::new(reasons::Reasons::new(setup)),
+            Box::new(quiet::Quiet::new(setup)),
+            Box::new(api_budget::ApiBudget::new(setup)),
+            Box::new(liveness::Liveness::new(setup)),
+            Box::new(converged::Converged),
+            Box::new(restart_same_plan::RestartSamePlan),
+        ];
+        if setup.services().is_some() {
+            all.extend(of_services());
         }
+        Self { all }
     }
 
     /// Those of the mode `session`.
@@ -86,7 +102,7 @@ impl Checkers {
                 Box::new(session::OneOwner::new(setup)),
                 Box::new(untouched::Untouched::new(setup)),
                 Box::new(unknown_deletes_nothing::UnknownDeletesNothing::new(setup)),
-                Box::new(release_after_removal::ReleaseAfterRemoval),
+                Box::new(release_after_removal::ReleaseAfterRemoval::default()),
                 Box::new(bounded_turns::BoundedTurns::new(setup)),
                 Box::new(session::Reasons),
                 Box::new(session::Quiet::new()),
@@ -104,6 +120,18 @@ impl Checkers {
         }
         Ok(())
     }
+}
+
+/// Rules about Services.
+fn of_services() -> [Box<dyn Check>; 6] {
+    [
+        Box::new(only_ours_written::OnlyOursWritten::default()),
+        Box::new(assigned_once::AssignedOnce::default()),
+        Box::new(eligible::Eligible::default()),
+        Box::new(served::Served::default()),
+        Box::new(status_true::StatusTrue::default()),
+        Box::new(verdicts::Verdicts::default()),
+    ]
 }
 
 /// Whether everything was healed at least `span` ago.

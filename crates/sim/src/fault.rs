@@ -59,6 +59,8 @@ pub enum What {
     ApiSlow,
     /// Writes are answered with the HTTP status `amount` (not applied).
     WriteStatus,
+    /// Writes of Services, their status and Events are answered with the HTTP status `amount` (not applied).
+    ServiceStatus,
     /// Reads and watches are answered with the HTTP status `amount`.
     ReadStatus,
     /// Reads and watches show what was true `amount` ms ago.
@@ -175,6 +177,7 @@ const NAMES: &[(&str, What)] = &[
     ("api-hang", What::ApiHang),
     ("api-slow", What::ApiSlow),
     ("write-status", What::WriteStatus),
+    ("service-status", What::ServiceStatus),
     ("read-status", What::ReadStatus),
     ("api-lag", What::ApiLag),
     ("watch-drop", What::WatchDrop),
@@ -272,7 +275,7 @@ impl Fault {
     }
 }
 
-fn seconds(span: Duration) -> String {
+pub(crate) fn seconds(span: Duration) -> String {
     let millis = span.as_millis();
     let (whole, rest) = (millis / 1000, millis % 1000);
     if rest == 0 { format!("{whole}s") } else { format!("{whole}.{rest:03}s") }

@@ -1,13 +1,15 @@
-//! A schedule of faults from a seed: what goes wrong, when, where and for how long. Combinations weigh more than single
+//! A schedule of faults and deeds from a seed: what goes wrong, when, where and for how long. Combinations weigh more than single
 //! faults, because single faults are what people think of by themselves.
 
 mod episode;
+mod services;
 
 use std::time::Duration;
 
 use vip_model::Random;
 
 use crate::clock::Moment;
+use crate::deed::Deed;
 use crate::fault::{Fault, Place, What};
 use crate::setup::{Setup, pick};
 
@@ -47,6 +49,7 @@ const WEIGHTS: &[(What, u32)] = &[
     (What::ApiHang, 6),
     (What::ApiSlow, 5),
     (What::WriteStatus, 5),
+    (What::ServiceStatus, 4),
     (What::ReadStatus, 4),
     (What::ApiLag, 5),
     (What::WatchDrop, 3),
@@ -89,8 +92,20 @@ struct Draw<'a> {
     end: u64,
 }
 
+/// What users and the cluster do in `minutes` minutes.
+pub fn deeds(setup: &Setup, minutes: u32) -> Vec<Deed> {
+    services::deeds(setup, u64::from(minutes_of(setup, minutes)) * 60_000)
+}
+
+/// A world of many Services is watched for a shorter time.
+fn minutes_of(setup: &Setup, minutes: u32) -> u32 {
+    let is_large = setup.services().is_some_and(|(_, it)| it.count as usize > services::MANY);
+    if is_large { minutes.min(1) } else { minutes }
+}
+
 /// A schedule for `minutes` minutes; everything is healed by then, but for a node that may be gone for ever.
 pub fn generate(setup: &Setup, minutes: u32) -> Vec<Fault> {
+    let minutes = minutes_of(setup, minutes);
     let dice = Random::new(setup.seed ^ 0xfa_017);
     let mut draw = Draw { dice, setup, end: u64::from(minutes) * 60_000 };
     let mut schedule = Vec::new();
@@ -182,10 +197,13 @@ impl Draw<'_> {
             What::LoseAnswers => 20 + below(&mut self.dice, 81),
             What::WireDelay => 1 + below(&mut self.dice, 100),
             What::ApiSlow | What::LateWrites => 10 + below(&mut self.dice, 4_000),
-            What::WriteStatus | What::ReadStatus => STATUSES[pick(&mut self.dice, STATUSES.len())],
+            What::WriteStatus | What::ServiceStatus | What::ReadStatus => {
+                STATUSES[pick(&mut self.dice, STATUSES.len())]
+            }
             What::ApiLag => 100 + below(&mut self.dice, 20_000),
             What::OutsiderAdds | What::OutsiderAddsWide | What::OutsiderRemoves => {
-                below(&mut self.dice, self.setup.vips().len() as u64)
+                let services = self.setup.services().map_or(0, |(_, services)| u64::from(services.count));
+                below(&mut self.dice, self.setup.vips().len() as u64 + services)
             }
             What::SlowApply => 1 + below(&mut self.dice, 200),
             What::ApplyFails => ERRNOS[pick(&mut self.dice, ERRNOS.len())],

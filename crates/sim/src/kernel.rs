@@ -214,6 +214,13 @@ impl FakeKernel {
         self.addresses.iter().find(|held| held.net.addr() == addr && held.tentative_until <= now)
     }
 
+    /// All addresses that it answers for, and by whose hand.
+    pub fn answered(&self, now: Moment) -> impl Iterator<Item = (IpAddr, Origin)> + '_ {
+        let is_up = self.vip_link().is_some_and(|link| link.state != LinkState::Down);
+        let usable = move |held: &&Held| is_up && held.tentative_until <= now;
+        self.addresses.iter().filter(usable).map(|held| (held.net.addr(), held.origin))
+    }
+
     /// Whether the address `net` on `link` is the one at this position; IPv6 knows an address by itself, IPv4 with its
     /// prefix length.
     fn position(&self, link: LinkIndex, net: IpNet) -> Option<usize> {

@@ -6,6 +6,7 @@
 pub mod check;
 pub mod client;
 pub mod clock;
+pub mod deed;
 pub mod fault;
 pub mod generate;
 pub mod kernel;
@@ -16,6 +17,7 @@ mod queue;
 pub mod run;
 pub mod scenario;
 pub mod setup;
+mod spread;
 pub mod store;
 pub mod trace;
 pub mod wire;
@@ -23,6 +25,7 @@ pub mod world;
 
 pub use check::{NAMES as CHECKERS, settle_time};
 pub use clock::{Clock, Drift, Moment};
+pub use deed::{Act, Deed, NotADeed};
 pub use fault::{Fault, NotAFault, Place, What};
 pub use generate::{episode, generate};
 pub use mutation::Mutation;
@@ -32,5 +35,6 @@ pub use setup::{
     AgentSetup, Endpoints, GateSetup, MemorySetup, ModeSetup, Probing, Secondaries, SessionSetup, Setup,
     v4_vip, v6_vip,
 };
+pub use spread::Spread;
 pub use trace::Lines;
 pub use world::Objection;

@@ -6,16 +6,33 @@ use std::time::Duration;
 use vip_agent::Input;
 use vip_model::config::{Config, Scope};
 use vip_model::kernel::{Actual, Address, Batch, Change, Dad, Lifetime};
-use vip_model::store::{LeaseSeen, Sight};
+use vip_model::plan::{PlannedAddress, Presence};
+use vip_model::store::{LeaseSeen, Sight, Version};
 use vip_model::{Instant, NodeName};
 
 use crate::process::ProcessId;
 use crate::setup::{VIP_LINK, own_addresses};
-use crate::store::Store;
+use crate::store::{Matter, Store};
 use crate::world::World;
 
 /// How much too late a late fence is.
 const LATE: Duration = Duration::from_secs(3);
+
+/// A planned address as if it were there.
+fn promised(planned: &PlannedAddress, tag: u8, end: Instant) -> Address {
+    Address {
+        link: planned.link,
+        net: planned.net.0,
+        scope: planned.scope,
+        tag,
+        valid: Lifetime::Until(end),
+        dad: Dad::Ready,
+        secondary: false,
+    }
+}
+
+/// How old stale endpoints are.
+const STALE: Duration = Duration::from_secs(20);
 
 /// A rule that is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +61,16 @@ pub enum Mutation {
     OldAsNews,
     /// The store takes every write, whatever version it expects.
     BlindWrites,
+    /// The store takes every write of a Service, whatever version it expects.
+    BlindServiceWrites,
+    /// A change of endpoints is dressed as news of what was true 20 s before it.
+    StaleEndpoints,
+    /// The store takes what the address management gives, whatever version of the Service it expects.
+    BlindAllocation,
+    /// New addresses are reported as installed and shown by dumps, and are not there.
+    PromisesAddresses,
+    /// Who decides about an address holds the Leases of all others that share it, as it is told.
+    IgnoresSiblings,
     /// Every batch also removes an address of the node's own.
     SweepsForeign,
     /// A starting agent removes its VIPs before it has heard of the Lease.
@@ -81,7 +108,7 @@ pub enum Carrying {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 28] = [
         Self::LateFence,
         Self::NoFence,
         Self::IgnoresNotAfter,
@@ -94,6 +121,11 @@ impl Mutation {
         Self::StaleAnswers,
         Self::OldAsNews,
         Self::BlindWrites,
+        Self::BlindServiceWrites,
+        Self::StaleEndpoints,
+        Self::BlindAllocation,
+        Self::PromisesAddresses,
+        Self::IgnoresSiblings,
         Self::SweepsForeign,
         Self::DeletesBeforeKnowing,
         Self::SkipsRefreshes,
@@ -193,16 +225,24 @@ impl Mutation {
                 (_, valid) => valid,
             };
         }
+        if self == Self::PromisesAddresses {
+            let wanted = process.agent.iter().flat_map(|agent| &agent.plan().addresses.set);
+            for (_, planned) in wanted.filter(|(_, it)| matches!(it.presence, Presence::Install { .. })) {
+                if !actual.addresses.iter().any(|address| address.net == planned.net.0) {
+                    actual.addresses.push(promised(planned, tag, local + world.setup.timings.duration));
+                }
+            }
+        }
         if self == Self::HidesUntagged {
             actual.addresses.retain(|address| address.tag != 0 || address.net.prefix_len() < 28);
         }
-        let vip = world.vips.iter().find(|(agent, _)| *agent == process.number);
+        let vip = world.vips.iter().find(|vip| vip.agent == process.number);
         let link = actual.link_named(VIP_LINK).map(|link| link.index);
-        if let (Self::ShowsGhosts, Some((_, vip)), Some(link), 0) = (self, vip, link, world.inputs % 16) {
-            let there = actual.addresses.iter().any(|address| address.net == vip.0);
+        if let (Self::ShowsGhosts, Some(vip), Some(link), 0) = (self, vip, link, world.inputs % 16) {
+            let there = actual.addresses.iter().any(|address| address.net == vip.net.0);
             let ghost = Address {
                 link,
-                net: vip.0,
+                net: vip.net.0,
                 scope: Scope::Global,
                 tag,
                 valid: Lifetime::Until(local + Duration::from_secs(3)),
@@ -224,7 +264,9 @@ impl Mutation {
         let node = world.processes[id].node;
         match (self, change) {
             (Self::IgnoresNotAfter, Change::SetAddress(_)) => Carrying::Late(world.local(id).since(decided)),
-            (Self::SwallowsBatches, _) => Carrying::Skipped,
+            (Self::SwallowsBatches, _) | (Self::PromisesAddresses, Change::SetAddress(_)) => {
+                Carrying::Skipped
+            }
             (Self::SkipsRefreshes, Change::SetAddress(set)) => {
                 let there = world.nodes[node]
                     .kernel
@@ -237,6 +279,34 @@ impl Mutation {
                 Carrying::Skipped
             }
             _ => Carrying::AsSaid,
+        }
+    }
+
+    /// A Lease as if its holder had given it up.
+    pub(crate) fn as_free(mut seen: LeaseSeen) -> LeaseSeen {
+        if let Sight::Present { record, .. } = &mut seen.sight {
+            (record.holder, record.duration) = (None, Some(Duration::from_secs(1)));
+        }
+        seen
+    }
+
+    /// A Lease as if `me` had just taken it.
+    pub(crate) fn as_held(mut seen: LeaseSeen, (newest, me): (Version, &NodeName)) -> LeaseSeen {
+        if let Sight::Present { record, version } = &mut seen.sight {
+            record.holder = Some(me.as_str().to_owned());
+            *version = newest;
+        }
+        seen
+    }
+
+    /// Which change of a domain a watch shows.
+    pub(crate) fn matter(self, matter: Matter, number: usize, store: &Store) -> usize {
+        match (self, matter) {
+            (Self::StaleEndpoints, Matter::Endpoints) => {
+                let born = store.objects.born(matter, number);
+                store.objects.at(matter, born.before(STALE))
+            }
+            _ => number,
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use vip_agent::Agent;
 use vip_model::config::{Config, OnLoss};
 use vip_model::kernel::{Batch, BatchId, Outcome};
-use vip_model::store::Watches;
+use vip_model::store::{Snapshot, Watches};
 use vip_model::verdict::{Subject, Verdict};
 use vip_model::view::View;
 use vip_model::{InstanceName, Instant, LeaseName, LinkIndex, QuestionId};
@@ -16,6 +16,7 @@ use vip_model::{InstanceName, Instant, LeaseName, LinkIndex, QuestionId};
 use crate::clock::Moment;
 use crate::peers::Door;
 use crate::queue::Event;
+use crate::store::Matter;
 
 /// Number of a process in the world; stays the same over restarts.
 pub type ProcessId = usize;
@@ -84,10 +85,19 @@ pub(crate) struct Flight {
 pub(crate) enum Watched {
     /// One Lease.
     Lease(LeaseName),
-    /// All Nodes.
-    Nodes,
+    /// One domain of the snapshot.
+    Matter(Matter),
     /// The session Leases of an instance.
     Sessions(InstanceName),
+}
+
+/// Whether the gateway has something to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// It has not.
+    Idle,
+    /// It will, soon.
+    Due,
 }
 
 /// A question that waits for its answer.
@@ -142,6 +152,13 @@ pub struct Process {
     pub(crate) round_trip: Duration,
     pub(crate) watches: Watches,
     pub(crate) streams: BTreeMap<Watched, Stream>,
+    /// What each open connection is about.
+    pub(crate) topics: BTreeMap<u32, Watched>,
+    /// What the gateway has heard beside Leases.
+    pub(crate) heard: Snapshot,
+    pub(crate) telling: Telling,
+    /// When it last told the agent.
+    pub(crate) told: Moment,
     /// Counts connections of watches.
     pub(crate) connections: u32,
     pub(crate) listening: BTreeSet<LinkIndex>,
@@ -174,6 +191,10 @@ impl Process {
             round_trip: Duration::ZERO,
             watches: Watches::default(),
             streams: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            heard: Snapshot::default(),
+            telling: Telling::Idle,
+            told: Moment::START,
             connections: 0,
             listening: BTreeSet::new(),
             frozen: Vec::new(),

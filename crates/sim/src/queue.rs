@@ -35,8 +35,12 @@ pub(crate) enum Own {
     Timeout(QuestionId),
     /// A watch is opened.
     Connect(u32),
-    /// A watch tells event number `.1` of its Lease.
+    /// A watch tells event number `.1` of what it is about.
     News(u32, usize),
+    /// The list of a watch arrives: what was true after event number `.1`.
+    List(u32, usize),
+    /// The gateway tells what it has heard.
+    Tell,
     /// A frame leaves.
     Frame(Box<FrameOut>),
     /// A heartbeat is read from the socket.
@@ -97,6 +101,10 @@ pub(crate) enum Event {
     Begin(usize),
     /// Fault number `.0` ends.
     Heal(usize),
+    /// Deed number `.0` is done.
+    Deed(usize),
+    /// The kubelet of this node may be missed, or has reported.
+    Kubelet(usize),
     /// All that heals is healed.
     Healed,
     /// A process is started.

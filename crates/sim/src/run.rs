@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use crate::check::settle_time;
 use crate::clock::Moment;
+use crate::deed::Deed;
 use crate::fault::Fault;
-use crate::generate::{episode, generate};
+use crate::generate::{deeds, episode, generate};
 use crate::mutation::Mutation;
 use crate::setup::Setup;
+use crate::spread::Spread;
 use crate::trace::{Lines, Trace};
 use crate::world::{Objection, World};
 
@@ -26,6 +28,8 @@ pub struct Case {
     pub setup: Setup,
     /// What goes wrong.
     pub schedule: Vec<Fault>,
+    /// What users and the cluster do.
+    pub deeds: Vec<Deed>,
     /// A rule to break.
     pub mutation: Option<Mutation>,
     /// The longest time for which a VIP may be silent, where the case promises one.
@@ -45,6 +49,8 @@ pub struct Promises {
     pub count_from: Option<Moment>,
     /// How often a session may be ended by another node.
     pub depositions: Option<u32>,
+    /// How much more than the mean a node may hold at the end, where the case promises it.
+    pub spread: Option<Spread>,
 }
 
 /// What came out of a run.
@@ -71,14 +77,21 @@ impl Case {
     pub fn of_seed(seed: u64, minutes: u32) -> Self {
         let setup = Setup::draw(seed);
         let schedule = generate(&setup, minutes);
-        Self { setup, schedule, mutation: None, gap: None, promises: Promises::default() }
+        let deeds = deeds(&setup, minutes);
+        Self { deeds, ..Self::new(setup, schedule) }
+    }
+
+    /// A world where nobody does anything, and nothing is promised.
+    pub fn new(setup: Setup, schedule: Vec<Fault>) -> Self {
+        let promises = Promises::default();
+        Self { setup, schedule, deeds: Vec::new(), mutation: None, gap: None, promises }
     }
 
     /// The episode of a seed, in the mode `session`; so many nodes, or drawn.
     pub fn of_episode(seed: u64, nodes: Option<usize>) -> Self {
         let setup = Setup::draw_session(seed, nodes);
         let schedule = episode(&setup);
-        Self { setup, schedule, mutation: None, gap: None, promises: Promises::default() }
+        Self::new(setup, schedule)
     }
 
     /// Runs it. A panic inside is an objection of the checker `panic`.
@@ -91,7 +104,7 @@ impl Case {
             })
         });
         let trace = Trace::new(lines, names.collect());
-        let mut world = World::new(self.setup.clone(), self.schedule.clone(), self.mutation, trace);
+        let mut world = World::new(self, trace);
         let quiet = if self.setup.session.is_some() { QUIET_SESSION } else { QUIET };
         if let Some(from) = self.promises.count_from {
             for eye in &mut world.eyes {
@@ -121,6 +134,11 @@ impl Case {
         };
         if let (None, Some(sentence)) = (&world.objection, sentence) {
             world.objection = Some(Objection { checker: "gap", sentence, at: world.now });
+        }
+        if let (None, Some(bound)) = (&world.objection, self.promises.spread)
+            && let Err(sentence) = bound.judge(&world)
+        {
+            world.objection = Some(Objection { checker: "spread", sentence, at: world.now });
         }
         Outcome {
             hash: world.hash(),
@@ -156,7 +174,7 @@ impl Case {
         second
     }
 
-    /// The same failure with fewer faults: drops what is not needed, in halves first, then one by one.
+    /// The same failure with fewer faults and deeds: drops what is not needed, in halves first, then one by one.
     #[must_use]
     pub fn shrink(&self) -> Self {
         let Some(wanted) = self.run(Lines::None).objection.map(|objection| objection.checker) else {
@@ -166,14 +184,12 @@ impl Case {
             case.run(Lines::None).objection.is_some_and(|objection| objection.checker == wanted)
         };
         let mut best = self.clone();
-        let mut chunk = best.schedule.len().div_ceil(2).max(1);
+        let mut chunk = best.len().div_ceil(2).max(1);
         loop {
             let mut at = 0;
-            let before = best.schedule.len();
-            while at < best.schedule.len() {
-                let mut less = best.clone();
-                let end = (at + chunk).min(less.schedule.len());
-                less.schedule.drain(at..end);
+            let before = best.len();
+            while at < best.len() {
+                let less = best.without(at..at + chunk);
                 if still(&less) {
                     best = less;
                 } else {
@@ -181,10 +197,28 @@ impl Case {
                 }
             }
             match chunk {
-                1 if best.schedule.len() == before => return best,
+                1 if best.len() == before => return best,
                 1 => {}
                 _ => chunk = chunk.div_ceil(2),
             }
         }
+    }
+
+    /// How many faults and deeds there are.
+    fn len(&self) -> usize {
+        self.schedule.len() + self.deeds.len()
+    }
+
+    /// The same without those at these places, faults first.
+    fn without(&self, places: std::ops::Range<usize>) -> Self {
+        let mut less = self.clone();
+        let mut place = 0;
+        let mut stays = || {
+            place += 1;
+            !places.contains(&(place - 1))
+        };
+        less.schedule.retain(|_| stays());
+        less.deeds.retain(|_| stays());
+        less
     }
 }

@@ -8,6 +8,10 @@
 //! timings 5s 3s 1s
 //! 20s +ever kill n1
 //! ```
+//!
+//! A line with a `+` after its time is a fault, one without is a deed.
+
+mod services;
 
 mod session;
 
@@ -16,8 +20,9 @@ use std::time::Duration;
 use vip_model::config::{InterfaceChoice, LinkDown, NodeLabel, OnLoss};
 
 use crate::clock::Drift;
-use crate::fault::{Fault, parse_seconds};
-use crate::run::{Case, Promises};
+use crate::deed::{Deed, NotADeed};
+use crate::fault::{Fault, NotAFault, parse_seconds};
+use crate::run::Case;
 use crate::setup::{
     AgentSetup, Endpoints, GateSetup, MAX_NODES, Probing, Secondaries, Setup, v4_vip, v6_vip,
 };
@@ -37,27 +42,28 @@ pub struct NotAScenario {
 /// Reads a scenario; the sentence is what its comment lines say.
 pub fn parse(text: &str) -> Result<(String, Case), NotAScenario> {
     let mut sentence = Vec::new();
-    let mut case = Case {
-        setup: Setup::plain(0),
-        schedule: Vec::new(),
-        mutation: None,
-        gap: None,
-        promises: Promises::default(),
-    };
+    let mut case = Case::new(Setup::plain(0), Vec::new());
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if let Some(comment) = line.strip_prefix('#') {
             sentence.push(comment.trim());
         } else if line.starts_with(|first: char| first.is_ascii_digit()) {
-            let fault: Fault = line.parse().map_err(|bad: crate::fault::NotAFault| NotAScenario {
-                line: number + 1,
-                text: line.to_owned(),
-                why: bad.why.to_owned(),
-            })?;
-            case.schedule.push(fault);
+            let bad = |why| NotAScenario { line: number + 1, text: line.to_owned(), why };
+            if line.split_whitespace().nth(1).is_some_and(|word| word.starts_with('+')) {
+                let fault: Fault = line.parse().map_err(|it: NotAFault| bad(it.why.to_owned()))?;
+                case.schedule.push(fault);
+            } else {
+                let deed: Deed = line.parse().map_err(|it: NotADeed| bad(it.why))?;
+                case.deeds.push(deed);
+            }
         } else if let Some(bound) = line.strip_prefix("gap-at-most ") {
             case.gap = parse_seconds(bound.trim());
         } else if session::promise(&mut case.promises, line) {
+        } else if let Some(bound) = line.strip_prefix("spread-at-most ") {
+            case.promises.spread = bound.trim().parse().ok();
+        } else if let Some(count) = line.strip_prefix("services ") {
+            let bad = |why| NotAScenario { line: number + 1, text: line.to_owned(), why };
+            case.deeds.extend(services::many(count.trim(), case.setup.nodes()).map_err(bad)?);
         } else if !line.is_empty() {
             let bad = |why| NotAScenario { line: number + 1, text: line.to_owned(), why };
             set(&mut case.setup, line).map_err(bad)?;
@@ -99,8 +105,7 @@ fn set(setup: &mut Setup, line: &str) -> Result<(), String> {
         }
         "vips" => setup.agents[0].vips = vips(&rest)?,
         "second-agent" => {
-            let second = AgentSetup { name: "second".to_owned(), vips: vec![v4_vip(7, 32)] };
-            setup.agents.push(second);
+            setup.agents.push(AgentSetup::control_plane("second", vec![v4_vip(7, 32)]));
         }
         "gate" => setup.gate = GateSetup::On,
         "interface-auto" => setup.interface = InterfaceChoice::Auto,
@@ -111,7 +116,11 @@ fn set(setup: &mut Setup, line: &str) -> Result<(), String> {
         "skip-dad" => setup.probing = Probing::Skipped,
         "all-endpoints" => setup.endpoints = Endpoints::All,
         "secondaries-go" => setup.secondaries = Secondaries::Go,
-        _ => return session::set(setup, key, &rest).unwrap_or_else(|| Err("unknown word".to_owned())),
+        "agents" => setup.agents = services::agents(&rest)?,
+        _ => match session::set(setup, key, &rest) {
+            Some(done) => return done,
+            None => services::set(setup, key, first)?,
+        },
     }
     Ok(())
 }

@@ -14,8 +14,12 @@ use vip_model::{InstanceName, LeaseName, NodeName, Random, VipNet};
 
 use crate::clock::Drift;
 
+mod services;
 mod session;
 
+pub use services::{
+    CLASS, CommonLease, Election as ServicesElection, EventRights, ServicesSetup, Switch, Writes,
+};
 pub use session::{MemorySetup, ModeSetup, PEERS_PORT, SessionSetup};
 
 /// At most this many nodes in a world.
@@ -30,7 +34,7 @@ pub struct Setup {
     pub drifts: Vec<Drift>,
     /// Timings of the Leases, the same on all nodes.
     pub timings: LeaseTimings,
-    /// The agents on every node: each with its instance name and its VIPs. One or two.
+    /// The agents on every node: each with its instance name, its VIPs and whether it looks after Services.
     pub agents: Vec<AgentSetup>,
     /// Whether the health gate is configured.
     pub gate: GateSetup,
@@ -57,8 +61,17 @@ pub struct Setup {
 pub struct AgentSetup {
     /// Instance and Lease name.
     pub name: String,
-    /// Its VIPs.
+    /// Its control-plane VIPs; none when it looks after Services alone.
     pub vips: Vec<VipNet>,
+    /// How it looks after Services, if it does. At most one agent of a node does.
+    pub services: Option<ServicesSetup>,
+}
+
+impl AgentSetup {
+    /// An agent that holds control-plane VIPs and nothing else.
+    pub fn control_plane(name: &str, vips: Vec<VipNet>) -> Self {
+        Self { name: name.to_owned(), vips, services: None }
+    }
 }
 
 /// Whether the health gate is configured.
@@ -117,7 +130,7 @@ impl Setup {
             seed,
             drifts: vec![Drift(0); 3],
             timings: timings(5000, 3000, 1000),
-            agents: vec![AgentSetup { name: "control-plane".to_owned(), vips: vec![v4_vip(0, 32)] }],
+            agents: vec![AgentSetup::control_plane("control-plane", vec![v4_vip(0, 32)])],
             gate: GateSetup::Off,
             interface: InterfaceChoice::Named(VIP_LINK.to_owned()),
             link_down: LinkDown::Yield,
@@ -136,10 +149,11 @@ impl Setup {
         let count = [1, 2, 3, 3, 3, 3, 3, 3, 4, 5][pick(&mut dice, 10)];
         let drifts = (0..count).map(|_| draw_drift(&mut dice)).collect();
         let (duration, deadline, retry) = TIMINGS[pick(&mut dice, TIMINGS.len())];
-        let mut agents = vec![AgentSetup { name: "control-plane".to_owned(), vips: draw_vips(&mut dice) }];
+        let mut agents = vec![AgentSetup::control_plane("control-plane", draw_vips(&mut dice))];
         if dice.chance(0.15) {
-            agents.push(AgentSetup { name: "second".to_owned(), vips: vec![v4_vip(7, 32)] });
+            agents.push(AgentSetup::control_plane("second", vec![v4_vip(7, 32)]));
         }
+        draw_services(seed, &mut agents);
         Self {
             seed,
             drifts,
@@ -195,19 +209,15 @@ impl Setup {
                 announce_interval: Duration::from_secs(3),
                 skip_conflict_probe: self.probing == Probing::Skipped,
             }),
-            services: None,
+            services: self.agents[agent].services.as_ref().map(|services| services.config(self, agent)),
             election_mode: self.election_mode(node),
-            control_plane: Some(ControlPlane {
+            control_plane: self.agents[agent].vips.first().map(|_| ControlPlane {
                 vips: self.agents[agent].vips.clone(),
-                port: 6443,
+                port: API_PORT,
                 interface: self.interface.clone(),
                 link_down: self.link_down,
                 loopback_scope: Scope::Host,
-                election: Election {
-                    lease: self.lease(agent),
-                    annotations: BTreeMap::new(),
-                    timings: self.timings,
-                },
+                election: self.election(self.lease(agent)),
                 on_loss: self.on_loss,
                 health,
                 // Two agents of one node would fight about one label.
@@ -221,11 +231,25 @@ impl Setup {
         session.election_mode(session.mode_of(node), self.timings)
     }
 
-    /// The Lease of agent number `agent`.
+    fn election(&self, lease: LeaseName) -> Election {
+        Election { lease, annotations: BTreeMap::new(), timings: self.timings }
+    }
+
+    /// The agent that looks after Services, with how it does.
+    pub fn services(&self) -> Option<(usize, &ServicesSetup)> {
+        let with = |(number, agent): (usize, &'_ AgentSetup)| agent.services.as_ref().map(|_| number);
+        let number = self.agents.iter().enumerate().find_map(with)?;
+        Some((number, self.agents[number].services.as_ref()?))
+    }
+
+    /// The control plane's Lease of agent number `agent`.
     pub fn lease(&self, agent: usize) -> LeaseName {
         LeaseName::new("kube-system", self.agents[agent].name.clone())
     }
 }
+
+/// The port of the API server.
+pub const API_PORT: u16 = 6443;
 
 /// The link that carries VIPs.
 pub const VIP_LINK: &str = "eth0";
@@ -253,6 +277,45 @@ pub fn v4_vip(number: u8, prefix: u8) -> VipNet {
 pub fn v6_vip(number: u16, prefix: u8) -> VipNet {
     let addr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x200 + number));
     VipNet(IpNet::new(addr, prefix).expect("a prefix length of IPv6"))
+}
+
+/// In most worlds an agent looks after Services: one beside the control plane's, the same one, or one alone.
+fn draw_services(seed: u64, agents: &mut Vec<AgentSetup>) {
+    let mut dice = Random::new(seed ^ 0x5e12_71ce5);
+    let beside = |dice: &mut Random| AgentSetup {
+        name: "services".to_owned(),
+        vips: Vec::new(),
+        services: Some(ServicesSetup::draw(dice, services::Shares::No)),
+    };
+    match dice.below(20) {
+        0..=6 => {
+            agents.truncate(1);
+            agents.push(beside(&mut dice));
+        }
+        7..=9 => agents[0].services = Some(ServicesSetup::draw(&mut dice, services::Shares::Yes)),
+        10 | 11 => *agents = vec![beside(&mut dice)],
+        _ => {}
+    }
+}
+
+/// The IPv4 address number `number` of the pools.
+pub fn pool_address(number: u16) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, 110 + u8::try_from(number).expect("few")))
+}
+
+/// The IPv4 address number `number` for Services: the first 80 inside the nodes' network.
+pub fn service_address(number: u16) -> IpAddr {
+    let [high, low] = number.saturating_sub(80).to_be_bytes();
+    let addr = match u8::try_from(number) {
+        Ok(number @ 0..80) => Ipv4Addr::new(10, 0, 0, 10 + number),
+        _ => Ipv4Addr::new(10, 0, 2 + high, low),
+    };
+    IpAddr::V4(addr)
+}
+
+/// The IPv6 address number `number` for Services, inside the nodes' network.
+pub fn service_address_v6(number: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 1, number))
 }
 
 fn draw_vips(dice: &mut Random) -> Vec<VipNet> {

@@ -1,22 +1,25 @@
 //! A fake Kubernetes API: one truth, and one API server per node with troubles of its own. Writes go to the truth by
 //! compare and swap; reads and watches show what the server of that node has seen so far.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
-
-use vip_model::session::SessionWrite;
-use vip_model::store::{
-    Acquired, Answer, Expect, Failure, FailureClass, LeaseRecord, LeaseSeen, LeaseWrite, NodeFacts, Purpose,
-    Sight, Snapshot, Version,
-};
-use vip_model::{Instant, Known, LeaseName, NodeName};
-
-use crate::clock::Moment;
-use crate::setup::{node_name, own_addresses};
-
+mod domain;
+mod objects;
 mod shelf;
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use vip_model::service::ServiceName;
+use vip_model::session::SessionWrite;
+use vip_model::store::{
+    Acquired, Answer, Expect, Failure, FailureClass, LeaseRecord, LeaseSeen, LeaseWrite, Purpose,
+    ServiceStatusWrite, ServiceWrite, Sight, Snapshot, Version,
+};
+use vip_model::{Instant, LeaseName, NodeName};
+
+use crate::clock::Moment;
+
+pub use domain::Domain;
+pub use objects::{Kubelet, Matter, Objects, Rewrite, Services, Written};
 pub use shelf::{Shelf, Stamp};
 
 /// The name of a client that is none of our nodes.
@@ -52,6 +55,8 @@ pub struct Endpoint {
     pub slow: Duration,
     /// Status with which writes are refused; 0 when they are not.
     pub write_status: u32,
+    /// Status with which writes to Services, their status and Events are refused; 0 when they are not.
+    pub service_status: u32,
     /// Status with which reads and watches are refused; 0 when they are not.
     pub read_status: u32,
     /// How old the truth is that it shows.
@@ -91,13 +96,16 @@ pub enum Watching {
 pub struct Store {
     version: u64,
     leases: BTreeMap<LeaseName, Vec<Event>>,
-    nodes: BTreeMap<NodeName, NodeFacts>,
+    /// Everything but Leases.
+    pub objects: Objects,
     /// Session Leases.
     pub sessions: Shelf,
     /// One per node.
     pub endpoints: Vec<Endpoint>,
-    /// Whether writes are compared before they are swapped (a mutation takes this away).
+    /// Whether writes of Leases are compared before they are swapped (a mutation takes this away).
     pub swap: Swap,
+    /// Whether writes of Services are.
+    pub service_swap: Swap,
 }
 
 /// Whether the store compares versions.
@@ -113,17 +121,14 @@ pub enum Swap {
 impl Store {
     /// An empty store for `nodes` nodes.
     pub fn new(nodes: usize) -> Self {
-        let facts = |node| {
-            let addresses = own_addresses(node).iter().map(ipnet::IpNet::addr).collect();
-            (node_name(node), NodeFacts { addresses, ready: true, ..NodeFacts::default() })
-        };
         Self {
             version: 100,
             leases: BTreeMap::new(),
-            nodes: (0..nodes).map(facts).collect(),
+            objects: Objects::new(nodes),
             sessions: Shelf::default(),
             endpoints: vec![Endpoint::default(); nodes],
             swap: Swap::Compared,
+            service_swap: Swap::Compared,
         }
     }
 
@@ -188,7 +193,8 @@ impl Store {
         self.leases.entry(lease.clone()).or_default().push(event);
     }
 
-    fn next_version(&mut self) -> Version {
+    /// A version that is newer than all others.
+    pub fn next_version(&mut self) -> Version {
         self.version += 1;
         Version(self.version.to_string())
     }
@@ -254,23 +260,54 @@ impl Store {
         self.write(&write, now, Instant::from_millis(1));
     }
 
-    /// Labels a Node.
-    pub fn label(&mut self, node: &NodeName, labels: &BTreeMap<String, Option<String>>) -> Answer {
-        let Some(facts) = self.nodes.get_mut(node) else {
-            return failure(404);
-        };
-        for (key, value) in labels {
-            match value {
-                Some(value) => facts.labels.insert(key.clone(), value.clone()),
-                None => facts.labels.remove(key),
-            };
-        }
-        Answer::Done
+    /// All Leases that there are.
+    pub fn leases(&self) -> Vec<LeaseName> {
+        self.leases.keys().filter(|lease| self.truth(lease).is_some()).cloned().collect()
     }
 
-    /// The snapshot that a node gets.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot { nodes: Known::Known(Arc::new(self.nodes.clone())), ..Snapshot::default() }
+    /// Labels a Node.
+    pub fn label(
+        &mut self,
+        now: Moment,
+        node: &NodeName,
+        labels: &BTreeMap<String, Option<String>>,
+    ) -> Answer {
+        self.objects.label(now, node, labels)
+    }
+
+    /// Writes a Service through this server.
+    pub fn write_service(&mut self, now: Moment, endpoint: usize, write: &ServiceWrite) -> Written {
+        let seen = self.version_on(endpoint, &write.service, now);
+        let with = (self.next_version(), self.service_swap);
+        self.objects.write(now, (write, seen.as_ref()), with)
+    }
+
+    /// Writes the status of a Service through this server.
+    pub fn write_status(&mut self, now: Moment, endpoint: usize, write: &ServiceStatusWrite) -> Written {
+        let seen = self.version_on(endpoint, &write.service, now);
+        let with = (self.next_version(), self.service_swap);
+        self.objects.write_status(now, (write, seen.as_ref()), with)
+    }
+
+    /// The version of a Service that this server shows.
+    fn version_on(&self, endpoint: usize, name: &ServiceName, now: Moment) -> Option<Version> {
+        let number = self.shown(endpoint, Matter::Services, now);
+        let (_, services) = self.objects.services.change_number(number);
+        services.get(name).map(|service| service.version.clone())
+    }
+
+    /// The number of the change that this server shows of a domain.
+    pub fn shown(&self, endpoint: usize, matter: Matter, now: Moment) -> usize {
+        self.objects.at(matter, now.before(self.endpoints[endpoint].lag))
+    }
+
+    /// The truth, as a node whose server does not lag would be shown it.
+    pub fn snapshot(&self, namespace: Option<&str>) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for matter in [Matter::Nodes, Matter::Services, Matter::Endpoints, Matter::Pools] {
+            self.objects.show(matter, self.objects.newest(matter), namespace, &mut snapshot);
+        }
+        snapshot
     }
 }
 
@@ -282,6 +319,7 @@ pub fn failure(status: u32) -> Answer {
         403 => FailureClass::Forbidden,
         404 => FailureClass::NotFound,
         410 => FailureClass::Gone,
+        400 | 422 => FailureClass::Invalid,
         429 => FailureClass::Throttled,
         504 => FailureClass::Timeout,
         _ => FailureClass::Server,

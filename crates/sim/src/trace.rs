@@ -6,11 +6,13 @@ use std::fmt::Write as _;
 
 use vip_agent::{Input, Output};
 use vip_model::kernel::{Change, Lifetime, Outcome};
+use vip_model::service::{Service, ServiceName};
 use vip_model::session::SessionWrite;
-use vip_model::store::{Answer, Ask, LeaseSeen, LeaseWrite, Sight};
+use vip_model::store::{Answer, Ask, LeaseSeen, LeaseWrite, Sight, Snapshot};
 
 use crate::clock::Moment;
 use crate::process::ProcessId;
+use crate::store::Written;
 
 /// How much of what happened is kept as lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +82,7 @@ impl Trace {
             Input::Report(report) => 2 + (report.batch.0 << 8),
             Input::Frame(frame) => 3 + ((frame.payload.len() as u64) << 8),
             Input::Lease(seen) => 4 + (version(&seen.sight) << 8),
-            Input::Snapshot(_) => 5,
+            Input::Snapshot(snapshot) => 5 + snapshot_size(snapshot),
             Input::Answer(question, answer) => 6 + (question.0 << 8) + (answer_kind(answer) << 48),
             Input::Errand(answer) => 7 + (answer.id.0 << 8),
             Input::Stop => 8,
@@ -133,6 +135,14 @@ impl Trace {
         self.note(now, Some(id), || format!("   store: {} = {}", session_text(write), answer_text(answer)));
     }
 
+    /// A write of a Service that reached the store.
+    pub(crate) fn rewrite(&mut self, now: Moment, id: ProcessId, name: &ServiceName, written: &Written) {
+        self.note(now, Some(id), || match written {
+            Written::No(answer) => format!("   store: {name} = {}", answer_text(answer)),
+            Written::Done(rewrite) => format!("   store: {name} is now {}", service_text(&rewrite.after)),
+        });
+    }
+
     /// A write that reached the store.
     pub(crate) fn write(&mut self, now: Moment, id: ProcessId, write: &LeaseWrite, answer: &Answer) {
         self.note(now, Some(id), || format!("   store: {} = {}", write_text(write), answer_text(answer)));
@@ -147,6 +157,33 @@ fn version(sight: &Sight) -> u64 {
         Sight::Absent(_) => 0,
         Sight::Present { version, .. } => version.0.parse().unwrap_or(u64::MAX),
     }
+}
+
+fn snapshot_size(snapshot: &Snapshot) -> u64 {
+    let services = snapshot.services.get().map_or(0, |services| services.len() as u64 + 1);
+    let endpoints = snapshot.endpoints.get().map_or(0, |endpoints| endpoints.len() as u64 + 1);
+    (services << 8) + (endpoints << 24)
+}
+
+fn snapshot_text(snapshot: &Snapshot) -> String {
+    let mut text = "snapshot".to_owned();
+    let excluded = snapshot.nodes.get().into_iter().flat_map(|nodes| nodes.iter());
+    for (name, _) in excluded.filter(|(_, facts)| facts.excluded.is_some()) {
+        let _ = write!(text, " {name} excluded");
+    }
+    for (name, service) in snapshot.services.get().into_iter().flat_map(|services| services.iter()) {
+        let _ = write!(text, "; {name} v{}", service.version.0);
+        for endpoint in snapshot.endpoints.get().and_then(|all| all.get(name)).into_iter().flatten() {
+            let place = endpoint.node.as_ref().map_or("-", |node| node.as_str());
+            let _ = write!(text, " {place}:{:?}", endpoint.state);
+        }
+    }
+    text
+}
+
+fn service_text(service: &Service) -> String {
+    let shown: Vec<_> = service.ingress.iter().filter_map(|ingress| ingress.ip).collect();
+    format!("v{} {:?} {:?} shows {shown:?}", service.version.0, service.annotations, service.conditions)
 }
 
 fn answer_kind(answer: &Answer) -> u64 {
@@ -232,7 +269,7 @@ fn input_text(input: &Input) -> String {
         }
         Input::Frame(frame) => format!("frame {:#06x} of {:?}", frame.ethertype, frame.from),
         Input::Lease(seen) => format!("sees {}", seen_text(seen)),
-        Input::Snapshot(_) => "snapshot".to_owned(),
+        Input::Snapshot(snapshot) => snapshot_text(snapshot),
         Input::Answer(id, answer) => format!("answer {id}: {}", answer_text(answer)),
         Input::Errand(answer) => format!("health check: {:?}", answer.result),
         Input::Stop => "SIGTERM".to_owned(),
@@ -258,8 +295,13 @@ fn output_text(output: &Output) -> String {
                 Ask::ReadLease(lease) => format!("read {}", lease.name()),
                 Ask::WriteLease(write) => write_text(write),
                 Ask::LabelNode { node, labels } => format!("label {node} {labels:?}"),
-                Ask::WriteService(write) => format!("write {}", write.service),
-                Ask::WriteServiceStatus(write) => format!("status of {}", write.service),
+                Ask::WriteService(write) => {
+                    format!("write {} from v{}: {:?}", write.service, write.expect.0, write.annotations)
+                }
+                Ask::WriteServiceStatus(write) => {
+                    let shown: Vec<_> = write.ingress.iter().filter_map(|ingress| ingress.ip).collect();
+                    format!("status of {} from v{}: {shown:?}", write.service, write.expect.0)
+                }
                 Ask::PostEvent(event) => format!("event {} of {}", event.reason, event.service),
                 Ask::ReadSession(lease) => format!("read {}", lease.name()),
                 Ask::WriteSession(write) => session_text(write),

@@ -1,34 +1,43 @@
 //! The world in a box: real agents, each on a fake kernel with a clock of its own, one fake API, one fake wire. Fed
 //! with a set-up and a schedule of faults; gives facts to checkers and stops at the first one that objects.
 
+mod deeds;
 mod fabric;
 mod fact;
 mod faults;
 mod kernel_gate;
 mod node;
+mod ought;
 mod ownership;
 mod peer_gate;
 mod session_faults;
 mod session_gate;
+mod snapshots;
 mod store_gate;
 mod trap;
+mod turn;
+mod vips;
 mod wire_gate;
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
-use vip_agent::{Agent, Input, Output};
-use vip_model::{Instant, Random, VipNet};
-use vip_proto::Machine;
+use vip_agent::Agent;
+use vip_model::{Instant, Random};
 
 use crate::check::Checkers;
 use crate::client::{Eye, Mask};
 use crate::clock::Moment;
+use crate::deed::Deed;
 use crate::fault::Fault;
 use crate::mutation::Mutation;
 use crate::peers::NodeNet;
-use crate::process::{Dumping, Life, Process, ProcessId, Trap};
+use crate::process::{Dumping, Life, Process, ProcessId};
 use crate::queue::{Event, Own, Queue};
+use crate::run::Case;
 use crate::setup::Setup;
 use crate::store::{Store, Swap};
 use crate::trace::Trace;
@@ -36,17 +45,11 @@ use crate::wire::Wire;
 
 pub use fact::{Fact, Objection};
 pub use node::Node;
+pub use ought::{Duty, Group, Ought, Part};
+pub use vips::{Purpose, Vip};
 
 pub(crate) use fact::Voice;
 pub(crate) use store_gate::lease_of;
-
-/// More outputs than this in one turn is no turn.
-const POLL_LIMIT: u32 = 1000;
-
-/// In so many per cent of cases a loop takes more inputs before it lets its agent have a turn.
-const LAZY_TURNS: u32 = 10;
-/// How old a view may be.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The world.
 pub struct World {
@@ -54,6 +57,8 @@ pub struct World {
     pub setup: Setup,
     /// What goes wrong.
     pub schedule: Vec<Fault>,
+    /// What users and the cluster do.
+    pub deeds: Vec<Deed>,
     /// True time.
     pub now: Moment,
     /// Nodes by number.
@@ -72,8 +77,10 @@ pub struct World {
     pub depositions: u32,
     /// Each VIP in the eyes of the client.
     pub eyes: Vec<Eye>,
-    /// Every VIP with the agent that it belongs to.
-    pub vips: Vec<(usize, VipNet)>,
+    /// Every address that is looked after.
+    pub vips: Vec<Vip>,
+    numbers: BTreeMap<IpAddr, usize>,
+    ought: RefCell<Option<Rc<Ought>>>,
     /// For each VIP: on which nodes the kernel answers for it, one bit each, whoever put it there.
     pub answering: Vec<Mask>,
     /// As above, for addresses that agents put there.
@@ -101,19 +108,28 @@ pub struct World {
 
 impl World {
     /// A world at its beginning.
-    pub fn new(setup: Setup, schedule: Vec<Fault>, mutation: Option<Mutation>, trace: Trace) -> Self {
+    pub fn new(case: &Case, trace: Trace) -> Self {
+        let Case { setup, schedule, deeds, mutation, .. } = case.clone();
         let mut dice = Random::new(setup.seed ^ 0xd1ce);
         let nodes: Vec<Node> = (0..setup.nodes()).map(|node| Node::boot(&setup, node, &mut dice)).collect();
         let processes = (0..setup.nodes())
             .flat_map(|node| (0..setup.agents.len()).map(move |number| (node, number)))
             .map(|(node, number)| Process::new(node, number, setup.config(node, number)))
             .collect();
-        let vips = setup.vips();
+        let vips = vips::of_control_planes(&setup);
         let mut store = Store::new(setup.nodes());
         if mutation == Some(Mutation::BlindWrites) {
             store.swap = Swap::Blind;
         }
+        if mutation == Some(Mutation::BlindServiceWrites) {
+            store.service_swap = Swap::Blind;
+        }
         let schedule = faults::expand(schedule, setup.nodes());
+        let mut healed = faults::healed(&schedule);
+        healed = deeds.iter().map(|deed| deed.at).max().unwrap_or(Moment::START).max(healed);
+        if setup.services().is_some() {
+            healed = healed.max(deeds::kubelets_settled(&schedule));
+        }
         let mut world = Self {
             now: Moment::START,
             nodes,
@@ -126,7 +142,9 @@ impl World {
             eyes: vec![Eye::default(); vips.len()],
             answering: vec![0; vips.len()],
             owning: vec![0; vips.len()],
-            healed: faults::healed(&schedule),
+            healed,
+            numbers: vips.iter().enumerate().map(|(number, vip)| (vip.addr(), number)).collect(),
+            ought: RefCell::new(None),
             holder: (Moment::NEVER, 0),
             deleted: Moment::NEVER,
             gap: Duration::ZERO,
@@ -140,6 +158,7 @@ impl World {
             checkers: Some(Box::new(Checkers::new(&setup))),
             setup,
             schedule,
+            deeds,
             vips,
         };
         world.plan();
@@ -156,6 +175,9 @@ impl World {
             if let Some(end) = fault.end() {
                 self.queue.push(end, Event::Heal(number));
             }
+        }
+        for (number, deed) in self.deeds.iter().enumerate() {
+            self.queue.push(deed.at, Event::Deed(number));
         }
         self.queue.push(self.healed, Event::Healed);
         self.queue.push(Moment::from_millis(500), Event::Client);
@@ -216,6 +238,8 @@ impl World {
                 self.trace.note(self.now, None, || "everything is healed".to_owned());
                 self.tell(&Fact::Healed);
             }
+            Event::Deed(number) => self.deed(number),
+            Event::Kubelet(node) => self.kubelet_is_looked_at(node),
             Event::Start(id) => self.start(id),
             Event::Outsider(node) => self.outsider_acts(node),
             Event::Doubt(endpoint) => self.doubt_watches(endpoint),
@@ -250,6 +274,8 @@ impl World {
             Own::Timeout(question) => self.question_times_out(id, question),
             Own::Connect(number) => self.watch_opens(id, number),
             Own::News(number, event) => self.watch_tells(id, number, event),
+            Own::List(number, event) => self.list_arrives(id, number, event),
+            Own::Tell => self.tell_snapshot(id),
             Own::Frame(frame) => self.frame_leaves(id, *frame),
             Own::Datagram(sealed) => self.datagram_is_read(id, sealed),
             Own::DoorMoves => self.door_moves(id),
@@ -283,123 +309,6 @@ impl World {
     /// What the clock of a process shows.
     pub fn local(&self, id: ProcessId) -> Instant {
         self.nodes[self.processes[id].node].clock.read(self.now)
-    }
-
-    /// Gives an agent one input and lets it have its turn.
-    pub(crate) fn input(&mut self, id: ProcessId, input: Input) {
-        self.handle(id, input);
-        if self.chance(LAZY_TURNS) {
-            let delay = self.up_to(Duration::from_millis(1));
-            let at = self.now + delay;
-            if at < self.processes[id].wake {
-                self.processes[id].wake = at;
-                self.later(id, delay, Own::Wake);
-            }
-            return;
-        }
-        self.turn(id);
-    }
-
-    fn handle(&mut self, id: ProcessId, input: Input) {
-        self.inputs += 1;
-        let input = match self.mutation {
-            Some(mutation) => mutation.input(input, &self.processes[id].config.node),
-            None => input,
-        };
-        let now = self.agent_time(id, Some(&input));
-        self.tell(&Fact::Input(id, &input));
-        self.trace.input(self.now, id, &input);
-        if let Some(agent) = &mut self.processes[id].agent {
-            agent.handle(now, input);
-        }
-    }
-
-    /// The time that an agent is told; a mutation may lie.
-    fn agent_time(&self, id: ProcessId, input: Option<&Input>) -> Instant {
-        let local = self.local(id);
-        match (self.mutation, input) {
-            (Some(mutation), input) => mutation.time(local, input),
-            (None, _) => local,
-        }
-    }
-
-    /// Polls an agent until it is dry, carries out what it says and notes when it wants to be polled again.
-    fn turn(&mut self, id: ProcessId) {
-        let generation = self.processes[id].generation;
-        let Some(mut agent) = self.processes[id].agent.take() else { return };
-        let now = self.agent_time(id, None);
-        let mut polls = 0;
-        while polls < POLL_LIMIT && self.processes[id].generation == generation {
-            let Some(output) = agent.poll(now) else { break };
-            polls += 1;
-            self.tell(&Fact::Output(id, &output));
-            self.trace.output(self.now, id, &output);
-            self.carry(id, output);
-            self.count_output(id);
-        }
-        let deadline = agent.deadline();
-        if self.processes[id].generation != generation {
-            return;
-        }
-        // A view is made when it is looked at: after turns that decided something else, and now and then.
-        let process = &mut self.processes[id];
-        let decided = agent.plan().verdicts != process.verdicts;
-        if decided {
-            process.verdicts.clone_from(&agent.plan().verdicts);
-        }
-        process.agent = Some(agent);
-        if decided || self.now >= process.viewed + LOOK_AGAIN {
-            self.look_at(id);
-        }
-        self.tell(&Fact::Turn(id, polls));
-        self.wake_at(id, deadline);
-    }
-
-    fn look_at(&mut self, id: ProcessId) {
-        let process = &mut self.processes[id];
-        let Some(agent) = &mut process.agent else { return };
-        process.view = agent.view();
-        process.viewed = self.now;
-        let view = Arc::clone(&process.view);
-        self.tell(&Fact::View(id, &view));
-    }
-
-    fn wake_at(&mut self, id: ProcessId, deadline: Option<Instant>) {
-        let Some(deadline) = deadline else { return };
-        let at = self.nodes[self.processes[id].node].clock.moment_of(deadline).max(self.now);
-        if at >= self.processes[id].wake {
-            return;
-        }
-        let at = at + Duration::from_micros(20) + self.up_to(Duration::from_micros(500));
-        self.processes[id].wake = at;
-        let generation = self.processes[id].generation;
-        self.queue.push(at, Event::Process { id, generation, own: Own::Wake });
-    }
-
-    fn carry(&mut self, id: ProcessId, output: Output) {
-        match output {
-            Output::Kernel(batch) => {
-                let trapped = self.trapped(id, Trap::KillAtBatch, Trap::PauseAtBatch);
-                self.batch_leaves(id, batch);
-                self.spring(id, trapped);
-            }
-            Output::Frame(frame) => {
-                let delay = self.up_to(Duration::from_micros(300));
-                self.later(id, delay, Own::Frame(Box::new(frame)));
-            }
-            Output::Listen(links) => self.processes[id].listening = links,
-            Output::Ask(question) => {
-                let trapped = self.trapped(id, Trap::KillAtAsk, Trap::PauseAtAsk);
-                self.question_leaves(id, question);
-                self.spring(id, trapped);
-            }
-            Output::Watch(watches) => self.watches_change(id, watches),
-            Output::Errand(errand) => self.run_errand(id, &errand),
-            Output::Peer(sent) => self.peer_leaves(id, *sent),
-            Output::Door(want) => self.door_wanted(id, want),
-            Output::Remember(memory) => self.remember(id, memory),
-            Output::Exit => self.end(id),
-        }
     }
 
     /// Starts a process, if its node has power and it does not run.

@@ -30,7 +30,32 @@ const REFUSED: &str = "nodes 3\nno-label\n10s +6s api-refuse all";
 const GHOSTS: &str = "nodes 3\nno-label\nsecond-agent\nvips v4";
 const STRAY: &str = "nodes 3\nno-label\n20s +1s outsider-adds all";
 
+/// A Service becomes somebody else's while its status is on its way.
+const GIVEN_AWAY: &str = "nodes 3\nno-label\nagents services\n4s +60s api-slow all 400\n5s pods web n1\n6s service web ip=10.0.0.10\n7.100s service web ignore=yes\n15s again web ip=10.0.0.11\n15.900s service web ignore=yes\n25s again web ip=10.0.0.12\n26.300s service web ignore=yes\n35s again web ip=10.0.0.13\n36.500s service web ignore=yes";
+const POD_MOVES: &str = "nodes 3\nno-label\nagents services\nper-service\n5s service web ip=10.0.0.10 policy=local\n5s pods web n1\n40s pods web n2\n60s pods web n3\n80s pods web n1";
+/// A user names an address while the address management gives one.
+const BOTH_GIVE: &str = "nodes 3\nno-label\nagents services\nipam\n4s +60s api-slow all 600\n1s pools range-global=10.0.0.110-10.0.0.119\n10s service web ip=\n10.400s service web ip=10.0.0.10\n20s again web ip=\n20.500s service web ip=10.0.0.10\n30s again web ip=\n30.350s service web ip=10.0.0.10";
+const ONE_SERVICE: &str = "nodes 3\nno-label\nagents services\n5s service web ip=10.0.0.10\n5s pods web n1";
+/// A lower name joins on an address whose holder does not hear of it.
+const LOWER_NAME: &str = "nodes 3\nno-label\nskip-dad\nagents services\nper-service\n5s service web ip=10.0.0.10\n5s pods web n1 n2 n3\n5s pods api n1 n2 n3\n20s +12s watch-freeze n1\n25s service api ip=10.0.0.10 ports=443\n50s delete api\n60s +12s watch-freeze n2\n65s service api ip=10.0.0.10 ports=443\n90s delete api\n100s +12s watch-freeze n3\n105s service api ip=10.0.0.10 ports=443";
+
 const ROWS: &[Row] = &[
+    Row {
+        mutation: Mutation::BlindServiceWrites,
+        checker: "only_ours_written",
+        scenario: GIVEN_AWAY,
+        seeds: 20,
+    },
+    Row { mutation: Mutation::StaleEndpoints, checker: "eligible", scenario: POD_MOVES, seeds: 1 },
+    Row {
+        mutation: Mutation::ReportsRemovalsEarly,
+        checker: "release_after_removal",
+        scenario: POD_MOVES,
+        seeds: 1,
+    },
+    Row { mutation: Mutation::BlindAllocation, checker: "assigned_once", scenario: BOTH_GIVE, seeds: 20 },
+    Row { mutation: Mutation::PromisesAddresses, checker: "status_true", scenario: ONE_SERVICE, seeds: 1 },
+    Row { mutation: Mutation::IgnoresSiblings, checker: "one_owner", scenario: LOWER_NAME, seeds: 10 },
     Row { mutation: Mutation::LateFence, checker: "one_owner", scenario: EACH_KILLED, seeds: 3 },
     Row { mutation: Mutation::NoFence, checker: "one_owner", scenario: EACH_KILLED, seeds: 3 },
     Row { mutation: Mutation::IgnoresNotAfter, checker: "one_owner", scenario: EACH_STALLED, seeds: 3 },

@@ -52,7 +52,7 @@ pub(super) enum Decider {
 pub(super) enum Tenure {
     /// This node.
     Ours,
-    /// Another node.
+    /// Another node, or that is not known yet.
     Theirs,
     /// Nobody, as far as is known.
     Nobodys,
@@ -195,7 +195,7 @@ impl View<'_> {
     fn tenure(&self) -> Tenure {
         if is_holder(self.chair.election) {
             Tenure::Ours
-        } else if other_holder(&self.ground.world, self.chair.election).is_some() {
+        } else if self.chair.is_unseen() || other_holder(&self.ground.world, self.chair.election).is_some() {
             Tenure::Theirs
         } else {
             Tenure::Nobodys

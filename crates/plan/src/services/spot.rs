@@ -1,7 +1,8 @@
 //! One address of a group on this node: its link, how it would be installed, whether it may be, and what became of it.
 //! Fed with the Services that use the address and the chair of their group.
 //!
-//! Where several Services share an address the one with the lowest name says on which interface it goes.
+//! Where several Services share an address the one with the lowest name says on which interface it goes, unless that does
+//! not exist: the mistake of one has no part in what becomes of another.
 
 use std::net::IpAddr;
 
@@ -40,7 +41,12 @@ impl<'g> Spot<'g> {
     pub(super) fn new(ground: &'g Ground<'_>, members: &[Member<'_>], users: &'g [(IpAddr, usize)]) -> Self {
         let (addr, first) = users[0];
         let (link, shown) = match &ground.kernel {
-            Some(kernel) => (link(ground, kernel, &members[first], addr), kernel.shown.at(addr)),
+            Some(kernel) => {
+                let mut choices = users.iter().map(|(_, user)| link(ground, kernel, &members[*user], addr));
+                let choice = choices.find(|choice| !matches!(choice, Err(Reason::LinkMissing(_))));
+                let choice = choice.unwrap_or_else(|| link(ground, kernel, &members[first], addr));
+                (choice, kernel.shown.at(addr))
+            }
             None => (Err(Reason::KernelUnknown), [].as_slice()),
         };
         let net = net(ground, link.as_ref().ok().copied(), addr);

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use std::ops::Deref;
 
 use vip_model::config::{ServiceElection, ServiceLabels, ServiceUpdates};
-use vip_model::members::Role;
+use vip_model::members::History;
 use vip_model::plan::{NodePlan, ServicePlan, Serving};
 use vip_model::service::{Condition, EndpointCount, Ingress, Service, ServiceName};
 use vip_model::verdict::{Reason, Verdict};
@@ -56,7 +56,9 @@ impl Clerk {
             ServiceElection::PerService(_) => None,
         };
         let is_us = match global {
-            Some(global) if global.holder.is_some() || global.role == Role::Undecided => is_holder(global),
+            Some(global) if global.holder.is_some() || global.history == History::Unknown => {
+                is_holder(global)
+            }
             Some(_) | None => {
                 let me = ground.world.config.node.as_str();
                 lowest_agent(ground).or(ground.cluster.lowest()) == Some(me)

@@ -144,14 +144,19 @@ fn explain(args: &Args, case: &Case, objection: &Objection) {
     println!("\n{}  {}: {}", objection.at, objection.checker, objection.sentence);
     if args.shrink == Shrink::Yes {
         let small = case.shrink();
-        println!("\nthe same with {} of {} faults:", small.schedule.len(), case.schedule.len());
+        let (left, all) = (small.schedule.len() + small.deeds.len(), case.schedule.len() + case.deeds.len());
+        println!("\nthe same with {left} of {all} faults and deeds:");
         match args.worlds {
             Worlds::Lease => println!("drawn-from {}", small.setup.seed),
             Worlds::Episodes(None) => println!("episode-of {}", small.setup.seed),
             Worlds::Episodes(Some(nodes)) => println!("episode-of {} {nodes}", small.setup.seed),
         }
-        for fault in &small.schedule {
-            println!("{fault}");
+        let faults = small.schedule.iter().map(|fault| (fault.at, fault.to_string()));
+        let deeds = small.deeds.iter().map(|deed| (deed.at, deed.to_string()));
+        let mut lines: Vec<_> = faults.chain(deeds).collect();
+        lines.sort_by_key(|(at, _)| *at); // stable: what happens at once keeps its order
+        for (_, line) in lines {
+            println!("{line}");
         }
         println!("\nits timeline:");
         if let Some(objection) = one(args, &small) {

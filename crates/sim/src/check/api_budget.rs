@@ -1,9 +1,10 @@
-//! `api_budget`: in quiet times a holder asks once per retry period and nobody else asks anything; in trouble no agent
-//! asks more than a few times a second.
+//! `api_budget`: in quiet times a holder asks once per retry period and Lease and nobody else asks anything; in trouble
+//! no agent asks more than a few times a second and Lease or Service.
 
 use std::time::Duration;
 
 use vip_agent::Output;
+use vip_model::LeaseName;
 use vip_model::store::{Ask, Purpose};
 
 use super::{Check, Verdict, settled_at};
@@ -14,6 +15,9 @@ use crate::world::{Fact, World};
 /// Questions of one agent within one second, whatever goes wrong. One per answer with the shortest pause (50 ms) and
 /// its doubling, a read and a write each, stays below.
 const IN_TROUBLE: u32 = 40;
+
+/// As many more for each Service and for each Lease beside the first.
+const PER_SERVICE: u32 = 20;
 
 pub(super) struct ApiBudget {
     retry: Duration,
@@ -43,7 +47,11 @@ impl ApiBudget {
         }
         seen.asked += 1;
         let node = &world.processes[id].config.node;
-        if seen.asked > IN_TROUBLE {
+        let process = &world.processes[id];
+        let services = process.heard.services.get().map_or(0, |services| services.len());
+        let leases = process.watches.leases.len().saturating_sub(1);
+        let more = u32::try_from(leases + services).unwrap_or(u32::MAX);
+        if seen.asked > IN_TROUBLE + PER_SERVICE * more {
             return Err(format!("{node} asks {} questions within one second", seen.asked));
         }
         if world.now > settled_at(world) {
@@ -59,8 +67,11 @@ impl ApiBudget {
         let span = world.now.since(settled_at(world));
         let allowed = 2.0 + 1.25 * span.as_secs_f64() / self.retry.as_secs_f64();
         for (id, seen) in self.seen.iter().enumerate() {
+            let node = &world.processes[id].config.node;
+            let leases = world.store.leases();
+            let holds = |lease: &&LeaseName| world.store.holder(lease) == Some(node.as_str());
+            let allowed = allowed * leases.iter().filter(holds).count().max(1) as f64;
             if f64::from(seen.quiet) > allowed {
-                let node = &world.processes[id].config.node;
                 return Err(format!(
                     "{node} asked {} questions in {span:?} of quiet, {allowed:.0} are enough",
                     seen.quiet

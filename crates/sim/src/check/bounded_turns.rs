@@ -14,6 +14,8 @@ use crate::world::{Fact, World, lease_of};
 
 /// Outputs of one turn. A burst for two VIPs, in two forms, with everything else, is far below.
 const POLLS: u32 = 100;
+/// As many more for each Service: its Lease, its status, an Event, frames for two addresses.
+const POLLS_PER_SERVICE: u32 = 10;
 /// Turns of one process within one second. Fault windows bring dumps every few milliseconds; a spin brings more.
 const TURNS_PER_SECOND: u32 = 3000;
 
@@ -108,7 +110,11 @@ impl Check for BoundedTurns {
         match fact {
             Fact::Born(id) => self.seen[*id] = Seen::default(),
             Fact::Output(id, output) => return self.output(*id, output, world),
-            Fact::Turn(id, polls) => return self.turn(*id, *polls, world.now),
+            Fact::Turn(id, polls) => {
+                let services = world.processes[*id].heard.services.get().map_or(0, |all| all.len());
+                let more = POLLS_PER_SERVICE * u32::try_from(services).unwrap_or(u32::MAX);
+                return self.turn(*id, polls.saturating_sub(more), world.now);
+            }
             _ => {}
         }
         Ok(())

@@ -1,7 +1,9 @@
 //! `converged`: in quiet times, what a node's kernel holds of its VIPs is what its agent says: announced and there, or
-//! skipped and not there; and nothing else carries its tag.
+//! skipped and not there; what it plans is there, and nothing else carries its tag.
 
-use vip_model::kernel::Dad;
+use vip_model::ScopedAddr;
+use vip_model::kernel::{Address, Dad};
+use vip_model::plan::Presence;
 use vip_model::verdict::Verdict as Decision;
 
 use super::{Check, Verdict, quiet_for, settled_at};
@@ -28,10 +30,20 @@ fn judge(process: &Process, world: &World) -> Verdict {
             }
         }
     }
-    let stray = actual
-        .addresses
-        .iter()
-        .find(|held| held.tag == tag && !view.verdicts.iter().any(|vip| vip.vip == held.addr()));
+    let planned = process.agent.as_ref().map(|agent| &agent.plan().addresses.set);
+    let is_planned = |held: &Address| {
+        let at = ScopedAddr { addr: held.addr(), link: held.link };
+        planned.is_some_and(|planned| planned.get(&at).is_some_and(|planned| planned.net.0 == held.net))
+    };
+    let stray = actual.addresses.iter().find(|held| held.tag == tag && !is_planned(held));
+    let missing = planned.into_iter().flatten().find(|(at, planned)| {
+        let is_here = |held: &&Address| held.tag == tag && held.net == planned.net.0 && held.link == at.link;
+        matches!(planned.presence, Presence::Install { .. })
+            && !actual.addresses.iter().any(|it| is_here(&it))
+    });
+    if let Some((at, _)) = missing {
+        return Err(format!("{name} wants {at}, its kernel does not hold it"));
+    }
     match stray {
         Some(stray) => Err(format!("{name} left {} in its kernel", stray.net)),
         None => Ok(()),

@@ -10,7 +10,7 @@ use vip_model::config::OnLoss;
 use super::{Check, Verdict, nodes_of};
 use crate::fault::{Fault, What};
 use crate::setup::{Probing, Setup, node_name};
-use crate::world::{Fact, World};
+use crate::world::{Fact, Purpose, World};
 
 pub(super) struct OneOwner {
     on_loss: OnLoss,
@@ -28,7 +28,7 @@ fn excused(world: &World, node: usize) -> bool {
 }
 
 /// Whether the VIP's Lease was deleted a short time ago and who looked whether the VIP answers could not see it.
-fn lease_just_deleted(world: &World) -> bool {
+fn lease_just_deleted(world: &World, purpose: Purpose) -> bool {
     let window = world.setup.timings.duration + Duration::from_secs(1);
     if world.now < world.deleted || world.now > world.deleted + window {
         return false;
@@ -51,7 +51,8 @@ fn lease_just_deleted(world: &World) -> bool {
     let planted = |fault: &Fault| {
         matches!(fault.what, What::OutsiderAdds | What::OutsiderAddsWide) && fault.at <= world.now
     };
-    let no_look = world.setup.probing == Probing::Skipped || !world.setup.announces();
+    let is_silent = purpose == Purpose::ControlPlane && !world.setup.announces();
+    let no_look = world.setup.probing == Probing::Skipped || is_silent;
     no_look || world.schedule.iter().any(planted) || world.schedule.iter().any(blinds)
 }
 
@@ -69,15 +70,20 @@ impl Check for OneOwner {
             if mask.count_ones() < 2 {
                 continue;
             }
-            let holder = world.store.holder(&world.setup.lease(world.vips[number].0));
-            let forgotten = lease_just_deleted(world);
+            let vip = world.vips[number];
+            let lease = match vip.purpose {
+                Purpose::ControlPlane => Some(world.setup.lease(vip.agent)),
+                Purpose::Services => world.ought().lease_of(vip.addr()).cloned(),
+            };
+            let holder = lease.as_ref().and_then(|lease| world.store.holder(lease));
+            let forgotten = lease_just_deleted(world, vip.purpose);
             let pardoned = |node: &usize| {
                 let holds = holder == Some(node_name(*node).as_str());
                 !holds && (forgotten || excused(world, *node))
             };
             let counted = (0..world.nodes.len()).filter(|node| mask & (1 << node) != 0 && !pardoned(node));
             if counted.count() >= 2 {
-                let vip = world.vips[number].1.addr();
+                let vip = vip.addr();
                 return Err(format!("{} answer for {vip} at the same time", nodes_of(*mask)));
             }
         }

@@ -1,5 +1,5 @@
 //! `quiet`: when nothing happens, nothing is done. Some time after everything was healed there are no kernel changes
-//! but refreshes of what is there, and no store writes but renewals by the holder.
+//! but refreshes of what is there, and no store writes but renewals by the holder: nothing about Services.
 
 use vip_model::kernel::{Change, Outcome};
 use vip_model::store::Purpose;
@@ -42,6 +42,14 @@ impl Check for Quiet {
             Fact::Written(id, write) if world.now > self.from && write.purpose != Purpose::Renew => {
                 let node = &world.processes[*id].config.node;
                 return Err(format!("{node} writes {} for nothing: {:?}", write.lease, write.purpose));
+            }
+            Fact::Rewritten(id, name, rewrite) if world.now > self.from => {
+                let node = &world.processes[*id].config.node;
+                return Err(format!("{node} writes {name} for nothing: {:?}", rewrite.after));
+            }
+            Fact::Posted(id, post) if world.now > self.from => {
+                let node = &world.processes[*id].config.node;
+                return Err(format!("{node} tells {} of {} for nothing", post.reason, post.service));
             }
             _ => {}
         }

@@ -1,14 +1,14 @@
 //! `restart_same_plan`: at the end of a quiet world, a new agent on each node that is given nothing but the kernel, the
-//! Lease and the Nodes reaches the same decisions, and removes nothing on its way there.
+//! Leases and the snapshot reaches the same decisions, and removes nothing on its way there.
 
 use std::time::Duration;
 
 use vip_agent::{Agent, Input, Output};
 use vip_model::Instant;
 use vip_model::kernel::{BatchId, Change, Outcome, Report};
-use vip_model::store::{Answer, Ask};
+use vip_model::store::{Answer, Ask, Watches};
 use vip_model::verdict::{Reason, Verdict as Decision};
-use vip_model::view::View;
+use vip_model::view::{ServiceView, View};
 use vip_proto::Machine;
 
 use super::{Check, Verdict, settled_at};
@@ -31,6 +31,9 @@ struct Shadow<'a> {
     agent: Agent,
     now: Instant,
     batch: BatchId,
+    watches: Watches,
+    /// What it writes about Services: nothing of it is needed.
+    writes: Vec<String>,
 }
 
 impl<'a> Shadow<'a> {
@@ -45,13 +48,22 @@ impl<'a> Shadow<'a> {
             agent: Agent::new(now, 42, process.config.clone()),
             now,
             batch: BatchId(0),
+            watches: Watches::default(),
+            writes: Vec::new(),
         };
         shadow.dump();
-        shadow.agent.handle(shadow.now, Input::Snapshot(shadow.store.snapshot()));
-        let lease = world.setup.lease(process.number);
-        let seen = shadow.store.list(process.node, &lease, world.now);
-        shadow.agent.handle(shadow.now, Input::Lease(seen));
+        let namespace = process.config.services.as_ref().and_then(|services| services.namespace.as_deref());
+        shadow.agent.handle(shadow.now, Input::Snapshot(shadow.store.snapshot(namespace)));
         Some(shadow)
+    }
+
+    /// It is shown every Lease that it begins to watch.
+    fn watch(&mut self, watches: Watches) {
+        let former = std::mem::replace(&mut self.watches, watches);
+        for lease in self.watches.leases.difference(&former.leases) {
+            let seen = self.store.list(self.process.node, lease, self.world.now);
+            self.agent.handle(self.now, Input::Lease(seen));
+        }
     }
 
     fn dump(&mut self) {
@@ -83,14 +95,25 @@ impl<'a> Shadow<'a> {
         match ask {
             Ask::ReadLease(lease) => Answer::Lease(self.store.read(self.process.node, lease, self.world.now)),
             Ask::WriteLease(write) => self.store.write(write, self.world.now, self.now),
-            Ask::LabelNode { node, labels } => self.store.label(node, labels),
-            Ask::WriteService(_) | Ask::WriteServiceStatus(_) | Ask::PostEvent(_) => Answer::Done,
+            Ask::LabelNode { node, labels } => self.store.label(self.world.now, node, labels),
+            Ask::WriteService(write) => {
+                self.writes.push(format!("it writes {}", write.service));
+                Answer::Done
+            }
+            Ask::WriteServiceStatus(write) => {
+                self.writes.push(format!("it writes the status of {}", write.service));
+                Answer::Done
+            }
+            Ask::PostEvent(post) => {
+                self.writes.push(format!("it tells {} of {}", post.reason, post.service));
+                Answer::Done
+            }
             Ask::ReadSession(_) | Ask::WriteSession(_) => Answer::Conflict,
         }
     }
 
     fn drain(&mut self) -> Verdict {
-        for _ in 0..200 {
+        for _ in 0..200 + 20 * self.world.store.objects.services.now().len() {
             match self.agent.poll(self.now) {
                 None => return Ok(()),
                 Some(Output::Kernel(batch)) => self.apply(&batch.changes, batch.id)?,
@@ -98,6 +121,7 @@ impl<'a> Shadow<'a> {
                     let answer = self.answer(&question.ask);
                     self.agent.handle(self.now, Input::Answer(question.id, answer));
                 }
+                Some(Output::Watch(watches)) => self.watch(watches),
                 Some(_) => {}
             }
         }
@@ -111,18 +135,23 @@ impl<'a> Shadow<'a> {
             self.now = deadline.max(self.now + Duration::from_millis(1));
             self.drain()?;
         }
-        Ok(())
+        self.writes.first().map_or(Ok(()), |write| Err(write.clone()))
     }
 }
 
 /// What a view decides, without what may differ.
-fn decisions(view: &View) -> Vec<(std::net::IpAddr, &Decision, Option<&str>)> {
-    view.verdicts.iter().map(|vip| (vip.vip, &vip.verdict, vip.holder.as_deref())).collect()
+fn decisions(view: &View) -> Vec<(String, &Decision, Option<&str>)> {
+    let vips = view.verdicts.iter().map(|it| (it.vip.to_string(), &it.verdict, it.holder.as_deref()));
+    let of = |it: &ServiceView| format!("{} {:?}", it.service, it.addrs);
+    let services = view.services.iter().map(|it| (of(it), &it.verdict, it.holder.as_deref()));
+    vips.chain(services).collect()
 }
 
 /// Whether somebody else answers for a VIP of a new Lease. That the Lease was new is remembered by the process alone.
 fn is_in_conflict(process: &Process) -> bool {
-    process.view.verdicts.iter().any(|vip| matches!(vip.verdict, Decision::Skip(Reason::Conflict(_))))
+    let is_conflict = |verdict: &Decision| matches!(verdict, Decision::Skip(Reason::Conflict(_)));
+    process.view.verdicts.iter().any(|vip| is_conflict(&vip.verdict))
+        || process.view.services.iter().any(|service| is_conflict(&service.verdict))
 }
 
 fn judge(process: &Process, world: &World) -> Verdict {

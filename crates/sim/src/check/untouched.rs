@@ -1,5 +1,8 @@
-//! `untouched`: an agent changes and removes only what is its own: its VIPs and what carries its tag; never what
-//! another instance tagged.
+//! `untouched`: an agent changes and removes only what is its own: its VIPs, what Services of ours asked for, and what
+//! carries its tag; never what another instance tagged.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use vip_model::InstanceName;
 use vip_model::kernel::Change;
@@ -8,24 +11,34 @@ use super::{Check, Verdict};
 use crate::kernel::Held;
 use crate::process::ProcessId;
 use crate::setup::{AgentSetup, Setup};
-use crate::world::{Fact, World};
+use crate::world::{Fact, Purpose, World};
 
 pub(super) struct Untouched {
     /// The tag of each agent of a node.
     tags: Vec<u8>,
+    /// What Services of ours ever asked for.
+    asked: BTreeSet<IpAddr>,
 }
 
 impl Untouched {
     pub(super) fn new(setup: &Setup) -> Self {
         let tag = |agent: &AgentSetup| InstanceName::new(agent.name.clone()).address_tag();
-        Self { tags: setup.agents.iter().map(tag).collect() }
+        Self { tags: setup.agents.iter().map(tag).collect(), asked: BTreeSet::new() }
     }
 }
 
-fn judge(tags: &[u8], (id, change, met): (ProcessId, &Change, Option<&Held>), world: &World) -> Verdict {
+fn judge(
+    Untouched { tags, asked }: &Untouched,
+    (id, change, met): (ProcessId, &Change, Option<&Held>),
+    world: &World,
+) -> Verdict {
     let process = &world.processes[id];
     let own_tag = tags[process.number];
-    let own_vip = |addr| world.vips.iter().any(|(agent, vip)| *agent == process.number && vip.addr() == addr);
+    let own_vip = |addr| {
+        let is_services = process.config.services.is_some() && asked.contains(&addr);
+        let mut vips = world.vips.iter().filter(|vip| vip.agent == process.number && vip.addr() == addr);
+        is_services || vips.any(|vip| vip.purpose == Purpose::ControlPlane)
+    };
     let others = |tag: u8| tag != own_tag && tags.contains(&tag);
     match (change, met) {
         (Change::SetAddress(set), _) if set.tag != own_tag => {
@@ -51,7 +64,11 @@ impl Check for Untouched {
 
     fn see(&mut self, fact: &Fact<'_>, world: &World) -> Verdict {
         match fact {
-            Fact::Step(id, change, (_, met)) => judge(&self.tags, (*id, change, *met), world),
+            Fact::Step(id, change, (_, met)) => judge(self, (*id, change, *met), world),
+            Fact::Deed(_) | Fact::Rewritten(..) => {
+                self.asked.extend(world.ought().addrs.keys());
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -111,7 +111,7 @@ impl Setup {
         let mut setup = Self { drifts, timings: timings(duration, deadline, retry), ..Self::plain(seed) };
         setup.agents[0].vips = draw_vips(&mut dice);
         if dice.chance(0.08) {
-            setup.agents.push(AgentSetup { name: "second".to_owned(), vips: vec![v4_vip(7, 32)] });
+            setup.agents.push(AgentSetup::control_plane("second", vec![v4_vip(7, 32)]));
         }
         setup.gate = if dice.chance(0.3) { GateSetup::On } else { GateSetup::Off };
         setup.node_label = if dice.chance(0.3) { NodeLabel::HasIp } else { NodeLabel::Off };

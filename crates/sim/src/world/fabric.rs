@@ -90,6 +90,6 @@ impl World {
     }
 
     fn vip_number(&self, addr: IpAddr) -> Option<usize> {
-        self.vips.iter().position(|(_, vip)| vip.addr() == addr)
+        self.number_of(addr)
     }
 }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use vip_agent::Input;
+use vip_model::Instant;
 use vip_model::kernel::LinkState;
 use vip_model::members::Role;
-use vip_model::{Instant, LeaseName};
 
 use super::World;
 use crate::clock::{Clock, Moment};
@@ -124,8 +124,7 @@ impl World {
 
     /// Faults of the whole world.
     fn begin_wide(&mut self, fault: &Fault) {
-        let leases: Vec<LeaseName> =
-            (0..self.setup.agents.len()).map(|agent| self.setup.lease(agent)).collect();
+        let leases = self.store.leases();
         match fault.what {
             What::Loss => self.wire.loss = fault.amount,
             What::WireDelay => self.wire.delay = millis(fault.amount),
@@ -151,8 +150,7 @@ impl World {
 
     /// The other client renews what it still holds.
     pub(super) fn stranger_renews(&mut self, until: Moment) {
-        for agent in 0..self.setup.agents.len() {
-            let lease = self.setup.lease(agent);
+        for lease in self.store.leases() {
             if self.now < until && self.store.holder(&lease) == Some(STRANGER) {
                 self.store.steal(&lease, self.now);
                 self.lease_news(&lease);
@@ -216,6 +214,7 @@ impl World {
             What::PowerOff => self.power_off(node),
             What::Suspend if self.nodes[node].is_awake() => {
                 self.nodes[node].suspended = Some(self.now);
+                self.kubelet_changes(node, Some(self.now));
                 self.look_who_answers(node);
             }
             What::GateRed => self.nodes[node].trouble.gate_red = true,
@@ -250,6 +249,7 @@ impl World {
         }
         self.nodes[node].kernel = None;
         self.nodes[node].suspended = None;
+        self.kubelet_changes(node, Some(self.now));
         self.look_who_answers(node);
     }
 
@@ -269,6 +269,7 @@ impl World {
             self.queue.push(self.now + delay, Event::Start(id));
         }
         self.break_watches(node);
+        self.kubelet_changes(node, None);
         self.look_who_answers(node);
     }
 
@@ -283,6 +284,7 @@ impl World {
             kernel.resume(&place.clock, slept);
         }
         self.excuse(node);
+        self.kubelet_changes(node, None);
         for id in self.processes_of(node) {
             self.go_on(id);
         }
@@ -314,6 +316,7 @@ impl World {
             What::ApiHang => server.reach = Reach::Hang,
             What::ApiSlow => server.slow = millis(fault.amount),
             What::WriteStatus => server.write_status = fault.amount,
+            What::ServiceStatus => server.service_status = fault.amount,
             What::ReadStatus => server.read_status = fault.amount,
             What::ApiLag => server.lag = millis(fault.amount),
             What::WatchFreeze => server.watches = Watching::Silent,
@@ -337,6 +340,7 @@ impl World {
             What::ApiRefuse | What::ApiHang => server.reach = fresh.reach,
             What::ApiSlow => server.slow = fresh.slow,
             What::WriteStatus => server.write_status = fresh.write_status,
+            What::ServiceStatus => server.service_status = fresh.service_status,
             What::ReadStatus => server.read_status = fresh.read_status,
             What::ApiLag => server.lag = fresh.lag,
             What::WatchFreeze => server.watches = fresh.watches,
@@ -411,8 +415,10 @@ impl World {
     }
 
     fn outsider_meddles(&mut self, fault: &Fault, node: usize) {
-        let number = usize::try_from(fault.amount).unwrap_or(0) % self.vips.len();
-        let net = self.vips[number].1.0;
+        let Some(number) = usize::try_from(fault.amount).unwrap_or(0).checked_rem(self.vips.len()) else {
+            return;
+        };
+        let net = self.vips[number].net.0;
         let now = self.now;
         let others = self.answering[number] & !(1 << node);
         let duplicate = if others == 0 { Duplicate::No } else { Duplicate::Yes };

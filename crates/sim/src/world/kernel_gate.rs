@@ -99,19 +99,16 @@ impl World {
     /// right to it merely gives an end.
     fn claim(&mut self, id: ProcessId, change: &Change, before: Option<&Held>) {
         let Change::SetAddress(set) = change else { return };
-        let process = &self.processes[id];
-        let holds = process
-            .view
-            .elections
-            .values()
-            .any(|election| matches!(election.role, vip_model::members::Role::Holder { .. }));
+        let installs = self.installs(id, set.link, set.net.addr());
         let origin = match before {
-            Some(held) if held.origin == Origin::Outsider && !holds => Origin::Outsider,
+            Some(held) if held.origin == Origin::Outsider && !installs => Origin::Outsider,
             _ => Origin::Agent,
         };
-        if let Some(kernel) = &mut self.nodes[process.node].kernel {
+        let node = self.processes[id].node;
+        if let Some(kernel) = &mut self.nodes[node].kernel {
             kernel.claim(set.link, set.net.0, origin);
         }
+        self.look_after(set.net.addr());
     }
 
     fn met(&self, node: usize, change: &Change) -> Option<Held> {
@@ -254,9 +251,9 @@ impl World {
     pub(super) fn delete_vips(&mut self, id: ProcessId) {
         let kernel = self.nodes[self.processes[id].node].kernel.as_ref();
         let Some(link) = kernel.and_then(|kernel| kernel.vip_link()).map(|link| link.index) else { return };
-        for (agent, vip) in self.vips.clone() {
-            if agent == self.processes[id].number {
-                self.step(id, &Change::DelAddress { link, net: vip.0 }, Carrying::AsSaid);
+        for vip in self.vips.clone() {
+            if vip.agent == self.processes[id].number {
+                self.step(id, &Change::DelAddress { link, net: vip.net.0 }, Carrying::AsSaid);
             }
         }
     }
@@ -281,13 +278,19 @@ impl World {
     pub(super) fn look_who_answers(&mut self, node: usize) {
         let place = &self.nodes[node];
         let bit = 1_u64 << node;
+        let mut now: Vec<Option<Origin>> = vec![None; self.vips.len()];
+        if let Some(kernel) = place.kernel.as_ref().filter(|_| place.suspended.is_none()) {
+            for (addr, origin) in kernel.answered(self.now) {
+                if let Some(number) = self.numbers.get(&addr) {
+                    now[*number].get_or_insert(origin);
+                }
+            }
+        }
         let mut changed = false;
-        for (number, (_, vip)) in self.vips.iter().enumerate() {
-            let kernel = place.kernel.as_ref().filter(|_| place.suspended.is_none());
-            let held = kernel.and_then(|kernel| kernel.answers(vip.addr(), self.now));
-            let owned = held.is_some_and(|held| held.origin == Origin::Agent);
+        for (number, origin) in now.into_iter().enumerate() {
+            let owned = origin == Some(Origin::Agent);
             for (mask, yes) in
-                [(&mut self.answering[number], held.is_some()), (&mut self.owning[number], owned)]
+                [(&mut self.answering[number], origin.is_some()), (&mut self.owning[number], owned)]
             {
                 let new = if yes { *mask | bit } else { *mask & !bit };
                 changed |= new != *mask;

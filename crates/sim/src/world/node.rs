@@ -31,6 +31,8 @@ pub struct Node {
     pub(crate) kept: BTreeMap<usize, Box<Memory>>,
     /// The keys that were left behind since then.
     pub(crate) kept_keys: BTreeSet<KeyId>,
+    /// Since when its kubelet does not report.
+    pub silent_since: Option<Moment>,
     pub(crate) trouble: Trouble,
 }
 
@@ -65,6 +67,7 @@ impl Node {
             boot: boot_id(setup.seed, node, Moment::START),
             kept: BTreeMap::new(),
             kept_keys: BTreeSet::new(),
+            silent_since: None,
             trouble: Trouble::default(),
         }
     }

@@ -1,19 +1,21 @@
 //! Between agents and the API: questions with their timeouts, watches that break and fall silent, errands.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use vip_agent::Input;
 use vip_model::observed::{Errand, ErrandAnswer, ErrandTask};
-use vip_model::store::{Answer, Ask, LeaseSeen, Question, Watches};
+use vip_model::store::{Answer, Ask, LeaseSeen, Purpose, Question, Watches};
 use vip_model::{LeaseName, QuestionId};
 
-use super::{Fact, World};
+use super::snapshots::Share;
+use super::{Duty, Fact, World};
 use crate::clock::Moment;
 use crate::mutation::Mutation;
 use crate::process::{Open, ProcessId, Stream, Watched};
 use crate::queue::{Event, Own};
-use crate::setup::Endpoints;
-use crate::store::{Reach, Watching, failure, timed_out, unreachable};
+use crate::setup::{Endpoints, EventRights};
+use crate::store::{Matter, Reach, Swap, Watching, Written, failure, timed_out, unreachable};
 
 /// How long a request or an answer is on its way on a good day.
 pub(super) const LEG: Duration = Duration::from_millis(2);
@@ -106,9 +108,9 @@ impl World {
     }
 
     fn serve_up(&mut self, id: ProcessId, ask: &Ask, endpoint: usize) -> Answer {
-        let (reads, writes) = {
+        let (reads, writes, services) = {
             let server = &self.store.endpoints[endpoint];
-            (server.read_status, server.write_status)
+            (server.read_status, server.write_status, server.service_status)
         };
         let now = self.now;
         match ask {
@@ -119,6 +121,11 @@ impl World {
                 Answer::Lease(self.as_shown(seen))
             }
             _ if writes != 0 => failure(writes),
+            Ask::WriteLease(write) if self.is_ignored(&write.lease) && write.purpose != Purpose::Release => {
+                let seen = self.store.read(endpoint, &write.lease, now);
+                let version = self.store.next_version();
+                Answer::Lease(Mutation::as_held(seen, (version, &self.processes[id].config.node)))
+            }
             Ask::WriteLease(write) => {
                 let wall = self.wall_clock(self.processes[id].node);
                 let answer = self.store.write(write, now, wall);
@@ -130,13 +137,53 @@ impl World {
                 answer
             }
             Ask::LabelNode { node, labels } => {
-                let answer = self.store.label(node, labels);
+                let answer = self.store.label(now, node, labels);
                 self.trace.world(now, || format!("label {node} {labels:?}"));
-                self.node_news();
+                self.news(Matter::Nodes);
                 answer
             }
-            Ask::WriteService(_) | Ask::WriteServiceStatus(_) | Ask::PostEvent(_) => Answer::Done,
+            Ask::WriteService(_) | Ask::WriteServiceStatus(_) | Ask::PostEvent(_) if services != 0 => {
+                failure(services)
+            }
+            // The gateway reads before it writes.
+            Ask::WriteService(_) | Ask::WriteServiceStatus(_) if reads != 0 => failure(reads),
+            Ask::WriteService(_) | Ask::WriteServiceStatus(_) => self.serve_service(id, ask, endpoint),
+            Ask::PostEvent(post) => {
+                let rights = self.setup.services().map(|(_, services)| services.events);
+                self.tell(&Fact::Posted(id, post));
+                if rights == Some(EventRights::Missing) { failure(403) } else { Answer::Done }
+            }
             Ask::WriteSession(write) => self.session_write(id, write),
+        }
+    }
+
+    /// A write of a Service.
+    fn serve_service(&mut self, id: ProcessId, ask: &Ask, endpoint: usize) -> Answer {
+        let now = self.now;
+        let (name, written) = match ask {
+            Ask::WriteService(write) => {
+                let gives = write.annotations.contains_key("kube-vip.io/allocatedIPs");
+                if gives && self.mutation == Some(Mutation::BlindAllocation) {
+                    self.store.service_swap = Swap::Blind;
+                }
+                let written = self.store.write_service(now, endpoint, write);
+                if self.mutation == Some(Mutation::BlindAllocation) {
+                    self.store.service_swap = Swap::Compared;
+                }
+                (&write.service, written)
+            }
+            Ask::WriteServiceStatus(write) => (&write.service, self.store.write_status(now, endpoint, write)),
+            _ => return Answer::Done,
+        };
+        self.trace.rewrite(now, id, name, &written);
+        match written {
+            Written::No(answer) => answer,
+            Written::Done(rewrite) => {
+                self.look_after_asked();
+                self.tell(&Fact::Rewritten(id, name, &rewrite));
+                self.news(Matter::Services);
+                Answer::Done
+            }
         }
     }
 
@@ -146,10 +193,24 @@ impl World {
         vip_model::Instant::from_nanos(self.now.as_nanos()) + skew
     }
 
+    /// Whether a Lease decides about nothing because another one of its group does, and nobody is to mind it (a mutation).
+    fn is_ignored(&self, lease: &LeaseName) -> bool {
+        if self.mutation != Some(Mutation::IgnoresSiblings) {
+            return false;
+        }
+        let ought = self.ought();
+        let mut parts = ought.duties.values().filter_map(|duty| match duty {
+            Duty::Part(part) if part.lease == *lease => Some(part),
+            _ => None,
+        });
+        parts.any(|part| ought.groups[part.group].lease != *lease)
+    }
+
     /// What a sight looks like to agents; a mutation may dress an old one as the newest.
     fn as_shown(&self, seen: LeaseSeen) -> LeaseSeen {
         match self.mutation {
             Some(Mutation::OldAsNews) => Mutation::as_news(seen, &self.store),
+            Some(Mutation::IgnoresSiblings) if self.is_ignored(&seen.lease) => Mutation::as_free(seen),
             _ => seen,
         }
     }
@@ -176,15 +237,28 @@ impl World {
 
     /// The whole set of watches that an agent wants.
     pub(super) fn watches_change(&mut self, id: ProcessId, watches: Watches) {
-        let mut wanted: Vec<Watched> = watches.leases.iter().cloned().map(Watched::Lease).collect();
-        if watches.nodes {
-            wanted.push(Watched::Nodes);
+        let mut wanted: BTreeSet<Watched> = watches.leases.iter().cloned().map(Watched::Lease).collect();
+        let services = watches.services.is_some();
+        for (matter, is_wanted) in [
+            (Matter::Nodes, watches.nodes),
+            (Matter::Services, services),
+            (Matter::Endpoints, services),
+            (Matter::Pools, watches.pools.is_some()),
+        ] {
+            wanted.extend(is_wanted.then_some(Watched::Matter(matter)));
+        }
+        let process = &mut self.processes[id];
+        for open in process.questions.values_mut() {
+            // The answer to the read of an election that was dropped is nobody's; it may begin again meanwhile.
+            open.lease.take_if(|lease| !watches.leases.contains(lease));
         }
         if let Some(sessions) = &watches.sessions {
-            wanted.push(Watched::Sessions(sessions.instance.clone()));
+            wanted.insert(Watched::Sessions(sessions.instance.clone()));
         }
-        self.processes[id].watches = watches;
-        self.processes[id].streams.retain(|watched, _| wanted.contains(watched));
+        process.watches = watches;
+        process.streams.retain(|watched, _| wanted.contains(watched));
+        let streams = &process.streams;
+        process.topics.retain(|number, watched| streams.get(watched).is_some_and(|it| it.number == *number));
         for watched in wanted {
             if !self.processes[id].streams.contains_key(&watched) {
                 self.open(id, watched, Duration::from_millis(1));
@@ -196,21 +270,19 @@ impl World {
         let process = &mut self.processes[id];
         process.connections += 1;
         let number = process.connections;
-        process.streams.insert(watched, Stream { number, endpoint: None, last: Moment::START });
+        process.topics.insert(number, watched.clone());
+        let former = process.streams.insert(watched, Stream { number, endpoint: None, last: Moment::START });
+        if let Some(former) = former {
+            process.topics.remove(&former.number);
+        }
         let delay = delay + self.up_to(delay);
         self.later(id, delay, Own::Connect(number));
-    }
-
-    /// What the connection `number` is about, if it still is the newest one.
-    fn watched(&self, id: ProcessId, number: u32) -> Option<&Watched> {
-        let mut streams = self.processes[id].streams.iter();
-        streams.find(|(_, stream)| stream.number == number).map(|(watched, _)| watched)
     }
 
     pub(super) fn watch_opens(&mut self, id: ProcessId, number: u32) {
         let endpoint = self.server_for(id);
         let server = &self.store.endpoints[endpoint];
-        let Some(watched) = self.watched(id, number).cloned() else { return };
+        let Some(watched) = self.processes[id].topics.get(&number).cloned() else { return };
         if self.reach_from(self.processes[id].node, endpoint) != Reach::Up || server.read_status != 0 {
             self.open(id, watched, REWATCH);
             return;
@@ -222,9 +294,12 @@ impl World {
             stream.last = last;
         }
         match watched {
-            Watched::Nodes => {
-                let snapshot = self.store.snapshot();
-                self.later(id, delay, Own::Input(Box::new(Input::Snapshot(snapshot))));
+            Watched::Matter(matter) => {
+                let first = self.store.shown(endpoint, matter, self.now);
+                self.later(id, delay, Own::List(number, first));
+                for later in first + 1..=self.store.objects.newest(matter) {
+                    self.matter_later(id, matter, later);
+                }
             }
             Watched::Sessions(instance) => self.sessions_list(id, (number, endpoint), (&instance, delay)),
             Watched::Lease(lease) => {
@@ -270,12 +345,16 @@ impl World {
         self.later(id, at.since(self.now), Own::News(number, event));
     }
 
+    /// What a list showed arrives.
+    pub(super) fn list_arrives(&mut self, id: ProcessId, number: u32, event: usize) {
+        if let Some(Watched::Matter(matter)) = self.processes[id].topics.get(&number) {
+            self.matter_arrives(id, *matter, (event, Share::All));
+        }
+    }
+
     pub(super) fn watch_tells(&mut self, id: ProcessId, number: u32, event: usize) {
-        let Some(watched) = self.watched(id, number).cloned() else { return };
-        let Some(endpoint) = self.processes[id]
-            .streams
-            .values()
-            .find_map(|stream| stream.endpoint.filter(|_| stream.number == number))
+        let Some(watched) = self.processes[id].topics.get(&number).cloned() else { return };
+        let Some(endpoint) = self.processes[id].streams.get(&watched).and_then(|stream| stream.endpoint)
         else {
             return;
         };
@@ -285,30 +364,16 @@ impl World {
             return;
         }
         match watched {
-            Watched::Nodes => {}
             Watched::Sessions(instance) => {
                 let (_, sessions) = self.store.sessions.set(&instance, event);
                 self.input(id, Input::Sessions(sessions));
             }
+            Watched::Matter(matter) => self.matter_arrives(id, matter, (event, Share::Change)),
+            Watched::Lease(lease) if self.is_ignored(&lease) => {}
             Watched::Lease(lease) => {
                 let sight = self.store.history(&lease)[event].sight.clone();
                 let seen = self.as_shown(LeaseSeen { lease, sight });
                 self.input(id, Input::Lease(seen));
-            }
-        }
-    }
-
-    /// Labels have changed: everybody who watches Nodes gets the new picture.
-    pub(super) fn node_news(&mut self) {
-        for id in 0..self.processes.len() {
-            let live = |stream: &Stream| {
-                stream.endpoint.filter(|at| self.store.endpoints[*at].watches == Watching::Live)
-            };
-            let endpoint = self.processes[id].streams.get(&Watched::Nodes).and_then(live);
-            if endpoint.is_some_and(|endpoint| self.reach(endpoint) == Reach::Up) {
-                let snapshot = self.store.snapshot();
-                let delay = self.up_to(LEG);
-                self.later(id, delay, Own::Input(Box::new(Input::Snapshot(snapshot))));
             }
         }
     }

@@ -161,7 +161,7 @@ impl World {
     /// The client asks for every VIP, and asks again later.
     pub(super) fn client_asks(&mut self) {
         for number in 0..self.vips.len() {
-            let (ethertype, payload) = match self.vips[number].1.addr() {
+            let (ethertype, payload) = match self.vips[number].addr() {
                 IpAddr::V4(vip) => {
                     let mut packet = arp::Packet::probe(&CLIENT_MAC, vip);
                     packet.sender_ip = CLIENT_V4;
@@ -193,7 +193,7 @@ impl World {
             }
             _ => return,
         };
-        if let Some(number) = self.vips.iter().position(|(_, vip)| vip.addr() == addr) {
+        if let Some(number) = self.number_of(addr) {
             self.wire.client[number] = Some(mac);
             self.client_looks(number);
         }

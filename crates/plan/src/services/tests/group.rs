@@ -124,6 +124,15 @@ fn the_lowest_member_that_can_be_served_says_which_nodes_may_hold_the_group() {
 }
 
 #[test]
+fn an_interface_that_does_not_exist_takes_nothing_down_that_shares_its_address() {
+    let scene = pair(Scene::per_service()).annotate(A, "serviceInterface", "eth9");
+    let scene = scene.holding(LEASE_A).holding(LEASE_B).run();
+    assert_eq!((scene.ours(), scene.verdict(B)), (vec!["10.0.0.50/32 3".to_owned()], Verdict::Announce));
+    let named = scene.annotate(A, "serviceInterface", "eth0").run();
+    assert_eq!(named.ours(), ["10.0.0.50/32 2"], "one that does exist counts");
+}
+
+#[test]
 fn who_shares_the_control_planes_vip_is_where_that_is() {
     let scene = |scene: Scene| {
         let scene = scene.with_control_plane(CONTROL_PLANE).held_by(GLOBAL, "n2").free("default/kubevip-web");

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use vip_model::NodeName;
 use vip_model::config::{ServiceLabels, ServiceSecurity, ServiceUpdates};
 use vip_model::kernel::Dad;
+use vip_model::members::Role;
 use vip_model::observed::ProbeState;
 use vip_model::plan::Serving;
 use vip_model::service::{Condition, TrafficPolicy};
 use vip_model::verdict::Reason;
 
-use super::scene::{GLOBAL, Scene, ip, mac, name, ready, shown, tcp};
+use super::scene::{GLOBAL, Scene, ip, lease, mac, name, ready, shown, tcp};
 use crate::services::write::CONDITION;
 
 const WEB: &str = "default/web";
@@ -89,7 +90,8 @@ fn what_is_wrong_for_every_node_is_written_by_one() {
     let broken = |scene: Scene| scene.service(WEB, "10.0.0.300");
     assert_eq!(condition(&broken(Scene::new().holding(GLOBAL))), "False Invalid");
     assert_eq!(condition(&broken(Scene::new().held_by(GLOBAL, "n2"))), "");
-    assert_eq!(condition(&broken(Scene::new().undecided(GLOBAL))), "");
+    let unseen = Scene::new().with(|scene| scene.members.elections.clear());
+    assert_eq!(condition(&broken(unseen)), "");
     let per_service = |me: &str| Scene::per_service().with(|scene| scene.config.node = NodeName::new(me));
     assert_eq!(condition(&broken(per_service("n1"))), "False Invalid", "the lowest name");
     assert_eq!(condition(&broken(per_service("n2"))), "");
@@ -120,6 +122,8 @@ fn a_service_that_nobody_can_serve_any_more_does_not_say_that_it_is_announced() 
     assert_eq!(condition(&global.held_by(GLOBAL, "n2")), "");
     let own = announced(Scene::per_service()).free("default/kubevip-web");
     assert_eq!(condition(&own), "", "n2 can take it");
+    let unseen = own.clone().endpoints(WEB, &[]).with(|scene| scene.members.elections.clear());
+    assert_eq!(condition(&unseen), "", "somebody may hold it");
     let exclude = |scene: &mut Scene, node| {
         scene.nodes.get_mut(&NodeName::new(node)).unwrap().excluded = Some("drain".to_owned());
     };
@@ -141,10 +145,13 @@ fn while_nobody_holds_the_global_lease_the_lowest_node_writes() {
         let scene = Scene::new().with(|scene| scene.config.node = NodeName::new(me));
         scene.service(WEB, "10.0.0.300").free(GLOBAL)
     };
-    assert_eq!(
-        (condition(&broken("n1")), condition(&broken("n2"))),
-        ("False Invalid".to_owned(), String::new())
-    );
+    let one = "False Invalid".to_owned();
+    assert_eq!((condition(&broken("n1")), condition(&broken("n2"))), (one.clone(), String::new()));
+    let released = broken("n1").with(|scene| {
+        // Released by an agent that did not take it in this life.
+        scene.members.elections.get_mut(&lease(GLOBAL)).unwrap().role = Role::Undecided;
+    });
+    assert_eq!(condition(&released), one);
 }
 
 #[test]

@@ -25,7 +25,8 @@ enum Look {
 }
 
 fn judge(world: &World, look: Look) -> Verdict {
-    for (number, (agent, vip)) in world.vips.iter().enumerate() {
+    for (number, vip) in world.vips.iter().enumerate() {
+        let agent = &vip.agent;
         let runs =
             |process: &crate::process::Process| process.number == *agent && process.life == Life::Running;
         if !world.processes.iter().any(runs) || world.answering[number] != world.owning[number] {

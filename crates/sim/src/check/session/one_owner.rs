@@ -157,7 +157,7 @@ impl OneOwner {
             let Some(since) = self.since[number] else {
                 self.since[number] = doubled.then_some(world.now);
                 if doubled && self.allowance(world, world.now, mask).0.is_zero() {
-                    let vip = world.vips[number].1.addr();
+                    let vip = world.vips[number].addr();
                     return Err(format!("{} answer for {vip} at the same time", nodes_of(mask)));
                 }
                 continue;
@@ -165,7 +165,7 @@ impl OneOwner {
             let (allowed, why) = self.allowance(world, since, mask);
             let span = world.now.since(since);
             if span > allowed {
-                let vip = world.vips[number].1.addr();
+                let vip = world.vips[number].addr();
                 return Err(format!(
                     "{} answer for {vip} since {since}, for {span:?}; {why} explains {allowed:?}",
                     nodes_of(mask)

@@ -7,6 +7,7 @@ use vip_model::{Instant, NodeName};
 use super::*;
 use crate::clock::Moment;
 use crate::fault::Fault;
+use crate::run::Case;
 use crate::setup::{PEERS_PORT, SessionSetup, Setup};
 use crate::trace::{Lines, Trace};
 
@@ -16,7 +17,7 @@ fn world(faults: &[&str]) -> World {
     setup.session = Some(SessionSetup { in_lease_mode: 0b111, ..SessionSetup::plain() });
     let schedule: Vec<Fault> = faults.iter().map(|line| line.parse().unwrap()).collect();
     let names = (0..3).map(|node| format!("n{node}")).collect();
-    let mut world = World::new(setup, schedule, None, Trace::new(Lines::None, names));
+    let mut world = World::new(&Case::new(setup, schedule), Trace::new(Lines::None, names));
     world.run(Moment::from_millis(200));
     for id in 0..3 {
         let keys = BTreeSet::from([KeyId(1), KeyId(2)]);
