@@ -24,7 +24,7 @@ use vip_model::members::{ElectionState, Members, Role};
 use vip_model::observed::{Errand, ErrandAnswer, Observed};
 use vip_model::plan::NodePlan;
 use vip_model::service::ServiceName;
-use vip_model::store::{Answer, Question, Snapshot, Watches};
+use vip_model::store::{Answer, Ask, Question, Snapshot, Watches};
 use vip_model::view::View;
 use vip_model::{Instant, Known, LeaseName, LinkIndex, QuestionId, Random};
 use vip_plan::{KernelWork, Life};
@@ -101,7 +101,7 @@ enum Asker {
     NodeLabels,
     HealthGate,
     Service(ServiceName),
-    /// Nobody: an Event is told once and forgotten.
+    /// Nobody: an Event is told once, when what it tells is written, and forgotten.
     Nobody,
 }
 
@@ -227,7 +227,9 @@ impl Agent {
                 self.mark(now, Urgency::Soon);
             }
             Asker::Service(name) => {
-                self.outbox.answered(now, &name, &answer);
+                for event in self.outbox.answered(now, &name, &answer) {
+                    self.ask(Asker::Nobody, Ask::PostEvent(event));
+                }
                 self.mark(now, Urgency::Soon);
             }
             Asker::HealthGate | Asker::Nobody => {}

@@ -13,6 +13,7 @@
 //! ```
 
 pub mod boot;
+pub mod census;
 pub mod detector;
 pub mod echo;
 pub mod init;
@@ -34,6 +35,7 @@ pub mod trace;
 pub mod watcher;
 pub mod wire;
 
+pub use census::Census;
 pub use detector::Detector;
 pub use echo::Responder;
 pub use metronome::Metronome;

@@ -27,6 +27,7 @@ mod tests;
 
 use std::time::Duration;
 
+pub use ask::Ventures;
 use vip_model::config::LeaseTimings;
 use vip_model::members::{ElectionState, History, Role};
 use vip_model::plan::{ElectionWant, Footprint, Standing};
@@ -34,7 +35,7 @@ use vip_model::store::{Answer, Ask, Failure, FailureClass, LeaseSeen, Sight};
 use vip_model::{Instant, LeaseName, NodeName, Random};
 
 use crate::Machine;
-use crate::lease::ask::{Asked, Intent};
+use crate::lease::ask::{Asked, Claim, Intent};
 use crate::lease::sight::LastSight;
 
 /// The shortest pause between two yields of a holder whose health gate is closed. Doubles while nobody takes over.
@@ -83,6 +84,7 @@ pub struct LeaseElection {
     looked_at: Option<Instant>,
     /// Since when we stand for the Lease, if we do.
     stood_at: Instant,
+    ventures: Ventures,
     /// Nothing is asked before this instant.
     not_before: Instant,
     /// Failures in a row.
@@ -145,6 +147,7 @@ impl LeaseElection {
             must_look: false,
             looked_at: None,
             stood_at: now,
+            ventures: Ventures::Allowed,
             not_before: now,
             failures: 0,
             conflicts: 0,
@@ -177,6 +180,23 @@ impl LeaseElection {
     /// Whether the Lease, as last seen, still names this node.
     pub fn names_us(&self) -> bool {
         self.last.as_ref().and_then(LastSight::holder) == Some(self.me.as_str())
+    }
+
+    /// Whether it has asked for a Lease that nobody ever held although others come first.
+    pub fn is_venturing(&self) -> bool {
+        self.asked.as_ref().is_some_and(|asked| asked.claim == Claim::Venture)
+    }
+
+    /// Whether it would do that now.
+    pub fn would_venture(&self, now: Instant) -> bool {
+        let next = self.next();
+        next.is_some_and(|(due, intent)| intent == Intent::Take && now >= due)
+            && self.claim() == Claim::Venture
+    }
+
+    /// Says whether it may do that from now on.
+    pub fn allow(&mut self, ventures: Ventures) {
+        self.ventures = ventures;
     }
 
     /// Wants to leave: the election is no longer planned.

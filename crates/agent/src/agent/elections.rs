@@ -8,7 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use vip_model::plan::{ElectionWant, Footprint};
 use vip_model::{Instant, LeaseName, QuestionId, Walk};
 use vip_proto::Machine;
-use vip_proto::lease::{LeaseElection, LeaseInput, LeaseQuestion};
+use vip_proto::lease::{LeaseElection, LeaseInput, LeaseQuestion, Ventures};
+
+/// So many new Leases may be asked for at a time for which other nodes come first. Two keep a node busy that is alone
+/// with a store that answers in milliseconds, and leave the others their share when all are new and the store is slow.
+const VENTURES: usize = 2;
 
 type Planned = BTreeMap<LeaseName, ElectionWant>;
 
@@ -16,10 +20,32 @@ type Planned = BTreeMap<LeaseName, ElectionWant>;
 #[derive(Debug, Default)]
 pub(super) struct Elections {
     seats: BTreeMap<LeaseName, Seat>,
-    /// Those that have a deadline, the earliest first.
-    due: BTreeSet<(Instant, LeaseName)>,
+    queues: Queues,
+    /// Those that would venture and have to wait.
+    held_back: BTreeSet<LeaseName>,
     /// Those that were touched since their states were last looked at.
     stirred: BTreeSet<LeaseName>,
+}
+
+#[derive(Debug, Default)]
+struct Queues {
+    /// Those that have a deadline, the earliest first.
+    due: BTreeSet<(Instant, LeaseName)>,
+    /// Those that venture now.
+    venturing: BTreeSet<LeaseName>,
+}
+
+impl Queues {
+    fn have_room(&self) -> bool {
+        self.venturing.len() < VENTURES
+    }
+
+    fn forget(&mut self, lease: &LeaseName, due: Option<Instant>) {
+        if let Some(at) = due {
+            self.due.remove(&(at, lease.clone()));
+        }
+        self.venturing.remove(lease);
+    }
 }
 
 #[derive(Debug)]
@@ -49,7 +75,7 @@ impl Elections {
 
     /// When the first of them has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.due.first().map(|(at, _)| *at)
+        self.queues.due.first().map(|(at, _)| *at)
     }
 
     /// Those whose state may have changed since the last call.
@@ -78,7 +104,7 @@ impl Elections {
                     seat
                 }
             };
-            seat.file(lease, &mut self.due);
+            seat.file(lease, &mut self.queues);
             self.stirred.insert(lease.clone());
         }
     }
@@ -91,17 +117,17 @@ impl Elections {
 
     /// Those that are not planned leave, and are forgotten when they have left.
     pub(super) fn leave_others(&mut self, now: Instant, planned: &Planned, footprint: Footprint) {
-        let (due, stirred) = (&mut self.due, &mut self.stirred);
+        let (queues, stirred) = (&mut self.queues, &mut self.stirred);
         self.seats.retain(|lease, seat| {
             if planned.contains_key(lease) {
                 return true;
             }
             seat.election.leave(now, footprint);
-            seat.file(lease, due);
+            seat.file(lease, queues);
             stirred.insert(lease.clone());
             let has_left = seat.election.is_finished();
-            if has_left && let Some(at) = seat.due {
-                due.remove(&(at, lease.clone()));
+            if has_left {
+                queues.forget(lease, seat.due);
             }
             !has_left
         });
@@ -114,24 +140,38 @@ impl Elections {
             seat.question = None;
         }
         seat.election.handle(now, input);
-        seat.file(lease, &mut self.due);
+        seat.file(lease, &mut self.queues);
         self.stirred.insert(lease.clone());
     }
 
     /// Lets those that are due act on the time.
     pub(super) fn poll(&mut self, now: Instant) -> Vec<(LeaseName, LeaseQuestion)> {
-        let due = self.due.iter().take_while(|(at, _)| *at <= now).map(|(_, lease)| lease.clone());
+        let due = self.queues.due.iter().take_while(|(at, _)| *at <= now).map(|(_, lease)| lease.clone());
         let due: Vec<_> = due.collect();
         let mut asked = Vec::new();
         for lease in due {
-            let Some(seat) = self.seats.get_mut(&lease) else { continue };
-            while let Some(question) = seat.election.poll(now) {
-                asked.push((lease.clone(), question));
-            }
-            seat.file(&lease, &mut self.due);
-            self.stirred.insert(lease);
+            self.poll_one(now, lease, &mut asked);
+        }
+        while self.queues.have_room()
+            && let Some(lease) = self.held_back.pop_first()
+        {
+            self.poll_one(now, lease, &mut asked);
         }
         asked
+    }
+
+    fn poll_one(&mut self, now: Instant, lease: LeaseName, asked: &mut Vec<(LeaseName, LeaseQuestion)>) {
+        let Some(seat) = self.seats.get_mut(&lease) else { return };
+        seat.election.allow(Ventures::Allowed);
+        if !self.queues.have_room() && seat.election.would_venture(now) {
+            seat.election.allow(Ventures::HeldBack);
+            self.held_back.insert(lease.clone());
+        }
+        while let Some(question) = seat.election.poll(now) {
+            asked.push((lease.clone(), question));
+        }
+        seat.file(&lease, &mut self.queues);
+        self.stirred.insert(lease);
     }
 
     /// Remembers the question that an election waits for. Gives back the one that it waited for until now.
@@ -145,18 +185,23 @@ impl Seat {
         Self { election, due: None, question: None }
     }
 
-    /// Puts the election where its deadline belongs.
-    fn file(&mut self, lease: &LeaseName, due: &mut BTreeSet<(Instant, LeaseName)>) {
+    /// Puts the election where it belongs.
+    fn file(&mut self, lease: &LeaseName, queues: &mut Queues) {
+        if self.election.is_venturing() {
+            queues.venturing.insert(lease.clone());
+        } else {
+            queues.venturing.remove(lease);
+        }
         let deadline = self.election.deadline();
         if deadline == self.due {
             return;
         }
         if let Some(at) = self.due {
-            due.remove(&(at, lease.clone()));
+            queues.due.remove(&(at, lease.clone()));
         }
         self.due = deadline;
         if let Some(at) = deadline {
-            due.insert((at, lease.clone()));
+            queues.due.insert((at, lease.clone()));
         }
     }
 }

@@ -16,7 +16,9 @@ pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 const SHOWN_WITHIN: Duration = Duration::from_secs(2);
 /// The first pause after a failed write; doubles with each further one.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
-/// The longest such pause.
+/// The longest such pause after what may pass soon, such as an API that is away.
+const RETRY_MAX_TRANSIENT: Duration = Duration::from_secs(1);
+/// The longest such pause after what somebody has to repair, such as a right that is missing.
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// The writes under way.
@@ -30,7 +32,10 @@ struct Letter {
     /// The version that the write was made from.
     from: Version,
     stage: Stage,
+    /// Failures in a row.
     failures: u32,
+    /// What people are told when it is written.
+    events: Vec<EventPost>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,24 +44,36 @@ enum Stage {
     InFlight,
     /// Answered or failed: nothing more until then, or until another version is seen.
     Pausing(Instant),
+    /// The pause after a failure is over.
+    Due,
 }
 
 impl Outbox {
-    /// Forgets what the snapshot shows as done, and pauses that are over.
+    /// Forgets what the snapshot shows as done, and ends pauses that are over.
     pub(super) fn saw(&mut self, now: Instant, snapshot: &Snapshot) {
         let Some(services) = snapshot.services.get() else { return };
-        self.letters.retain(|name, letter| match letter.stage {
-            Stage::InFlight => true,
-            Stage::Pausing(until) => {
-                let is_same = services.get(name).is_some_and(|service| service.version == letter.from);
-                is_same && now < until
+        self.letters.retain(|name, letter| {
+            let is_same = || services.get(name).is_some_and(|service| service.version == letter.from);
+            match letter.stage {
+                Stage::InFlight => true,
+                Stage::Pausing(until) if now < until => is_same(),
+                // Failures count on until something else is seen.
+                Stage::Pausing(_) | Stage::Due => letter.failures > 0 && is_same(),
             }
         });
+        for letter in self.letters.values_mut() {
+            if let Stage::Pausing(until) = letter.stage
+                && now >= until
+            {
+                letter.stage = Stage::Due;
+            }
+        }
     }
 
     /// The Services that must not be written to now.
     pub(super) fn busy(&self) -> BTreeSet<ServiceName> {
-        self.letters.keys().cloned().collect()
+        let busy = self.letters.iter().filter(|(_, letter)| letter.stage != Stage::Due);
+        busy.map(|(name, _)| name.clone()).collect()
     }
 
     /// How many more writes may start.
@@ -64,11 +81,13 @@ impl Outbox {
         LIMIT.saturating_sub(self.letters.values().filter(|letter| letter.stage == Stage::InFlight).count())
     }
 
-    /// Remembers that a write was asked. Gives back what it is about.
-    pub(super) fn sent(&mut self, ask: &Ask) -> Option<ServiceName> {
-        let (name, from) = match ask {
-            Ask::WriteService(write) => (&write.service, &write.expect),
-            Ask::WriteServiceStatus(write) => (&write.service, &write.expect),
+    /// Remembers that a write was asked, by the plan for the life `uid`. Gives back what it is about.
+    pub(super) fn sent(&mut self, ask: &Ask, uid: impl Fn(&ServiceName) -> String) -> Option<ServiceName> {
+        let (name, from, events) = match ask {
+            Ask::WriteService(write) => (&write.service, &write.expect, Vec::new()),
+            Ask::WriteServiceStatus(write) => {
+                (&write.service, &write.expect, events(write, &uid(&write.service)))
+            }
             Ask::ReadLease(_)
             | Ask::WriteLease(_)
             | Ask::ReadSession(_)
@@ -79,31 +98,33 @@ impl Outbox {
             }
         };
         let failures = self.letters.get(name).map_or(0, |letter| letter.failures);
-        self.letters.insert(name.clone(), Letter { from: from.clone(), stage: Stage::InFlight, failures });
+        let letter = Letter { from: from.clone(), stage: Stage::InFlight, failures, events };
+        self.letters.insert(name.clone(), letter);
         Some(name.clone())
     }
 
-    /// A write was answered.
-    pub(super) fn answered(&mut self, now: Instant, name: &ServiceName, answer: &Answer) {
-        let Some(letter) = self.letters.get_mut(name) else { return };
-        let pause = match answer {
+    /// A write was answered. Gives back what people are told of it.
+    pub(super) fn answered(&mut self, now: Instant, name: &ServiceName, answer: &Answer) -> Vec<EventPost> {
+        let Some(letter) = self.letters.get_mut(name) else { return Vec::new() };
+        let longest = match answer {
             Answer::Done | Answer::Lease(_) | Answer::Session(..) => {
                 letter.failures = 0;
-                SHOWN_WITHIN
+                letter.stage = Stage::Pausing(now + SHOWN_WITHIN);
+                return std::mem::take(&mut letter.events);
             }
-            Answer::Conflict | Answer::Failed(_) => {
-                let pause = (RETRY_FIRST * 2u32.pow(letter.failures.min(8))).min(RETRY_MAX);
-                letter.failures = letter.failures.saturating_add(1);
-                pause
-            }
+            Answer::Failed(failure) if !failure.class.is_transient() => RETRY_MAX,
+            Answer::Conflict | Answer::Failed(_) => RETRY_MAX_TRANSIENT,
         };
+        let pause = (RETRY_FIRST * 2u32.pow(letter.failures.min(8))).min(longest);
+        letter.failures = letter.failures.saturating_add(1);
         letter.stage = Stage::Pausing(now + pause);
+        Vec::new()
     }
 
     /// When a pause ends.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let ends = self.letters.values().filter_map(|letter| match letter.stage {
-            Stage::InFlight => None,
+            Stage::InFlight | Stage::Due => None,
             Stage::Pausing(until) => Some(until),
         });
         ends.min()
@@ -111,7 +132,7 @@ impl Outbox {
 }
 
 /// What people are told of a status write: one Event for each condition that it sets.
-pub(super) fn events(write: &ServiceStatusWrite, uid: &str) -> Vec<EventPost> {
+fn events(write: &ServiceStatusWrite, uid: &str) -> Vec<EventPost> {
     let told = write.conditions.values().flatten().map(|condition| EventPost {
         service: write.service.clone(),
         uid: uid.to_owned(),
@@ -121,3 +142,6 @@ pub(super) fn events(write: &ServiceStatusWrite, uid: &str) -> Vec<EventPost> {
     });
     told.collect()
 }
+
+#[cfg(test)]
+mod tests;

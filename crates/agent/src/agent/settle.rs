@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use vip_model::kernel::{Actual, Change};
 use vip_model::plan::{Footprint, NodePlan};
+use vip_model::service::ServiceName;
 use vip_model::store::{Ask, Question, ServiceWatch, Watches};
 use vip_model::{Instant, ScopedAddr};
 use vip_plan::{KernelWork, World};
@@ -200,7 +201,7 @@ impl Agent {
         }
     }
 
-    /// Writes to Services what differs, oldest Service first, and tells people with Events.
+    /// Writes to Services what differs, oldest Service first.
     fn submit_services(&mut self, now: Instant) {
         self.outbox.saw(now, &self.snapshot);
         if self.plan.services.is_empty() || self.outbox.room() == 0 {
@@ -209,18 +210,15 @@ impl Agent {
         let mut writes = vip_plan::diff::services(&self.plan, &self.snapshot, &self.outbox.busy());
         writes.truncate(self.outbox.room());
         for ask in writes {
-            let Some(name) = self.outbox.sent(&ask) else { continue };
-            if let Ask::WriteServiceStatus(write) = &ask {
-                let uid = self.plan.services.get(&name).map_or("", |planned| planned.uid.as_str());
-                for event in outbox::events(write, uid) {
-                    self.ask(Asker::Nobody, Ask::PostEvent(event));
-                }
-            }
+            let services = &self.plan.services;
+            let uid =
+                |name: &ServiceName| services.get(name).map(|plan| plan.uid.clone()).unwrap_or_default();
+            let Some(name) = self.outbox.sent(&ask, uid) else { continue };
             self.ask(Asker::Service(name), ask);
         }
     }
 
-    fn ask(&mut self, asker: Asker, ask: Ask) {
+    pub(super) fn ask(&mut self, asker: Asker, ask: Ask) {
         let id = self.next_id();
         self.questions.insert(id, asker);
         self.chronicle.asked(&ask);

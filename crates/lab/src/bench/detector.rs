@@ -97,21 +97,11 @@ fn collect(link: &OwnedFd, vip: IpAddr, seen: &Mutex<Sightings>) {
     while let Some((length, at)) = socket::take(link, &mut buffer) {
         let frame = &buffer[..length.min(buffer.len())];
         match wire::read(frame, vip) {
-            Some(wire::Said::Answer { mac, slot }) => note(&mut lock(seen), (mac, at), slot),
+            Some(wire::Said::Answer { mac, slot }) => lock(seen).note((mac, at), slot),
             Some(wire::Said::Announcement { mac, form }) => {
                 lock(seen).announcements.push(Announcement { at, mac, form, frame: frame.into() });
             }
             None => {}
         }
-    }
-}
-
-/// Adds an answer to the newest question of its slot.
-fn note(seen: &mut Sightings, answer: (Mac, Stamp), slot: u8) {
-    let slots = usize::from(net::QUESTION_SLOTS);
-    let newest = seen.questions.len().checked_sub(1);
-    let index = newest.map(|newest| newest - (newest + slots - usize::from(slot)) % slots);
-    if let Some(question) = index.and_then(|index| seen.questions.get_mut(index)) {
-        question.answers.push(answer);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::net::Mac;
+use super::net::{self, Mac};
 use super::wire::Form;
 use super::{Span, Stamp};
 
@@ -68,6 +68,17 @@ impl Overlap {
 }
 
 impl Sightings {
+    /// Adds an answer to the newest question of its slot.
+    pub(super) fn note(&mut self, answer: (Mac, Stamp), slot: u8) {
+        let slots = usize::from(net::QUESTION_SLOTS);
+        let newest = self.questions.len().checked_sub(1);
+        let index =
+            newest.and_then(|newest| newest.checked_sub((newest + slots - usize::from(slot)) % slots));
+        if let Some(question) = index.and_then(|index| self.questions.get_mut(index)) {
+            question.answers.push(answer);
+        }
+    }
+
     /// How long two nodes answered inside `window`.
     pub fn overlap(&self, window: Span) -> Overlap {
         let (mut overlap, mut run) = (Overlap::default(), 0_u32);

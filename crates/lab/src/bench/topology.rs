@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::link::Switch;
 use super::node::{Node, set_up_nic, wait_reachable};
 use super::place::Place;
-use super::{Detector, Error, Prober, Result, boot, echo, net, sys};
+use super::{Census, Detector, Error, Prober, Result, boot, echo, net, sys};
 
 /// What to build.
 #[derive(Clone, Debug)]
@@ -138,6 +138,11 @@ impl Lab {
     /// Starts a detector of `vip` in the watcher's namespace.
     pub fn detect(&self, vip: IpAddr) -> Result<Detector> {
         Detector::start(&self.watch, vip)
+    }
+
+    /// Starts a census of these IPv4 addresses in the watcher's namespace.
+    pub fn count(&self, addrs: &[IpAddr]) -> Result<Census> {
+        Census::start(&self.watch, addrs)
     }
 
     fn no_node(&self, name: &str) -> Error {

@@ -74,6 +74,13 @@ pub fn read(frame: &[u8], vip: IpAddr) -> Option<Said> {
     }
 }
 
+/// The address that the sender of an ARP packet says is its own (RFC 826), if the frame is one.
+pub fn sender(frame: &[u8]) -> Option<IpAddr> {
+    let kind = u16::from_be_bytes(*frame.get(12..14)?.first_chunk()?);
+    let addr = frame.get(28..32).filter(|_| kind == ARP)?;
+    Some(Ipv4Addr::from(*addr.first_chunk::<4>()?).into())
+}
+
 fn arp(operation: u16, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr), to: Mac) -> Vec<u8> {
     let mut frame = Vec::with_capacity(42);
     frame.extend(to.0);
@@ -189,6 +196,7 @@ mod tests {
         let asked = (Mac::of(net::WATCH), net::v4(net::QUESTIONS + 7));
         let frame = arp(2, (mac, vip), asked, Mac::of(net::WATCH));
         assert_eq!(read(&frame, vip.into()), Some(Said::Answer { mac, slot: 7 }));
+        assert_eq!(sender(&frame), Some(vip.into()));
     }
 
     #[test]
@@ -203,7 +211,7 @@ mod tests {
         for vip in net::vips() {
             let frame = announcement(vip, Mac::of(11), net::link_local(11));
             for length in 0..frame.len().min(60) {
-                let _ = read(&frame[..length], vip);
+                let _ = (read(&frame[..length], vip), sender(&frame[..length]));
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use vip_lab::api::{Kind, Store};
+use vip_lab::api::{Kind, Knobs, Store, Whose};
 use vip_lab::bench::{Program, Stamp};
 use vip_lab::scenario::agent::{self, Manifest};
 use vip_lab::scenario::table::Gate;
@@ -131,6 +131,12 @@ impl Rig {
     /// The store behind all API servers of the lab's own.
     pub(crate) fn store(&self) -> &Store {
         self.plane().expect("only scenarios over the lab's own API server look into it").server().store()
+    }
+
+    /// Turns the knobs of all API servers.
+    pub(crate) fn weather(&self, turn: impl FnOnce(&mut Knobs)) -> Result<()> {
+        self.plane()?.server().turn(Whose::All, turn);
+        Ok(())
     }
 
     /// Creates a namespace.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -73,9 +74,14 @@ impl Rig {
         Ok(places)
     }
 
+    /// An object as it is.
+    pub(crate) fn object(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        self.store().get(kind(resource), namespace, name)
+    }
+
     /// A Service as it is.
-    pub(crate) fn service(&self, draft: &Draft) -> Option<Value> {
-        self.store().get(kind("services"), &draft.namespace, &draft.name).map(|found| (*found).clone())
+    pub(crate) fn service(&self, draft: &Draft) -> Option<Arc<Value>> {
+        self.object("services", &draft.namespace, &draft.name)
     }
 
     /// A condition of a Service, by the word behind `kube-vip.io/`.

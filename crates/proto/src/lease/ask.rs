@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use vip_model::Instant;
 use vip_model::config::LeaseTimings;
+use vip_model::members::History;
 use vip_model::plan::Standing;
 use vip_model::store::{Acquired, Ask, Expect, LeaseWrite, Purpose, Sight};
 
@@ -35,6 +36,29 @@ pub(super) struct Asked {
     pub(super) timeout: Duration,
     /// The wanted timings when it was asked: what a write promises to the others.
     pub(super) timings: LeaseTimings,
+    /// Whether others should have come first.
+    pub(super) claim: Claim,
+}
+
+/// How good a contender's claim to a Lease is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Its own: it comes first, or the Lease had a holder, for whom time is running.
+    Own,
+    /// Others come first, and nobody ever held the Lease.
+    Venture,
+}
+
+/// Whether an election may venture: take a Lease that nobody ever held although others come first.
+///
+/// When hundreds of Services are created at once, one node hears of them before the others and would get them all. So an
+/// agent lets only a few of its elections venture at a time, and each makes room for the next with its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ventures {
+    /// It may.
+    Allowed,
+    /// Not now.
+    HeldBack,
 }
 
 impl LeaseElection {
@@ -75,6 +99,9 @@ impl LeaseElection {
                 return Some((last.at, Intent::Release));
             }
             Standing::Leave | Standing::HandOver => return None,
+            Standing::Contend if self.claim() == Claim::Venture && self.ventures == Ventures::HeldBack => {
+                return None;
+            }
             Standing::Contend if self.names_us() => last.free_at,
             Standing::Contend => last.free_at.max(self.stood_at) + RANK_STEP * self.want.rank.min(RANK_MAX),
             Standing::Reluctant => last.free_at + timings.retry_period,
@@ -86,6 +113,10 @@ impl LeaseElection {
             return Some((look_at, Intent::Read));
         }
         Some((take_at, Intent::Take))
+    }
+
+    pub(super) fn claim(&self) -> Claim {
+        if self.want.rank > 0 && self.history == History::New { Claim::Venture } else { Claim::Own }
     }
 
     pub(super) fn ask(&mut self, now: Instant, intent: Intent) -> LeaseQuestion {
@@ -108,7 +139,8 @@ impl LeaseElection {
             Intent::Renew => Ask::WriteLease(self.write(Purpose::Renew)),
             Intent::Release => Ask::WriteLease(self.write(Purpose::Release)),
         };
-        self.asked = Some(Asked { intent, at: now, timeout, timings: self.want.timings });
+        let claim = if intent == Intent::Take { self.claim() } else { Claim::Own };
+        self.asked = Some(Asked { intent, at: now, timeout, timings: self.want.timings, claim });
         LeaseQuestion { ask, timeout }
     }
 

@@ -12,7 +12,7 @@ use vip_model::store::{
 };
 use vip_model::{Instant, LeaseName, NodeName, Random};
 
-use super::{LeaseElection, LeaseInput};
+use super::{LeaseElection, LeaseInput, Ventures};
 use crate::Machine;
 
 const RTT: u64 = 5;
@@ -495,5 +495,32 @@ fn a_worse_placed_contender_waits_thirty_milliseconds_for_each_better_one_but_no
             bench.quiet_for(wait - 1);
         }
         bench.next_write(1, Purpose::Take);
+    }
+}
+
+#[test]
+fn an_election_that_is_held_back_takes_what_nobody_ever_held_only_when_it_comes_first() {
+    let behind = ElectionWant { rank: 2, ..want(Standing::Contend, Footprint::Clear) };
+    let mut bench = Bench::new();
+    bench.election.want(bench.at(), behind.clone());
+    bench.election.allow(Ventures::HeldBack);
+    bench.read(None);
+    bench.quiet_for(5000);
+    bench.election.allow(Ventures::Allowed);
+    let write = bench.next_write(1, Purpose::Take);
+    assert!(bench.election.is_venturing());
+    bench.accept(&write);
+    assert!(!bench.election.is_venturing());
+    assert!(matches!(bench.role(), Role::Holder { .. }));
+
+    // It comes first, or it once had a holder: time is running for that one's clients.
+    for (rank, former) in [(0, None), (2, Some("n2"))] {
+        let mut bench = Bench::new();
+        bench.election.want(bench.at(), ElectionWant { rank, ..behind.clone() });
+        bench.election.allow(Ventures::HeldBack);
+        bench.read(former.map(|former| record(Some(former), 5)));
+        bench.see(Some(record(None, 1)));
+        bench.next_write(60, Purpose::Take);
+        assert!(!bench.election.is_venturing());
     }
 }

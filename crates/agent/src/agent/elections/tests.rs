@@ -104,7 +104,7 @@ fn one_that_is_no_longer_planned_releases_and_is_forgotten_with_its_deadline() {
     elections.handle(at(21), &lease("a"), released);
     elections.leave_others(at(21), &planned, Footprint::Clear);
     assert_eq!(elections.len(), 1);
-    assert_eq!(elections.due.iter().map(|(_, lease)| lease.name()).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(elections.queues.due.iter().map(|(_, lease)| lease.name()).collect::<Vec<_>>(), ["b"]);
 }
 
 #[test]
@@ -121,4 +121,40 @@ fn the_earliest_deadline_of_all_elections_is_the_deadline() {
     let elections = holders(&["a", "b", "c", "d"]);
     let earliest = elections.seats.values().filter_map(|seat| seat.election.deadline()).min();
     assert_eq!(elections.deadline(), earliest);
+}
+
+#[test]
+fn only_two_at_a_time_take_new_leases_for_which_others_come_first() {
+    let all = ["a", "b", "c", "d", "e"];
+    let mut planned = wanted(&all);
+    for want in planned.values_mut() {
+        want.rank = 1;
+    }
+    planned.get_mut(&lease("e")).unwrap().rank = 0;
+    let mut elections = Elections::default();
+    want(&mut elections, at(0), &planned);
+    elections.poll(at(0)); // each reads its Lease
+    for name in all {
+        let seen = LeaseSeen { lease: lease(name), sight: Sight::Absent(None) };
+        elections.handle(at(0), &lease(name), LeaseInput::Answer(Answer::Lease(seen)));
+    }
+    assert_eq!(names(&elections.poll(at(0))), ["e"], "it comes first");
+    assert_eq!(names(&elections.poll(at(100))), ["a", "b"], "the others have waited long enough");
+    assert_eq!(names(&elections.poll(at(200))), Vec::<&str>::new());
+    assert!(elections.deadline().is_none_or(|deadline| deadline > at(200)), "nothing spins");
+    elections.handle(at(200), &lease("b"), taken("b", "1"));
+    assert_eq!(names(&elections.poll(at(200))), ["c"]);
+    // Somebody else is first where one waits: it is not asked for any more.
+    let record = LeaseRecord {
+        holder: Some("n2".to_owned()),
+        duration: Some(Duration::from_secs(15)),
+        transitions: 1,
+        acquired: None,
+        renewed: None,
+        annotations: BTreeMap::new(),
+    };
+    let sight = Sight::Present { version: Version("2".to_owned()), record };
+    elections.handle(at(200), &lease("d"), LeaseInput::Seen(LeaseSeen { lease: lease("d"), sight }));
+    elections.handle(at(200), &lease("a"), taken("a", "1"));
+    assert_eq!(names(&elections.poll(at(200))), Vec::<&str>::new());
 }
