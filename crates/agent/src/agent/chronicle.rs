@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use vip_model::config::{Config, ServiceElection};
 use vip_model::kernel::{Actual, Batch, Change, Outcome, Report};
@@ -18,6 +19,8 @@ use vip_proto::session::Ownership;
 
 /// How many transitions the view keeps: a day of a quiet node, an hour of a busy one.
 const JOURNAL_LIMIT: usize = 256;
+/// How old a view may be after a turn that decided nothing.
+const VIEW_EVERY: Duration = Duration::from_millis(200);
 /// How many take-over times are kept.
 const TAKEOVER_LIMIT: usize = 1024;
 
@@ -27,6 +30,8 @@ pub(super) struct Chronicle {
     view: View,
     published: Arc<View>,
     is_stale: bool,
+    /// A plan was made since the last turn ended.
+    is_replanned: bool,
     journal: VecDeque<Transition>,
     /// Whether the journal is longer than the one that the view shows.
     has_written: bool,
@@ -59,6 +64,7 @@ impl Chronicle {
             published: Arc::new(view.clone()),
             view,
             is_stale: true,
+            is_replanned: false,
             journal: VecDeque::new(),
             has_written: false,
             verdicts: BTreeMap::new(),
@@ -87,7 +93,9 @@ impl Chronicle {
     pub(super) fn turned(&mut self, now: Instant) {
         self.view.taken = now;
         self.view.counters.turns += 1;
-        self.is_stale = true;
+        // Heartbeats make a hundred turns a second that decide nothing: those are shown now and then.
+        self.is_stale |= self.has_written || self.is_replanned || now >= self.published.taken + VIEW_EVERY;
+        self.is_replanned = false;
     }
 
     pub(super) fn stopping(&mut self, now: Instant) {
@@ -198,6 +206,7 @@ impl Chronicle {
         actual: Option<&Actual>,
     ) {
         self.view.counters.plans += 1;
+        self.is_replanned = true;
         let has_moved = self.compare_elections(now, members);
         if self.gate != observed.control_plane_gate {
             self.gate.clone_from(&observed.control_plane_gate);

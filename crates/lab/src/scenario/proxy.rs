@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::api::{Kind, Server, Store};
 use crate::bench::netlink::Netlink;
 use crate::bench::place::feed;
-use crate::bench::{Node, Place, boot};
+use crate::bench::{Node, boot};
 use ruleset::{Ruleset, UNTRANSLATED};
 
 /// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE` of `linux/netfilter/nfnetlink_conntrack.h`.
@@ -131,9 +131,4 @@ fn flows_marked(mark: u32) -> Vec<u8> {
         body.extend(value.to_be_bytes());
     }
     body
-}
-
-/// The table of a node as its kernel shows it, for people.
-pub fn shown(place: &Place) -> Result<String> {
-    Ok(place.run(Command::new("nft").args(["list", "table", "inet", ruleset::TABLE]))?)
 }

@@ -96,7 +96,7 @@ pub(super) fn show(stage: &mut Stage) -> Result<Web> {
         ));
     }
     ask(stage)?;
-    let (gaps, calm) = stop_holder(stage)?;
+    let stopped = stop_holder(stage)?;
     ask(stage)?;
     let [to_address, to_pod, without] = BOUNDS;
     let none = Duration::ZERO;
@@ -113,7 +113,13 @@ pub(super) fn show(stage: &mut Stage) -> Result<Web> {
             bound: to_pod,
             calm: none,
         },
-        Figure { label: "SIGTERM of its holder: gap", values: gaps, bound: without, calm },
+        Figure {
+            label: "SIGTERM of its holder: gap",
+            values: stopped.gaps,
+            bound: without,
+            calm: stopped.calm,
+        },
+        Figure { label: "two nodes answer", values: stopped.overlaps, bound: none, calm: none },
     ];
     Ok(Web { pods, figures })
 }
@@ -163,13 +169,22 @@ fn ask(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// Stops the agent that holds the Service, and starts it again; gives the outage in both families, and the calm before it.
-fn stop_holder(stage: &mut Stage) -> Result<([Duration; 2], Duration)> {
+/// What a client saw when the holder was stopped, in both families.
+struct Stopped {
+    gaps: [Duration; 2],
+    overlaps: [Duration; 2],
+    /// The longest gap before it.
+    calm: Duration,
+}
+
+/// Stops the agent that holds the Service, and starts it again.
+fn stop_holder(stage: &mut Stage) -> Result<Stopped> {
     let begin = Stamp::now();
     let lab = stage.lab();
+    let [v4, v6] = addresses();
     let start = |address| lab.probe_service(SocketAddr::new(address, PORT));
-    let probers: Vec<Prober> = addresses().into_iter().map(start).collect::<Result<_, _>>()?;
-    let detector: Detector = lab.detect(addresses()[0])?;
+    let probers: [Prober; 2] = [start(v4)?, start(v6)?];
+    let detectors: [Detector; 2] = [lab.detect(v4)?, lab.detect(v6)?];
     for prober in &probers {
         prober.wait_answer(begin, LIMIT, |answer| answer.pod != 0)?;
     }
@@ -177,7 +192,7 @@ fn stop_holder(stage: &mut Stage) -> Result<([Duration; 2], Duration)> {
     std::thread::sleep(CALM);
     let calm = Span::new(from, Stamp::now());
     let holder = |window: Span| {
-        let who = detector.sightings().answerers(window);
+        let who = detectors[0].sightings().answerers(window);
         who.into_iter().max_by_key(|(_, seen)| seen.until).and_then(|(mac, _)| mac.node())
     };
     let victim = holder(calm).context("nobody holds the Service")?;
@@ -192,9 +207,9 @@ fn stop_holder(stage: &mut Stage) -> Result<([Duration; 2], Duration)> {
     let heir = holder(after).context("nobody holds the Service any more")?;
     stage.screen().at(begin, Stamp::now(), &format!("n{heir} holds it"));
     ensure!(heir != victim, "n{victim} was stopped and still holds the Service");
-    let gap = |prober: &Prober| prober.trace().outage(after).unwrap_or(Duration::MAX);
-    let quiet = probers.iter().map(|prober| prober.trace().gap(calm).length()).max().unwrap_or_default();
-    let gaps = [gap(&probers[0]), gap(&probers[1])];
+    let gaps = probers.each_ref().map(|prober| prober.trace().outage(after).unwrap_or(Duration::MAX));
+    let overlaps = detectors.each_ref().map(|detector| detector.sightings().overlap(after).longest);
+    let calm = probers.iter().map(|prober| prober.trace().gap(calm).length()).max().unwrap_or_default();
     stage.act(Action::StartVictim, victim)?;
-    Ok((gaps, quiet))
+    Ok(Stopped { gaps, overlaps, calm })
 }
