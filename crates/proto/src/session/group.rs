@@ -14,7 +14,6 @@ use vip_model::store::{
 use vip_model::{Instant, LeaseName, LinkAddr, NodeName};
 
 use super::lineage::Heir;
-use super::look::LOOK_EVERY;
 use super::{Asked, Ownership, Ticket};
 
 /// How long each better-placed contender for a free group is waited for.
@@ -498,9 +497,9 @@ impl Ownership {
             return None;
         }
         for (look, whom) in &places {
-            self.looks.want(now, (look, whom), LOOK_EVERY);
+            self.looks.want(now, (look, whom), self.look_pace());
         }
-        Some(now + LOOK_EVERY / 3)
+        Some(now + self.look_pace() / 3)
     }
 
     /// Link-layer addresses of a node on the network of an address.

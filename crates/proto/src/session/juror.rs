@@ -41,10 +41,16 @@ impl Ownership {
         claims.filter_map(|claim| self.groups.get(claim)).any(|group| group.looks().next().is_some())
     }
 
+    /// Time between two looks at what may be dead: with fast heartbeats they keep pace, or they would be what a take-over
+    /// waits for.
+    pub(super) fn look_pace(&self) -> Duration {
+        LOOK_EVERY.min(self.interval())
+    }
+
     /// Goes on looking at a silent session's addresses.
     pub(super) fn look_at_session(&mut self, now: Instant, session: SessionId) {
         for (look, whom) in self.session_looks(session) {
-            self.looks.want(now, (&look, &whom), LOOK_EVERY);
+            self.looks.want(now, (&look, &whom), self.look_pace());
         }
     }
 
