@@ -23,8 +23,8 @@ check: ## formatting, lints, borders
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo xtask layers
 
-sim: ## the simulator: SEEDS=20000 runs of ten simulated minutes
-	cargo run --quiet --profile sim --locked -p vip-sim --bin sim -- --seeds $(SEEDS)
+sim: ## the simulator: SEEDS=20000 runs of ten simulated minutes; SIM="--without-services", "--go-on", "--episodes 1000"
+	cargo run --quiet --profile sim --locked -p vip-sim --bin sim -- --seeds $(SEEDS) $(SIM)
 
 lab: packages build lab-build ## all lab scenarios with the real binary
 	KUBE_VIP_BIN=$(BINARY) target/debug/lab run all

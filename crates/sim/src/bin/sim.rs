@@ -25,6 +25,7 @@ struct Args {
     /// Which worlds numbers stand for.
     worlds: Worlds,
     after: After,
+    services: ServiceWorlds,
     dice: u64,
 }
 
@@ -35,6 +36,15 @@ enum Worlds {
     Lease,
     /// Episodes of the mode `session`, with so many nodes or drawn.
     Episodes(Option<usize>),
+}
+
+/// Whether worlds with Services are played.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ServiceWorlds {
+    /// They are.
+    Played,
+    /// Numbers that stand for one are passed over.
+    PassedOver,
 }
 
 /// What follows a failure.
@@ -52,7 +62,7 @@ enum Shrink {
     No,
 }
 
-const USAGE: &str = "usage: sim [--seeds N] [--from K] [--minutes 10] [--no-shrink] [--mutation NAME]
+const USAGE: &str = "usage: sim [--seeds N] [--from K] [--minutes 10] [--without-services] [--go-on] [--no-shrink] [--mutation NAME]
        sim --seed S [--minutes 10] [--trace | --lines N] [--no-shrink] [--mutation NAME]
        sim --file tests/seeds/NNN.txt [--trace | --lines N] [--dice N]
        sim --episodes N [--from K] [--nodes N] [--go-on] [--mutation NAME]
@@ -77,6 +87,7 @@ fn args() -> Result<Args, String> {
         file: None,
         worlds: Worlds::Lease,
         after: After::Stop,
+        services: ServiceWorlds::Played,
         dice: 1,
     };
     let mut words = std::env::args().skip(1);
@@ -106,6 +117,7 @@ fn args() -> Result<Args, String> {
                 let nodes = usize::try_from(number(value()?)?).map_err(|_| "too many nodes")?;
                 args.worlds = episodes(args.worlds, Some(nodes));
             }
+            "--without-services" => args.services = ServiceWorlds::PassedOver,
             "--go-on" => args.after = After::GoOn,
             "--dice" => args.dice = number(value()?)?,
             "--mutation" => {
@@ -299,6 +311,9 @@ fn work(args: &Args, shared: &Shared) {
             return;
         }
         let case = case_of(args, seed);
+        if args.services == ServiceWorlds::PassedOver && case.setup.services().is_some() {
+            continue;
+        }
         let outcome = if seed.is_multiple_of(TWICE) { case.run_twice() } else { case.run(Lines::None) };
         shared.inputs.fetch_add(outcome.inputs, Ordering::Relaxed);
         *shared.simulated.lock().expect("no thread panics") += outcome.simulated;
