@@ -61,9 +61,9 @@ macro_rules! short_cut {
     };
 }
 
-/// What a cut that is shorter than six intervals costs: little enough while it lasts, little when it ends.
+/// What a cut that is shorter than six intervals costs: in all no more than a dead node, and little when it ends.
 const SHORT_CUT: &[Measure] =
-    &[Gap(AtHeal, End, HEALED_EARLY), Gap(AtFault, AtHeal, DEAD), Overlap(AtFault, End, HANDED)];
+    &[Gap(AtHeal, End, HEALED_EARLY), Gap(AtFault, End, DEAD), Overlap(AtFault, End, HANDED)];
 
 /// A rolling update of all agents, from their mode to another.
 macro_rules! change_over {
