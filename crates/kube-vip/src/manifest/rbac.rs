@@ -116,12 +116,17 @@ const RIGHTS: &[Right] = &[
     },
     // The API servers, from the `kubernetes` Service; the second where there are no slices.
     Right {
-        when: |needs| needs.control_plane && !(needs.services && needs.slices),
+        when: |needs| !(needs.services && needs.slices),
         group: "discovery.k8s.io",
         resource: "endpointslices",
         verbs: &["list"],
     },
-    Right { when: |needs| needs.control_plane, group: "", resource: "endpoints", verbs: &["get"] },
+    Right {
+        when: |needs| needs.control_plane || !(needs.services && needs.slices),
+        group: "",
+        resource: "endpoints",
+        verbs: &["get"],
+    },
 ];
 
 const LEASE_VERBS: &[&str] = &["list", "get", "watch", "update", "create"];
