@@ -379,13 +379,14 @@ fn without_settings_rights_are_given_for_all_that_an_agent_can_do_and_every_subj
         assert!(run.stdout.starts_with("---\n"));
         let documents = documents(&run);
         let seen: Vec<&str> = documents.iter().filter_map(|document| document["kind"].as_str()).collect();
-        assert_eq!(seen, kinds);
+        assert_eq!(seen[..3], kinds);
+        let servers = if flags.is_empty() { &[][..] } else { &["Role", "RoleBinding"] };
+        assert_eq!(seen[3..], *servers, "the API servers are in another namespace");
         let subject = json!([{"kind": "ServiceAccount", "name": "kube-vip", "namespace": "kube-system"}]);
         assert_eq!(documents[2]["subjects"], subject);
         assert_eq!(documents[2]["roleRef"]["kind"], kinds[1]);
         assert_eq!(documents[2]["roleRef"]["name"], documents[1]["metadata"]["name"]);
         let expected = [
-            "endpoints get",
             "endpoints list",
             "endpoints watch",
             "endpointslices list",
@@ -426,10 +427,26 @@ fn rights_are_those_that_the_settings_need_where_they_need_them() {
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let everywhere = |texts: &[&str]| ("system:kube-vip-role in everywhere".to_owned(), owned(texts));
     let in_system = |name: &str, texts: &[&str]| (format!("{name} in kube-system"), owned(texts));
+    let servers = || {
+        let rights = owned(&["endpoints get kubernetes", "endpointslices list"]);
+        ("kube-vip-servers in default".to_owned(), rights)
+    };
     assert_eq!(
         rights(&["--controlplane", "--address=192.0.2.1"], &[]),
+        [everywhere(&["nodes list", "nodes watch"]), servers(), in_system("kube-vip-leases", &leases)]
+    );
+    assert_eq!(
+        rights(&["--services", "--enableEndpoints", "--disableServiceUpdates"], &[]),
         [
-            everywhere(&["endpoints get", "endpointslices list", "nodes list", "nodes watch"]),
+            everywhere(&[
+                "endpoints list",
+                "endpoints watch",
+                "nodes list",
+                "nodes watch",
+                "services list",
+                "services watch",
+            ]),
+            servers(),
             in_system("kube-vip-leases", &leases),
         ]
     );

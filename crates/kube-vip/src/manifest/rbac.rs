@@ -22,6 +22,8 @@ const CLUSTER_ROLE: &str = "system:kube-vip-role";
 const CLUSTER_BINDING: &str = "system:kube-vip-binding";
 /// The Secret with the keys for heartbeats, and the objects that give the right to it.
 const PEERS: &str = "kube-vip-peers";
+/// The objects that give the right to see the API servers behind the `kubernetes` Service.
+const SERVERS: &str = "kube-vip-servers";
 /// The objects that give the right to the Leases of one namespace.
 const LEASES: &str = "kube-vip-leases";
 /// The objects that give the right to the `ConfigMap` of address pools.
@@ -30,7 +32,6 @@ const POOLS: &str = "kube-vip-pools";
 /// What an agent does, as far as rights depend on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Needs {
-    control_plane: bool,
     services: bool,
     /// Services are written to.
     updates: bool,
@@ -56,19 +57,18 @@ impl Needs {
         let elections_of_services = on(key::SERVICES_ELECTION)? || on(key::ON_DEMAND)?;
         let is_elsewhere = values.text(key::NAMESPACE) != namespace
             || [key::LEASE_NAME, key::SERVICES_LEASE].iter().any(|key| values.text(key).contains('/'));
-        let is_single = !(is_open || is_elsewhere || services && elections_of_services);
+        let is_many = is_open || is_elsewhere || (services && elections_of_services);
         let pools = || {
             let text = |key| values.text(key).to_owned();
             (text(key::IPAM_NAMESPACE), text(key::IPAM_CONFIG_MAP))
         };
         Ok(Self {
-            control_plane: control_plane || is_open,
             services: services || is_open,
             updates: !on(key::NO_SERVICE_UPDATES)?,
             labels: on(key::NODE_LABEL)? || is_open,
             slices: !on(key::ENDPOINTS)? || is_open,
             endpoints: on(key::ENDPOINTS)? || is_open,
-            leases: is_single.then(|| namespace.to_owned()),
+            leases: (!is_many).then(|| namespace.to_owned()),
             pools: (on(key::IPAM)? && (services || is_open)).then(pools),
             heartbeats: values.text(key::ELECTION_MODE) == "session",
         })
@@ -114,19 +114,6 @@ const RIGHTS: &[Right] = &[
         resource: "endpoints",
         verbs: &["list", "watch"],
     },
-    // The API servers, from the `kubernetes` Service; the second where there are no slices.
-    Right {
-        when: |needs| !(needs.services && needs.slices),
-        group: "discovery.k8s.io",
-        resource: "endpointslices",
-        verbs: &["list"],
-    },
-    Right {
-        when: |needs| needs.control_plane || !(needs.services && needs.slices),
-        group: "",
-        resource: "endpoints",
-        verbs: &["get"],
-    },
 ];
 
 const LEASE_VERBS: &[&str] = &["list", "get", "watch", "update", "create"];
@@ -150,12 +137,12 @@ pub(super) fn documents(reach: Reach, namespace: &str, needs: &Needs) -> Vec<Val
     };
     let mut documents = vec![account];
     documents.extend(granted(namespace, (role, role_metadata, rules), (binding, binding_metadata)));
-    documents.extend(in_single_namespaces(namespace, needs));
+    documents.extend(in_single_namespaces(reach, namespace, needs));
     documents
 }
 
 /// Rights that are needed in one namespace only.
-fn in_single_namespaces(namespace: &str, needs: &Needs) -> Vec<Value> {
+fn in_single_namespaces(reach: Reach, namespace: &str, needs: &Needs) -> Vec<Value> {
     let rule = |group: &str, resource: &str, verbs: &[&str]| json!({"apiGroups": [group], "resources": [resource], "verbs": verbs});
     let named = |mut rule: Value, name: &str| {
         rule["resourceNames"] = json!([name]);
@@ -166,6 +153,12 @@ fn in_single_namespaces(namespace: &str, needs: &Needs) -> Vec<Value> {
         let metadata = json!({"name": name, "namespace": at});
         documents.extend(granted(namespace, ("Role", metadata.clone(), rules), ("RoleBinding", metadata)));
     };
+    if reach != Reach::Cluster || !(needs.services && needs.slices) {
+        let slices = rule("discovery.k8s.io", "endpointslices", &["list"]);
+        // Where there are no slices.
+        let endpoints = named(rule("", "endpoints", &["get"]), "kubernetes");
+        grant(SERVERS, "default", vec![slices, endpoints]);
+    }
     if let Some(at) = &needs.leases {
         grant(LEASES, at, vec![rule("coordination.k8s.io", "leases", LEASE_VERBS)]);
     }
