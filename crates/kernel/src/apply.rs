@@ -14,6 +14,7 @@
 //! microseconds after the acknowledgement; until then it answers neighbour solicitations for the address and drops, or
 //! forwards, what is sent to it, such as the advertisement of a client whose MAC it has just asked for.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -98,7 +99,23 @@ fn apply_addresses(
     changes: &[AddressChange<'_>],
     moment: Moment<'_>,
 ) -> Vec<Outcome> {
-    changes.chunks(SHARE).flat_map(|share| apply_share(socket, share, moment)).collect()
+    let outcomes: Vec<Outcome> =
+        changes.chunks(SHARE).flat_map(|share| apply_share(socket, share, moment)).collect();
+    await_delivery(socket, changes, &outcomes, &fresh(changes, moment.actual));
+    outcomes
+}
+
+/// The IPv6 addresses that a batch sets and the last picture does not show in working order.
+fn fresh(changes: &[AddressChange<'_>], actual: &Actual) -> BTreeSet<(LinkIndex, IpNet)> {
+    let of_v6 = |change: &AddressChange<'_>| match change {
+        AddressChange::Set(set) if set.net.family() == Family::V6 => Some((set.link, set.net.0)),
+        _ => None,
+    };
+    let mut fresh: BTreeSet<_> = changes.iter().filter_map(of_v6).collect();
+    for address in actual.addresses.iter().filter(|address| address.dad == Dad::Ready) {
+        fresh.remove(&(address.link, address.net));
+    }
+    fresh
 }
 
 fn apply_share(
@@ -109,27 +126,22 @@ fn apply_share(
     let began = (moment.clock)();
     let steps: Vec<Step> = changes.iter().map(|change| step(*change, began, moment.actual)).collect();
     let mut outcomes = carry_out(socket, changes, steps, moment.actual);
-    await_delivery(socket, changes, &outcomes, moment.actual);
     take_back(socket, changes, &mut outcomes, (began, moment.clock));
     outcomes
 }
 
-/// Waits until the kernel delivers what is sent to the IPv6 addresses that are new.
+/// Waits until the kernel delivers what is sent to the fresh addresses that were set.
 fn await_delivery(
     socket: &mut NetlinkSocket,
     changes: &[AddressChange<'_>],
     outcomes: &[Outcome],
-    actual: &Actual,
+    fresh: &BTreeSet<(LinkIndex, IpNet)>,
 ) {
-    let known = |set: &SetAddress| {
-        let mut same = actual.addresses.iter();
-        same.any(|address| (address.link, address.net) == (set.link, set.net.0) && address.dad == Dad::Ready)
-    };
     let mut looks = 0;
     for (change, outcome) in changes.iter().zip(outcomes) {
         let AddressChange::Set(set) = change else { continue };
         let IpAddr::V6(addr) = set.net.addr() else { continue };
-        if *outcome != Outcome::Done || known(set) {
+        if *outcome != Outcome::Done || !fresh.contains(&(set.link, set.net.0)) {
             continue;
         }
         while looks < LOOKS && !is_delivered(socket, addr) {
