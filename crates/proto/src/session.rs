@@ -22,7 +22,7 @@
 
 mod beat;
 mod bid;
-
+mod elsewhere;
 mod group;
 mod hand;
 mod juror;
@@ -135,6 +135,8 @@ struct Identity {
 enum Asked {
     /// The own session.
     Own,
+    /// The same, of a server on another node.
+    Elsewhere,
     /// The session Lease of a node that shall be deposed.
     Deposal(SessionId),
     /// A claim.
@@ -270,7 +272,7 @@ impl Ownership {
     /// Whether nothing is left to do for a node that stops: no claim names its session and no question about one is
     /// under way.
     pub fn is_finished(&self) -> bool {
-        let is_asking = self.asked.values().any(|asked| !matches!(asked, Asked::Own));
+        let is_asking = self.asked.values().any(|asked| !matches!(asked, Asked::Own | Asked::Elsewhere));
         !is_asking && self.held.is_empty() && self.own.as_ref().is_none_or(Own::has_left)
     }
 
@@ -340,6 +342,7 @@ impl Ownership {
     fn answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
         match self.asked.remove(&ticket) {
             Some(Asked::Own) => self.own_answered(now, ticket, answer),
+            Some(Asked::Elsewhere) => self.elsewhere_answered(now, ticket, answer),
             Some(Asked::Deposal(of)) => self.deposal_answered(now, of, answer),
             Some(Asked::Claim(claim)) => self.claim_answered(now, &claim, answer),
             None => {}

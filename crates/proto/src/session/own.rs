@@ -17,6 +17,8 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(5);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 /// The longest: a store that returns is noticed within half a second.
 const BACKOFF_MAX: Duration = Duration::from_millis(400);
+/// The shortest in doubt.
+const DOUBT_PAUSE: Duration = Duration::from_millis(900);
 /// The same after conflicts, each of which is followed by a read and a write.
 const CONFLICT_MAX: Duration = Duration::from_millis(800);
 /// A jury is chosen anew at most this often, but for the first time.
@@ -30,17 +32,19 @@ pub(super) struct Own {
     /// A jury that is written and not answered: both lists count.
     pub(super) pending: Option<Jury>,
     /// What the next write expects.
-    version: Option<Version>,
+    pub(super) version: Option<Version>,
     /// The question in flight.
-    asking: Option<Asking>,
+    pub(super) asking: Option<Asking>,
     /// When the last answered renewal was asked.
     pub(super) proven: Option<Instant>,
     /// The same for renewals by an API server on another node.
     pub(super) elsewhere: Option<Instant>,
     /// When a server on another node was last asked.
     pub(super) elsewhere_asked: Option<Instant>,
-    renew_at: Instant,
-    must_read: bool,
+    /// What one is asked now, beside the question in flight.
+    pub(super) asking_elsewhere: Option<Asking>,
+    pub(super) renew_at: Instant,
+    pub(super) must_read: bool,
     failures: u32,
     jury_at: Option<Instant>,
     /// When it began after a former one had been deposed.
@@ -59,15 +63,14 @@ enum Leaving {
 }
 
 #[derive(Debug)]
-struct Asking {
-    ticket: Ticket,
-    at: Instant,
-    via: Via,
-    what: Writing,
+pub(super) struct Asking {
+    pub(super) ticket: Ticket,
+    pub(super) at: Instant,
+    pub(super) what: Writing,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Writing {
+pub(super) enum Writing {
     Read,
     Renew(Jury),
     Release,
@@ -83,6 +86,7 @@ impl Own {
             proven: None,
             elsewhere: None,
             elsewhere_asked: None,
+            asking_elsewhere: None,
             renew_at: now,
             must_read: false,
             failures: 0,
@@ -275,7 +279,7 @@ impl Ownership {
         let ended = Succession { id: own.record.id, heir };
         let former = own.record.former.iter().copied().chain([ended]).collect();
         let version = own.version.clone();
-        self.asked.retain(|_, asked| *asked != Asked::Own);
+        self.asked.retain(|_, asked| !matches!(asked, Asked::Own | Asked::Elsewhere));
         self.lineage.ended(ended);
         self.begin_anew(now, former, version);
         for peer in self.peers.values_mut() {
@@ -318,38 +322,35 @@ impl Ownership {
         }
         if own.must_read {
             let ask = Ask::ReadSession(self.own_lease());
-            return self.ask_own(now, ask, Via::Any, Writing::Read);
+            return self.ask_own(now, ask, Writing::Read);
         }
-        self.write_own(now, Via::Any);
+        self.write_own(now);
     }
 
-    /// Asks an API server on another node, whatever else is under way: its answer proves our own connection.
-    pub(super) fn ask_elsewhere(&mut self, now: Instant) {
-        let Some(own) = &mut self.own else { return };
-        own.elsewhere_asked = Some(now);
-        if let Some(asking) = own.asking.take() {
-            self.asked.remove(&asking.ticket);
-        }
-        self.write_own(now, Via::Elsewhere);
-    }
-
-    fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Duration {
         self.want.settings.timings.retry_period.clamp(TIMEOUT_MIN, TIMEOUT_MAX)
     }
 
-    fn ask_own(&mut self, now: Instant, ask: Ask, via: Via, what: Writing) {
+    fn ask_own(&mut self, now: Instant, ask: Ask, what: Writing) {
         let timeout = self.patience();
         let ticket = self.ask(Asked::Own, ask, timeout);
         if let Some(own) = &mut self.own {
-            own.asking = Some(Asking { ticket, at: now, via, what });
+            own.asking = Some(Asking { ticket, at: now, what });
         }
     }
 
-    fn write_own(&mut self, now: Instant, via: Via) {
+    fn write_own(&mut self, now: Instant) {
+        let Some((write, what)) = self.compose(now, Via::Any) else { return };
+        self.ask_own(now, Ask::WriteSession(Box::new(write)), what);
+        self.remember_soon(now);
+    }
+
+    /// What is to be written of the own session, and what an answer to it proves.
+    pub(super) fn compose(&mut self, now: Instant, via: Via) -> Option<(SessionWrite, Writing)> {
         let jury = self.choose_jury(now);
         let lease = self.own_lease();
         let doors = self.doors();
-        let Some(own) = &mut self.own else { return };
+        let own = self.own.as_mut()?;
         let releases = own.end == Leaving::Wanted;
         own.record.doors = doors;
         // An agent that has not read its kernel yet has not lost its place: others must be able to look at it.
@@ -373,9 +374,7 @@ impl Ownership {
             record,
             via,
         };
-        let what = if releases { Writing::Release } else { Writing::Renew(jury) };
-        self.ask_own(now, Ask::WriteSession(Box::new(write)), via, what);
-        self.remember_soon(now);
+        Some((write, if releases { Writing::Release } else { Writing::Renew(jury) }))
     }
 
     pub(super) fn own_answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
@@ -388,9 +387,6 @@ impl Ownership {
         }
         if !matches!(answer, Answer::Failed(_)) {
             own.trouble = None;
-            if asking.via == Via::Elsewhere {
-                own.elsewhere = Some(asking.at);
-            }
         }
         match answer {
             Answer::Session(_, Some(seen)) => {
@@ -429,12 +425,15 @@ impl Ownership {
     fn own_failed(&mut self, now: Instant, failure: Failure, retry: Duration) {
         // Never sooner than the pause: at most 2.5 questions a second while the store is away.
         let jitter = 1.0 + self.random.unit() / 4.0;
+        let is_in_doubt = self.trust.is_in_doubt();
         let Some(own) = &mut self.own else { return };
         let pause = if failure.class.is_transient() && failure.class != FailureClass::Throttled {
             (BACKOFF_FIRST * 2u32.saturating_pow(own.failures.min(8))).min(BACKOFF_MAX)
         } else {
             retry
         };
+        // In doubt servers elsewhere are asked, too, and both share the budget.
+        let pause = if is_in_doubt { pause.max(DOUBT_PAUSE) } else { pause };
         own.failures = own.failures.saturating_add(1);
         own.renew_at = now + pause.mul_f64(jitter);
         own.trouble = Some(failure);
@@ -502,7 +501,7 @@ impl Ownership {
 
 impl Own {
     /// What the store knows of this session and a former life of the agent did not tell.
-    fn learn(&mut self, stored: &SessionRecord) {
+    pub(super) fn learn(&mut self, stored: &SessionRecord) {
         self.record.was_heard |= stored.was_heard;
         if stored.jury.generation > self.record.jury.generation && self.pending.is_none() {
             self.record.jury = stored.jury.clone();
@@ -510,7 +509,7 @@ impl Own {
     }
 
     /// An answered renewal proves the session, from the moment of asking.
-    fn prove(&mut self, asking: &Asking, retry: Duration) {
+    pub(super) fn prove(&mut self, asking: &Asking, retry: Duration) {
         if let Writing::Renew(jury) = &asking.what {
             self.proven = Some(self.proven.map_or(asking.at, |proven| proven.max(asking.at)));
             if self.record.jury != *jury {

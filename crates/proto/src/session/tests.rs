@@ -179,6 +179,30 @@ fn of_two_nodes_the_other_follows_with_the_word_of_the_api() {
 }
 
 #[test]
+fn who_is_left_alone_lives_on_by_its_own_api_server() {
+    for size in [2, 3] {
+        let (mut town, holder) = calm(size);
+        for other in (0..size).filter(|other| *other != holder) {
+            town.power_off(other);
+            town.wait(Duration::from_secs(30));
+        }
+        assert_eq!((town.holder(), town.gap), (Some(holder), Duration::ZERO), "{size} nodes");
+    }
+}
+
+#[test]
+fn a_holder_that_stands_still_again_in_the_middle_of_a_doubt_first_hears_what_came_meanwhile() {
+    let (mut town, holder) = calm(3);
+    for _ in 0..20 {
+        town.stall(holder, ms(200));
+        town.wait(ms(200) + Duration::from_micros(100)); // it notices, asks, and hears nothing yet
+        town.stall(holder, ms(200));
+        town.wait(ms(300));
+    }
+    assert_eq!((town.holder(), town.gap, town.overlap), (Some(holder), Duration::ZERO, Duration::ZERO));
+}
+
+#[test]
 fn somebody_asks_for_a_hand_over_and_it_happens_once() {
     let (mut town, holder) = calm(3);
     let to = (holder + 1) % 3;

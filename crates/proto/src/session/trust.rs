@@ -22,8 +22,6 @@ use vip_model::{Instant, NodeName};
 use super::Ownership;
 use super::look::LOOK_EVERY;
 
-/// An API server elsewhere is asked again at most this often.
-const ELSEWHERE_EVERY: Duration = Duration::from_millis(400);
 /// Heartbeats in doubt.
 pub(super) const DOUBT_BEAT: Duration = Duration::from_millis(10);
 /// Own addresses that a doubting holder looks for at others.
@@ -252,7 +250,8 @@ impl Ownership {
         if self.own.is_none() {
             return;
         }
-        self.trust.checked = now;
+        let checked = std::mem::replace(&mut self.trust.checked, now);
+        self.forgive_stall(now, checked);
         let served = self.trust.may_serve();
         let mood = self.next_mood(now);
         if mood != self.trust.mood {
@@ -267,6 +266,16 @@ impl Ownership {
                 self.refreshed = now;
             }
             self.mark_all(now);
+        }
+    }
+
+    /// A process that was stopped in the middle of a doubt has heard nothing meanwhile: the answers wait for it.
+    fn forgive_stall(&mut self, now: Instant, checked: Instant) {
+        let interval = self.interval();
+        if let Mood::Doubt { decide_at, .. } = &mut self.trust.mood
+            && now > checked + interval
+        {
+            *decide_at = (*decide_at).max(now + interval.mul_f64(1.5));
         }
     }
 
@@ -351,10 +360,7 @@ impl Ownership {
 
     /// What a doubting session asks: other nodes' API servers, jurors' kernels, and whether somebody else answers.
     fn doubt(&mut self, now: Instant) {
-        let due = |own: &super::Own| own.elsewhere_asked.is_none_or(|asked| now >= asked + ELSEWHERE_EVERY);
-        if self.own.as_ref().is_some_and(due) {
-            self.ask_elsewhere(now);
-        }
+        self.step_elsewhere(now);
         let jurors: Vec<NodeName> = self
             .own
             .iter()

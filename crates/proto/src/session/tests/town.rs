@@ -24,6 +24,7 @@ pub(super) const CLAIM_NAME: &str = "plndr-cp-lock";
 const HOP: Duration = Duration::from_micros(300);
 const API: Duration = Duration::from_millis(2);
 const KERNEL: Duration = Duration::from_micros(500);
+const HEARS_AGAIN: Duration = Duration::from_millis(5);
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100));
 const LIFETIME: Duration = Duration::from_secs(3);
 
@@ -48,6 +49,8 @@ struct Home {
     machine: Option<Ownership>,
     power: bool,
     isolated: bool,
+    /// Until when its agent does nothing.
+    stalled: Instant,
     /// Until when the kernel has the VIP.
     vip: Option<Instant>,
     announced: bool,
@@ -110,6 +113,7 @@ impl Town {
             machine: None,
             power: true,
             isolated: false,
+            stalled: Instant::ZERO,
             vip: None,
             announced: false,
             fitness: Fitness::Fit,
@@ -173,6 +177,11 @@ impl Town {
 
     pub(super) fn remember(&mut self, node: usize, memory: Option<Memory>) {
         self.homes[node].memory = memory;
+    }
+
+    /// The agent stands still for so long; the threads that hear for it go on a little later than it.
+    pub(super) fn stall(&mut self, node: usize, span: Duration) {
+        self.homes[node].stalled = self.now + span;
     }
 
     pub(super) fn power_off(&mut self, node: usize) {
@@ -251,7 +260,8 @@ impl Town {
     pub(super) fn wait(&mut self, span: Duration) {
         let end = self.now + span;
         loop {
-            let deadlines = self.homes.iter().filter_map(|home| home.machine.as_ref()?.deadline());
+            let due = |home: &Home| Some(home.machine.as_ref()?.deadline()?.max(home.stalled));
+            let deadlines = self.homes.iter().filter_map(due);
             let expiry = self.homes.iter().filter_map(|home| home.vip).filter(|until| *until > self.now);
             let event = self.events.keys().next().map(|(at, _)| *at);
             let next = deadlines.chain(expiry).chain(event).min().unwrap_or(end).max(self.now).min(end);
@@ -302,6 +312,10 @@ impl Town {
             Event::Heard(node, input, life) => {
                 let now = self.now;
                 let home = &mut self.homes[node];
+                if now < home.stalled {
+                    let wait = home.stalled - now + HEARS_AGAIN;
+                    return self.later(wait, Event::Heard(node, input, life));
+                }
                 if home.lives == life
                     && let Some(machine) = &mut home.machine
                 {
@@ -334,6 +348,9 @@ impl Town {
 
     fn turn(&mut self, node: usize) {
         let now = self.now;
+        if now < self.homes[node].stalled {
+            return;
+        }
         let Some(mut machine) = self.homes[node].machine.take() else { return };
         let mut polls = 0;
         while let Some(output) = machine.poll(now) {
@@ -373,7 +390,8 @@ impl Town {
             Ask::WriteSession(write) => write.via,
             _ => Via::Any,
         };
-        let is_alone = via == Via::Elsewhere && self.homes.len() == 1;
+        let has_power = |other: &usize| *other != node && self.homes[*other].power;
+        let is_alone = via == Via::Elsewhere && !(0..self.homes.len()).any(|other| has_power(&other));
         if !self.store.up || self.homes[node].isolated || is_alone {
             let failure = Failure { class: FailureClass::Timeout, text: "nobody answers".to_owned() };
             return self.hear(node, OwnershipInput::Answer(ticket, Answer::Failed(failure)), timeout);

@@ -1,0 +1,72 @@
+//! The question to an API server on another node, in doubt: an answer proves our own connection. It goes beside the usual
+//! renewal and never in its place: where no other server answers, the own one may, and with one juror that is what the
+//! addresses live by.
+
+use std::time::Duration;
+
+use vip_model::Instant;
+use vip_model::session::Via;
+use vip_model::store::{Answer, Ask};
+
+use super::own::Asking;
+use super::{Asked, Ownership, Ticket};
+
+/// Time between two questions, when the last one was answered; and when it was not: then the usual renewal is asked, too,
+/// and both keep one budget.
+const EVERY: Duration = Duration::from_millis(400);
+const EVERY_UNANSWERED: Duration = Duration::from_millis(650);
+
+impl Ownership {
+    /// Asks, when it is time.
+    pub(super) fn step_elsewhere(&mut self, now: Instant) {
+        let is_due = |own: &super::Own| {
+            let every = if own.elsewhere >= own.elsewhere_asked { EVERY } else { EVERY_UNANSWERED };
+            own.elsewhere_asked.is_none_or(|asked| now >= asked + every)
+        };
+        if self.own.as_ref().is_some_and(is_due) {
+            self.ask_elsewhere(now);
+        }
+    }
+
+    fn ask_elsewhere(&mut self, now: Instant) {
+        let Some((write, what)) = self.compose(now, Via::Elsewhere) else { return };
+        let timeout = self.patience();
+        let ticket = self.ask(Asked::Elsewhere, Ask::WriteSession(Box::new(write)), timeout);
+        let Some(own) = &mut self.own else { return };
+        own.elsewhere_asked = Some(now);
+        if let Some(former) = own.asking_elsewhere.replace(Asking { ticket, at: now, what }) {
+            self.asked.remove(&former.ticket);
+        }
+        self.remember_soon(now);
+    }
+
+    pub(super) fn elsewhere_answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
+        let retry = self.want.settings.timings.retry_period;
+        let Some(own) = &mut self.own else { return };
+        let Some(asking) = own.asking_elsewhere.take_if(|asking| asking.ticket == ticket) else { return };
+        if matches!(answer, Answer::Failed(_)) {
+            return; // whether any server answers is what the usual renewal finds out
+        }
+        own.elsewhere = Some(asking.at);
+        let Answer::Session(_, seen) = answer else {
+            // Another write was faster, most likely our own renewal.
+            own.must_read = true;
+            if own.asking.is_none() {
+                own.renew_at = own.renew_at.min(now);
+            }
+            return;
+        };
+        let Some(seen) = seen else {
+            own.version = None;
+            own.renew_at = now;
+            return;
+        };
+        own.version = Some(seen.version.clone());
+        if seen.record.id == own.record.id && seen.record.end.is_none() {
+            own.learn(&seen.record);
+            own.prove(&asking, retry);
+            self.mark_all(now);
+        }
+        self.own_seen(now, &seen);
+    }
+}
