@@ -11,6 +11,7 @@ need nft nftables
 need gcc gcc
 need make make
 need unshare util-linux
+need keepalived keepalived
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "packages needed: ${missing[*]}"
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -52,6 +52,9 @@ enum Verb {
         /// Runs of each short scenario; long ones run a quarter as often. 12, or 3 of mode session and of keepalived.
         #[arg(long)]
         runs: Option<u32>,
+        /// Of keepalived: one interval alone, 1s, 100ms or 10ms.
+        #[arg(long)]
+        interval: Option<String>,
     },
     /// Lists the scenarios.
     List,
@@ -104,8 +107,10 @@ enum Measured {
     /// Mode lease: all scenarios, idle agents, first announcements.
     #[default]
     Lease,
-    /// Mode session: all scenarios, quiet members.
+    /// Mode session: quiet members, all scenarios.
     Session,
+    /// Mode session: quiet members alone.
+    Quiet,
     /// keepalived and mode session at the same intervals.
     Keepalived,
     /// Services, few and many of them.
@@ -151,7 +156,9 @@ fn act(verb: Verb) -> Result<u8> {
             let logs = folder::make(scenario.split(',').next().unwrap_or("run"))?;
             Ok(u8::from(!suite::run(&rows, runs.max(1), &manifest, &logs)?))
         }
-        Verb::Bench { what, runs } => bench(what, runs.map(|runs| runs.max(1))),
+        Verb::Bench { what, runs, interval } => {
+            bench(what, runs.map(|runs| runs.max(1)), interval.as_deref())
+        }
         Verb::Up => {
             let mut stage = Stage::set(&folder::make("up")?)?;
             stage.restore(Setup::default())?;
@@ -166,12 +173,14 @@ fn act(verb: Verb) -> Result<u8> {
     }
 }
 
-fn bench(what: Measured, runs: Option<u32>) -> Result<u8> {
+fn bench(what: Measured, runs: Option<u32>, interval: Option<&str>) -> Result<u8> {
+    let intervals = speed::keepalived::intervals(interval)?;
     let logs = folder::make("bench")?;
     let kept = match what {
         Measured::Lease => speed::measure(runs.unwrap_or(12), &logs)?,
         Measured::Session => speed::session::measure(runs.unwrap_or(3), &logs)?,
-        Measured::Keepalived => speed::keepalived::measure(runs.unwrap_or(3), &logs)?,
+        Measured::Quiet => speed::session::measure_quiet(&logs)?,
+        Measured::Keepalived => speed::keepalived::measure(&intervals, runs.unwrap_or(3), &logs)?,
         Measured::Services => load::measure(&logs).map(|()| true)?,
     };
     Ok(u8::from(!kept))

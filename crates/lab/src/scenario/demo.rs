@@ -12,9 +12,9 @@ use anyhow::Result;
 use super::agent::{self, Manifest};
 use super::contender::Contender;
 use super::outcome::Outcome;
-use super::stage::Stage;
+use super::stage::{NODES, Stage};
 use super::{figures, play, table, version};
-use crate::bench::{Networks, Pod, net};
+use crate::bench::{Networks, Pod, Shape, net};
 
 /// What the demo leaves behind.
 #[derive(Debug)]
@@ -43,7 +43,8 @@ pub fn show(runs: u32, logs: &Path) -> Result<Shown> {
     let begin = Instant::now();
     let mut manifest = Manifest::parse(agent::MANIFEST)?;
     manifest.set("svc_enable", "true");
-    let mut stage = Stage::set_for(Contender::KubeVip(manifest), Networks::One, logs)?;
+    let shape = Shape { nodes: NODES, networks: Networks::One, logs: logs.to_owned() };
+    let mut stage = Stage::set_for(Contender::KubeVip(manifest), &shape)?;
     stage.screen().say(INTRO);
     stage.screen().say(&format!("  logs   {}\n", logs.display()));
     for skipped in stage.lab().skipped() {

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use super::outcome::{Moments, Outcome, Record};
 use super::stage::Stage;
-use super::table::{Action, Event, Health, Mark, Row, Step};
+use super::table::{Action, Deed, Event, Health, Mark, Row, Step};
 use crate::bench::{Detector, Metronome, Prober, Span, Stamp, net};
 
 /// The calm time before the first step; its longest gap is what the instruments add themselves.
@@ -234,5 +234,7 @@ fn describe(action: Action, victim: u8) -> String {
         }
         Action::CutFromApi => format!("n{victim}, which holds the VIP, can't reach any API server"),
         Action::RemoveVip => format!("somebody deletes the VIP from n{victim}"),
+        Action::Operate(Deed::Drain) => format!("kube-vip drain n{victim}, which holds the VIP"),
+        Action::Operate(Deed::HandOver) => "kube-vip handover control-plane".to_owned(),
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 
-use super::stage::{NODES, Stage};
+use super::stage::Stage;
 use super::suite::{self, Played};
 use super::table::{self, Action, Mode, Row, Setup};
 use crate::bench::net::{self, Mac};
@@ -64,7 +64,7 @@ fn binary_size(stage: &Stage, table: &mut Table) -> Result<()> {
 
 /// Memory, processor time and API requests of agents while nothing happens.
 fn idle(stage: &Stage, table: &mut Table) -> Result<()> {
-    let agents: Vec<_> = (1..=NODES).filter_map(|number| stage.agent(number)).collect();
+    let agents: Vec<_> = stage.numbers().filter_map(|number| stage.agent(number)).collect();
     // What starting cost is over after a moment.
     std::thread::sleep(Duration::from_secs(3));
     let before = agents.iter().map(|agent| agent.usage()).collect::<Result<Vec<_>, _>>()?;

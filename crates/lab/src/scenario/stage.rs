@@ -11,19 +11,19 @@ use super::agent::{self, Manifest};
 use super::contender::{self, Contender};
 use super::control_plane::{ControlPlane, PORT};
 use super::screen::Screen;
-use super::table::{Action, Gate, Health, Setup, Variables};
-use crate::bench::{Lab, Networks, Node, Prober, Program, Shape, Stamp, net};
+use super::table::{Action, Deed, Gate, Health, Setup, Variables};
+use crate::bench::{Lab, Networks, Node, Prober, Program, Shape, Spawn, Stamp, net};
 
-/// Nodes of the stage.
+/// Nodes of a stage that does not say otherwise.
 pub const NODES: u8 = 3;
-/// Their numbers.
-const ALL: [u8; NODES as usize] = [1, 2, 3];
 /// An agent that got SIGTERM must be gone after this (3 s with a dead API, and a reserve for a busy machine).
 const STOP_LIMIT: Duration = Duration::from_secs(6);
 /// After a repair the VIP must be back after this.
 const REPAIR_LIMIT: Duration = Duration::from_secs(20);
 /// Sessions need a jury, and a restarted juror listens for a second before it vouches.
 const SETTLE_LIMIT: Duration = Duration::from_secs(15);
+/// A command of an operator is over after this.
+const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 /// UDP port of heartbeats.
 pub const BEATS: u16 = 7949;
 
@@ -44,6 +44,8 @@ pub struct Stage {
     /// How long fresh agents are left alone.
     settling: Duration,
     filtered: bool,
+    /// The node that an operator drained.
+    drained: Option<u8>,
     screen: Screen,
 }
 
@@ -51,15 +53,16 @@ impl Stage {
     /// Builds everything for agents of the lab's own manifest, but starts none yet.
     pub fn set(logs: &Path) -> Result<Self> {
         let manifest = Manifest::parse(agent::MANIFEST)?;
-        Self::set_for(Contender::KubeVip(manifest), Networks::One, logs)
+        let shape = Shape { nodes: NODES, networks: Networks::One, logs: logs.to_owned() };
+        Self::set_for(Contender::KubeVip(manifest), &shape)
     }
 
-    /// The same for other contenders, on these networks.
-    pub fn set_for(contender: Contender, networks: Networks, logs: &Path) -> Result<Self> {
+    /// The same for other contenders, on a bench of this shape.
+    pub fn set_for(contender: Contender, shape: &Shape) -> Result<Self> {
         let binary = contender.binary()?;
-        let lab = Lab::raise(&Shape { nodes: NODES, networks, logs: logs.to_owned() })?;
+        let lab = Lab::raise(shape)?;
         let plane = ControlPlane::start(&lab)?;
-        let screen = Screen::with_copy(logs);
+        let screen = Screen::with_copy(&shape.logs);
         let agents = lab.nodes().iter().map(|_| None).collect();
         let told = vec![false; lab.nodes().len()];
         let stage = Self {
@@ -73,6 +76,7 @@ impl Stage {
             mixed: false,
             settling: Duration::ZERO,
             filtered: false,
+            drained: None,
             screen,
         };
         for node in stage.lab.nodes() {
@@ -99,6 +103,11 @@ impl Stage {
     /// The agent of a node, if it was started.
     pub fn agent(&self, number: u8) -> Option<&Program> {
         self.agents.get(usize::from(number).wrapping_sub(1)).and_then(Option::as_ref)
+    }
+
+    /// The numbers of its nodes.
+    pub fn numbers(&self) -> impl Iterator<Item = u8> + use<> {
+        (1..).take(self.agents.len())
     }
 
     /// The binary under test.
@@ -129,13 +138,13 @@ impl Stage {
             }
             Action::Ended(limit) => self.expect_end(victim, limit)?,
             Action::StartVictim => self.start(victim)?,
-            Action::StopAll => self.stop(&ALL)?,
+            Action::StopAll => self.stop_all()?,
             Action::StartAll => self.start_all()?,
             Action::Restart(number) => self.restart(number, &[])?,
             Action::RestartWith(number, set) => self.restart(number, set)?,
             Action::RestartVictim => self.restart(victim, &[])?,
             Action::PowerOff => return self.power_off(victim),
-            Action::PowerOffOther => return self.power_off(if victim == 1 { 2 } else { 1 }),
+            Action::PowerOffOther => return self.power_off(another_than(victim)),
             Action::PullCable => {
                 let at = self.lab.node(victim)?.pull_cable(self.lab.switch())?;
                 self.plane.set(self.lab.node(victim)?, Health::Alone);
@@ -181,8 +190,42 @@ impl Stage {
                     self.lab.node(victim)?.remove_address(vip)?;
                 }
             }
+            Action::Operate(deed) => self.operate(deed, victim)?,
         }
         Ok(now)
+    }
+
+    /// An operator's command against the victim, carried out on another node.
+    fn operate(&mut self, deed: Deed, victim: u8) -> Result<()> {
+        let name = format!("n{victim}");
+        match deed {
+            Deed::Drain => {
+                self.drained = Some(victim);
+                self.command(another_than(victim), &["drain", &name])
+            }
+            Deed::HandOver => self.command(another_than(victim), &["handover", "control-plane"]),
+        }
+    }
+
+    /// Runs the binary under test on a node, as the administrator, until it ends well.
+    fn command(&self, number: u8, words: &[&str]) -> Result<()> {
+        let node = self.lab.node(number)?;
+        let spoken = words.join(" ");
+        let log = self.lab.logs().join(format!("n{number}-{}.log", words[0]));
+        let words = words.iter().chain(&["--kubeconfig", "/etc/kubernetes/admin.conf"]);
+        let (args, env) = (words.map(Into::into).collect(), Vec::new());
+        let name = format!("kube-vip {spoken} on n{number}");
+        let spawn = Spawn { name, program: self.binary.clone(), args, env, log };
+        let code = node.start(&spawn)?.wait(COMMAND_LIMIT)?;
+        if code != 0 {
+            bail!("`kube-vip {spoken}` on n{number} ended with code {code}; see its log");
+        }
+        Ok(())
+    }
+
+    fn undrain(&mut self) -> Result<()> {
+        let Some(drained) = self.drained.take() else { return Ok(()) };
+        self.command(another_than(drained), &["undrain", &format!("n{drained}")])
     }
 
     /// The running agent of a node.
@@ -229,7 +272,7 @@ impl Stage {
 
     /// Starts the agents that don't run, on all nodes that have power.
     pub fn start_all(&mut self) -> Result<()> {
-        for number in 1..=NODES {
+        for number in self.numbers() {
             let slot = &mut self.agents[usize::from(number) - 1];
             let gone =
                 slot.as_mut().map_or(Ok(true), |program| program.ended().map(|code| code.is_some()))?;
@@ -238,6 +281,11 @@ impl Stage {
             }
         }
         Ok(())
+    }
+
+    fn stop_all(&mut self) -> Result<()> {
+        let all: Vec<u8> = self.numbers().collect();
+        self.stop(&all)
     }
 
     /// Ends the agents of these nodes in good order; an error if one doesn't obey or says that something went wrong.
@@ -273,10 +321,11 @@ impl Stage {
     /// until the VIP answers in both families and has done so for half a second, and all members know each other.
     pub fn restore(&mut self, setup: Setup) -> Result<()> {
         self.repair()?;
+        self.undrain()?;
         // An agent yields for its health gate at most once a minute: with the gate every run begins with fresh agents.
         let anew = self.setup != setup || self.mixed || setup.gate == Gate::On;
         if anew || self.contender.begins_anew() {
-            self.stop(&ALL)?;
+            self.stop_all()?;
             (self.setup, self.mixed) = (setup, false);
         }
         if self.contender.begins_anew() {
@@ -327,7 +376,7 @@ impl Stage {
     fn repair(&mut self) -> Result<()> {
         self.unfilter()?;
         self.plane.set_all(Health::Serving);
-        for number in 1..=NODES {
+        for number in self.numbers() {
             if !self.lab.node(number)?.powered() {
                 self.lab.power_on(number)?;
                 let node = self.lab.node(number)?;
@@ -371,6 +420,11 @@ impl Stage {
         }
         bail!("the lab's API server was asked for what it doesn't do: {}", missing.join(", "))
     }
+}
+
+/// Another node.
+const fn another_than(victim: u8) -> u8 {
+    if victim == 1 { 2 } else { 1 }
 }
 
 /// Does this VIP answer without a pause for half a second, at last?

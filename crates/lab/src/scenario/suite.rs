@@ -9,10 +9,10 @@ use super::agent::{self, Manifest};
 use super::contender::Contender;
 use super::outcome::Outcome;
 use super::screen::Screen;
-use super::stage::Stage;
+use super::stage::{NODES, Stage};
 use super::table::{Mode, Row};
 use super::{figures, play};
-use crate::bench::{self, Networks};
+use crate::bench::{self, Networks, Shape};
 use crate::report::Table;
 
 /// The rows that a name means: "all", or some of the mode's table, separated by commas.
@@ -48,7 +48,8 @@ pub fn run(rows: &[&'static Row], runs: u32, manifest: &Manifest, logs: &Path) -
         if rows.is_empty() {
             continue;
         }
-        let mut stage = Stage::set_for(Contender::KubeVip(manifest.clone()), networks, logs)?;
+        let shape = Shape { nodes: NODES, networks, logs: logs.to_owned() };
+        let mut stage = Stage::set_for(Contender::KubeVip(manifest.clone()), &shape)?;
         for skipped in stage.lab().skipped() {
             stage.screen().say(skipped);
         }

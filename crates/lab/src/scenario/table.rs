@@ -105,6 +105,17 @@ pub enum Action {
     CutFromApi,
     /// Somebody deletes the VIP, in both families, from the victim.
     RemoveVip,
+    /// An operator moves the VIP with the program's own commands.
+    Operate(Deed),
+}
+
+/// What an operator does; the commands run on another node than the victim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// `kube-vip drain` of the victim.
+    Drain,
+    /// `kube-vip handover control-plane`.
+    HandOver,
 }
 
 /// Something that a client sees, in both families.

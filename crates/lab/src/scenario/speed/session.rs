@@ -1,5 +1,6 @@
-//! `lab bench session`: all rows of mode `session`, and what members cost while nothing happens: requests to the API with
-//! one and with a hundred Services, processor time and heartbeats of who holds them all and of who holds nothing.
+//! `lab bench session`: all rows of mode `session`, and what members cost while nothing happens (`lab bench quiet`: that
+//! alone): requests to the API with one and with a hundred Services, processor time and heartbeats of who holds them all
+//! and of who holds nothing, with two and with five jurors.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -10,7 +11,7 @@ use serde_json::json;
 
 use super::runs_of;
 use crate::api::{Call, Verb};
-use crate::bench::{Networks, Node, net};
+use crate::bench::{Networks, Node, Shape, net};
 use crate::report::Table;
 use crate::scenario::agent::{self, Manifest};
 use crate::scenario::contender::{self, Contender};
@@ -28,28 +29,55 @@ const CALMED: Duration = Duration::from_secs(5);
 /// Both at once, an election for each Service.
 const WITH_SERVICES: Variables = &[("svc_enable", "true"), ("svc_election", "true")];
 
+/// Quiet members, and what they may cost.
+#[derive(Clone, Copy, Debug)]
+struct Circle {
+    nodes: u8,
+    services: u8,
+    /// Most kilobytes of heartbeats a second that a node sends, and percent of a core.
+    kilobytes: f64,
+    share: f64,
+}
+
+const CIRCLES: [Circle; 3] = [
+    Circle { nodes: 3, services: 1, kilobytes: 20.0, share: 0.5 },
+    Circle { nodes: 3, services: 100, kilobytes: 20.0, share: 0.5 },
+    // Five jurors.
+    Circle { nodes: 6, services: 1, kilobytes: 40.0, share: 1.5 },
+];
+
 /// Measures everything; short rows `runs` times. Gives whether all bounds were kept.
 pub fn measure(runs: u32, logs: &Path) -> Result<bool> {
+    let is_quiet = measure_quiet(logs)?;
     let screen = Screen::with_copy(logs);
-    let mut table = Table::new(&["figure", "measured", "aim", "kube-vip 1.2.3"]);
-    let mut is_quiet = true;
-    for services in [1, 100] {
-        screen.say(&format!("Quiet members with {services} Services are watched for {} s.", QUIET.as_secs()));
-        let quiet = Quiet::measure(services, logs)?;
-        is_quiet &= quiet.kept();
-        quiet.show(services, &mut table);
-    }
     let manifest = Manifest::parse(agent::MANIFEST)?.with(session::MODE);
     let mut played = Played::default();
     for networks in [Networks::One, Networks::Two] {
-        let mut stage = Stage::set_for(Contender::KubeVip(manifest.clone()), networks, logs)?;
+        let shape = Shape { nodes: NODES, networks, logs: logs.to_owned() };
+        let mut stage = Stage::set_for(Contender::KubeVip(manifest.clone()), &shape)?;
         for row in Mode::Session.suite().filter(|row| row.networks == networks) {
             suite::play_all(&mut stage, &[row], runs_of(row, runs), &mut played);
         }
     }
-    screen.say(&format!("\n{}", table.render()));
     played.conclude(&screen, logs);
     Ok(is_quiet && played.kept())
+}
+
+/// Measures what members cost while nothing happens. Gives whether that keeps its bounds.
+pub fn measure_quiet(logs: &Path) -> Result<bool> {
+    let screen = Screen::with_copy(logs);
+    let mut table = Table::new(&["figure", "measured", "aim", "kube-vip 1.2.3"]);
+    let mut is_quiet = true;
+    for circle in CIRCLES {
+        let (nodes, services) = (circle.nodes, circle.services);
+        let seconds = QUIET.as_secs();
+        screen.say(&format!("{nodes} quiet members with {services} Services are watched for {seconds} s."));
+        let quiet = Quiet::measure(circle, logs)?;
+        is_quiet &= quiet.kept(circle);
+        quiet.show(circle, &mut table);
+    }
+    screen.say(&format!("\n{}", table.render()));
+    Ok(is_quiet)
 }
 
 /// What quiet members cost, per node and second.
@@ -64,9 +92,10 @@ struct Quiet {
 }
 
 impl Quiet {
-    fn measure(services: u8, logs: &Path) -> Result<Self> {
+    fn measure(Circle { nodes, services, .. }: Circle, logs: &Path) -> Result<Self> {
         let manifest = Manifest::parse(agent::MANIFEST)?.with(session::MODE).with(WITH_SERVICES);
-        let mut stage = Stage::set_for(Contender::KubeVip(manifest), Networks::One, logs)?;
+        let shape = Shape { nodes, networks: Networks::One, logs: logs.to_owned() };
+        let mut stage = Stage::set_for(Contender::KubeVip(manifest), &shape)?;
         stage.restore(Setup::default())?;
         (1..=services).try_for_each(|number| create(&stage, number))?;
         wait_served(&stage, usize::from(services))?;
@@ -74,7 +103,7 @@ impl Quiet {
         for node in stage.lab().nodes() {
             stage.lab().switch().count_udp_of(node.name(), BEATS)?;
         }
-        let agents: Vec<_> = (1..=NODES).filter_map(|number| stage.agent(number)).collect();
+        let agents: Vec<_> = stage.numbers().filter_map(|number| stage.agent(number)).collect();
         let before = agents.iter().map(|agent| agent.usage()).collect::<Result<Vec<_>, _>>()?;
         stage.plane().server().reset_counts();
         let begin = Instant::now();
@@ -86,7 +115,7 @@ impl Quiet {
         stage.lab().switch().clear_filters()?;
         let per_node = |wanted: fn(&Call) -> bool| {
             let sum: u64 = counts.iter().filter(|(call, _)| wanted(call)).map(|(_, count)| count).sum();
-            sum as f64 / seconds / f64::from(NODES)
+            sum as f64 / seconds / f64::from(nodes)
         };
         for (call, count) in &counts {
             stage
@@ -112,15 +141,18 @@ impl Quiet {
         })
     }
 
-    fn kept(&self) -> bool {
+    fn kept(&self, circle: Circle) -> bool {
         self.writes <= 1.0
             && self.reads < 0.05
-            && self.kilobytes.iter().all(|rate| *rate <= 20.0)
-            && self.holder <= 0.5
+            && self.kilobytes.iter().all(|rate| *rate <= circle.kilobytes)
+            && self.holder <= circle.share
     }
 
-    fn show(&self, services: u8, table: &mut Table) {
+    fn show(&self, circle: Circle, table: &mut Table) {
+        let Circle { nodes, services, kilobytes, share } = circle;
         let with = if services == 1 { "1 Service".to_owned() } else { format!("{services} Services") };
+        let with = format!("{nodes} nodes, {with}");
+        let (most_sent, most_used) = (format!("<= {kilobytes} kB/s"), format!("<= {share} %"));
         let upstream = if services == 100 { "33, lease 5/3/1 s" } else { "-" };
         table.row(&[
             &format!("{with}: API writes per node"),
@@ -139,19 +171,19 @@ impl Quiet {
         table.row(&[
             &format!("{with}: heartbeats sent"),
             &format!("{} kB/s", beats.join(" / ")),
-            "<= 20 kB/s",
+            &most_sent,
             "-",
         ]);
         table.row(&[
             &format!("{with}: share of a core, holder"),
             &format!("{:.2} %", self.holder),
-            "<= 0.5 %",
+            &most_used,
             "-",
         ]);
         table.row(&[
             &format!("{with}: share of a core, others"),
             &format!("{:.2} %", self.others),
-            "<= 0.5 %",
+            &most_used,
             "-",
         ]);
     }
@@ -186,7 +218,8 @@ fn create(stage: &Stage, number: u8) -> Result<()> {
     let address = IpAddr::from(net::v4(last_number(number)));
     let store = stage.plane().server().store();
     store.apply(&service::service(&name, &[address], json!({})))?;
-    let backends: Vec<Backend> = (1..=NODES)
+    let backends: Vec<Backend> = stage
+        .numbers()
         .map(|node| Backend {
             address: IpAddr::from(Ipv4Addr::new(10, 244, node, number)),
             node,

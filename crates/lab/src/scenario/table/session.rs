@@ -8,7 +8,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::{
-    Action, Event, Gate, Health, LIMIT, Mark, Measure, NOTHING, ONE_TURN, ROW, Row, Step, Variables, ms, s,
+    Action, Deed, Event, Gate, Health, LIMIT, Mark, Measure, NOTHING, ONE_TURN, ROW, Row, Step, Variables,
+    ms, s,
 };
 use crate::bench::Networks;
 
@@ -36,9 +37,9 @@ const HEALED_EARLY: Duration = ms(160);
 const MORE_THAN_A_LEASE: Duration = s(8);
 
 use Action::{
-    Api, BlockBeats, BlockBeatsOfVictim, Cut, CutFromApi, CutFromClients, CutFromNodes, Ended, PowerOff,
-    PowerOffOther, PullCable, RemoveVip, Restart, RestartVictim, RestartWith, Signal as Send, StartAll,
-    StartVictim, StopAll, Uncut, Unfilter, VictimApi,
+    Api, BlockBeats, BlockBeatsOfVictim, Cut, CutFromApi, CutFromClients, CutFromNodes, Ended, Operate,
+    PowerOff, PowerOffOther, PullCable, RemoveVip, Restart, RestartVictim, RestartWith, Signal as Send,
+    StartAll, StartVictim, StopAll, Uncut, Unfilter, VictimApi,
 };
 use Event::{Answered, Moved};
 use Health::{Forbidding, Hanging, Refusing, Serving};
@@ -114,6 +115,20 @@ pub const ROWS: &[Row] = &[
             Pass(s(3)),
         ],
         measures: &[Gap(AtFault, End, DEAD), Overlap(AtFault, End, HANDED)],
+        ..ROW
+    },
+    Row {
+        name: "drain",
+        title: "kube-vip drain of the node",
+        steps: &[Fault(Operate(Deed::Drain)), Await(Moved, LIMIT), Pass(s(2))],
+        measures: &[Gap(AtFault, End, MOVED), Overlap(AtFault, End, HANDED)],
+        ..ROW
+    },
+    Row {
+        name: "handover",
+        title: "kube-vip handover control-plane",
+        steps: &[Fault(Operate(Deed::HandOver)), Await(Moved, LIMIT), Pass(s(2))],
+        measures: &[Gap(AtFault, End, MOVED), Overlap(AtFault, End, HANDED)],
         ..ROW
     },
     Row {
@@ -304,6 +319,14 @@ pub const ROWS: &[Row] = &[
         steps: &[Fault(CutFromApi), Pass(MORE_THAN_A_LEASE), Heal(Uncut), Do(Unfilter), Pass(s(4))],
         measures: NOTHING_HAPPENS,
         upstream: "6 / 4384 / 8632, or both",
+        ..ROW
+    },
+    Row {
+        name: "api-away",
+        title: "API refuses everybody for 8 s, and is back",
+        steps: &[Fault(Api(Refusing)), Pass(MORE_THAN_A_LEASE), Heal(Api(Serving)), Pass(s(4))],
+        measures: NOTHING_HAPPENS,
+        upstream: "VIP away 53-55 of 60 s",
         ..ROW
     },
     Row {

@@ -1,0 +1,53 @@
+//! Rung 6 of the ladder, mode `session`: its short rows once, IPv4 and IPv6, with the promised bounds asserted, against the
+//! real binary (build it first, as for `scenarios`). One stage for all, because raising one costs as much as a row. A run
+//! in which a processor of the machine stood still is repeated by the lab. Where namespaces are refused each test says
+//! SKIPPED and why.
+
+use std::io::Write;
+use std::process::Command;
+
+use vip_lab::scenario::table::{Mode, Part};
+
+/// The rows that are played here: those that are over soon.
+const SHORT: [&str; 6] = ["power-off", "sigkill", "sigterm", "power-off-no-api", "api-away", "silent-cut"];
+
+/// What a lab said, and whether all bounds were kept; `None` when this machine doesn't allow a lab.
+fn lab(arguments: &[&str]) -> Option<(bool, String)> {
+    let done =
+        Command::new(env!("CARGO_BIN_EXE_lab")).args(arguments).output().expect("the lab's binary starts");
+    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    if err.contains("was refused") {
+        // Past the test capture: a test that did nothing must be heard.
+        let _ = writeln!(std::io::stderr(), "SKIPPED {arguments:?}: {out}{err}");
+        return None;
+    }
+    Some((done.status.success(), format!("{out}{err}")))
+}
+
+#[test]
+fn the_short_rows_of_mode_session_keep_their_bounds() {
+    let Some((kept, said)) = lab(&["run", "--mode", "session", &SHORT.join(",")]) else { return };
+    assert!(kept, "{said}");
+    for name in SHORT {
+        let begun = said.lines().filter(|line| line.contains(&format!("({name}), run 1 of 1"))).count();
+        assert_eq!(begun, 1, "{name} was not played: {said}");
+    }
+    assert!(!said.contains("SKIPPED"), "{said}");
+}
+
+#[test]
+fn agents_that_do_not_hear_each_other_are_caught() {
+    let Some((kept, said)) = lab(&["run", "--mode", "session", "power-off", "--set", "peers=false"]) else {
+        return;
+    };
+    let gap = said.lines().find(|line| line.starts_with("  IPv4 ")).unwrap_or_default();
+    assert!(!kept && gap.contains("BROKEN"), "a death that is followed by expiry takes seconds: {said}");
+}
+
+#[test]
+fn every_row_that_is_played_here_is_one_of_the_suite() {
+    for name in SHORT {
+        let row = Mode::Session.row(name).unwrap_or_else(|| panic!("no row is called {name}"));
+        assert_ne!(row.part, Part::Demo, "{name}");
+    }
+}
