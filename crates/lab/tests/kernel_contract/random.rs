@@ -7,9 +7,10 @@ use std::time::{Duration, Instant as Watch};
 use ipnet::IpNet;
 use vip_model::Random;
 use vip_model::config::Scope;
+use vip_model::kernel::Lifetime;
 use vip_sim::Secondaries;
 
-use crate::pair::{Life, Pair, Place, Ran, Row, Step, in_namespace, lines, net_of};
+use crate::pair::{Life, Pair, Place, Ran, Row, Step, in_namespace, ip_addresses, lines, net_of};
 
 /// Worlds of random batches.
 const SEEDS: u64 = 120;
@@ -20,8 +21,9 @@ const WATCHED: u64 = 20;
 /// A world whose batches take longer than this may meet an expiry in one of the kernels alone. The shortest life is
 /// 2.5 s.
 const TOO_SLOW: Duration = Duration::from_secs(2);
-/// The last address of a world ends at most this much later: 5.5 s of life, and a second late.
-const ALL_ENDED: Duration = Duration::from_millis(6700);
+/// Longest wait for the end of all that ends in a world. How late an address may go is judged in a test of its own
+/// (`story`), with nothing else running; here eight worlds share two processors, and what goes is asked, not when.
+const ALL_ENDED: Duration = Duration::from_secs(30);
 
 /// What is set and removed: VIPs as host prefixes, inside the node's network (secondaries), in networks of their own,
 /// each with several prefix lengths; the node's own addresses; link-local.
@@ -142,13 +144,21 @@ fn run_world(seed: u64, counts: &Counts) {
 /// Waits until all that has an end is gone, in both; says how many went.
 fn watch_the_end(seed: u64, pair: &mut Pair) -> u64 {
     let before = pair.real_rows().len();
-    let end = Watch::now() + ALL_ENDED;
-    while Watch::now() < end {
-        pair.hear(end.saturating_duration_since(Watch::now()));
+    let give_up = Watch::now() + ALL_ENDED;
+    let ends = |rows: &[Row]| rows.iter().any(|row| row.valid != Lifetime::Forever);
+    while Watch::now() < give_up && (ends(&pair.real_rows()) || ends(&pair.fake_rows())) {
+        pair.hear(Duration::from_millis(100));
+        let now = pair.now();
+        pair.fake.purge(now);
     }
-    let now = pair.now();
-    pair.fake.purge(now);
-    pair.assert_same(&format!("seed {seed}, after all ends"));
+    let differences = pair.differences();
+    // What `ip` says tells a late kernel from a gateway that missed a notification.
+    let truth = if differences.is_empty() { String::new() } else { ip_addresses() };
+    assert!(
+        differences.is_empty(),
+        "seed {seed}, after all ends\n{}\nip address:\n{truth}",
+        differences.join("\n")
+    );
     (before - pair.real_rows().len()) as u64
 }
 

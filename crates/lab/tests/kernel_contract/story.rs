@@ -8,7 +8,8 @@ use vip_sim::kernel::{Duplicate, FakeKernel, Outside};
 use vip_sim::{Moment, Secondaries};
 
 use crate::pair::{
-    Kind, Life, Pair, Place, Row, Step, TAG, WIRE, default_routes, del, in_namespace, ip, net_of, set, sysctl,
+    Kind, Life, Pair, Place, Row, Step, TAG, WIRE, default_routes, del, in_namespace, ip, net_of, set,
+    sysctl, undisturbed,
 };
 
 /// How late an address may go: `LATENESS` of the simulator, and a tenth for the way of the notification.
@@ -28,7 +29,7 @@ fn nets(rows: &[Row]) -> Vec<String> {
 
 #[test]
 fn an_address_goes_at_its_end_or_up_to_a_second_later() {
-    in_namespace(|| {
+    undisturbed(|| {
         let mut pair = Pair::boot(Secondaries::Go);
         let mut due = Vec::new();
         for (number, life) in [1, 2, 1, 3, 2, 1].into_iter().enumerate() {

@@ -76,14 +76,17 @@ fn rolling_update(rig: &mut Rig, policy: &str) -> Result<()> {
         rig.kill_pod(old.0, old.1);
         std::thread::sleep(GRACE);
     }
-    // A request may be on its way to a pod that ends: that is between proxy and pod. The address itself stays: below.
-    client.judge(&format!("rolling update, {policy}"), begin, ms(500), MOVE)?;
+    // A request may be on its way to a pod that ends: that is between proxy and pod. The address is judged by itself.
+    let seen = client.judge(&format!("rolling update, {policy}"), begin, ms(500), MOVE)?;
     let after = rig.wait_agreed("web", LEASE, &[V4])?;
     if policy == "Local" {
         ensure!(after != 2, "n2 has no pod any more");
-    } else {
-        ensure!(after == holder, "nothing asks it to move from n{holder} to n{after}");
+        return Ok(());
     }
+    ensure!(after == holder, "nothing asks it to move from n{holder} to n{after}");
+    let nodes: Vec<u8> = seen.nodes.keys().copied().collect();
+    ensure!(nodes == [holder], "only n{holder} may answer for the address, and these did: {nodes:?}");
+    ensure!(seen.silence <= client.calm(), "nobody answered for the address for {:?}", seen.silence);
     Ok(())
 }
 
