@@ -45,8 +45,12 @@ use crate::{Input, Output};
 /// How long a stopping agent tries to leave in good order. Beyond it lifetimes and expiry do the rest: with a dead API
 /// a stop takes less than three seconds.
 const STOP_LIMIT: Duration = Duration::from_millis(2500);
-/// Plans of a node whose facts change without touching ownership are at least this far apart.
-const SETTLE_PAUSE: Duration = Duration::from_millis(10);
+/// Plans of a node whose facts change without touching ownership are at least this far apart, and [`BREATH`].
+const SETTLE_PAUSE: Duration = Duration::from_millis(1);
+/// Time between two plans for each Service that there is. Making a plan and its differences takes two to three
+/// microseconds for each; where thousands of probes are answered one by one, the node must still find the time to send
+/// frames.
+const BREATH: Duration = Duration::from_micros(10);
 /// How long a renewal waits for others to be planned with it, for each other election that there is. Thousands of
 /// renewals in a second must not be as many plans; a single one must not wait.
 const RENEWAL_PAUSE: Duration = Duration::from_millis(1);
@@ -112,7 +116,11 @@ enum Asker {
 /// How soon a change of facts must be planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Urgency {
+    /// Ownership changed.
     AtOnce,
+    /// Something waits for what was found: the kernel's picture, a probe.
+    Brisk,
+    /// The world around changed.
     Soon,
 }
 
@@ -180,9 +188,15 @@ impl Agent {
     fn mark(&mut self, now: Instant, urgency: Urgency) {
         let due = match urgency {
             Urgency::AtOnce => now,
-            Urgency::Soon => now.max(self.settled_at + SETTLE_PAUSE),
+            Urgency::Brisk => now.max(self.settled_at + self.breath()),
+            Urgency::Soon => now.max(self.settled_at + SETTLE_PAUSE + self.breath()),
         };
         self.settle_due = Some(self.settle_due.map_or(due, |earlier| earlier.min(due)));
+    }
+
+    fn breath(&self) -> Duration {
+        let services = self.snapshot.services.get().map_or(0, |services| services.len());
+        BREATH.saturating_mul(u32::try_from(services).unwrap_or(u32::MAX))
     }
 
     fn saw_kernel(&mut self, now: Instant, actual: Actual) {
@@ -196,7 +210,7 @@ impl Agent {
         if is_alike && self.planned_work == KernelWork::Settled {
             self.must_submit = true;
         } else {
-            self.mark(now, Urgency::AtOnce);
+            self.mark(now, Urgency::Brisk);
         }
     }
 
@@ -326,7 +340,7 @@ impl Agent {
         if self.findings != self.announcer.findings() {
             self.findings = self.announcer.findings();
             self.observed.probes.clone_from(self.announcer.probes());
-            self.mark(now, Urgency::AtOnce);
+            self.mark(now, Urgency::Brisk);
         }
     }
 

@@ -115,6 +115,8 @@ enum Measured {
     Keepalived,
     /// Services, few and many of them.
     Services,
+    /// Thousands of Services alone, as at the end of `services`.
+    ColdStart,
 }
 
 fn main() -> ExitCode {
@@ -181,7 +183,8 @@ fn bench(what: Measured, runs: Option<u32>, interval: Option<&str>) -> Result<u8
         Measured::Session => speed::session::measure(runs.unwrap_or(3), &logs)?,
         Measured::Quiet => speed::session::measure_quiet(&logs)?,
         Measured::Keepalived => speed::keepalived::measure(&intervals, runs.unwrap_or(3), &logs)?,
-        Measured::Services => load::measure(&logs).map(|()| true)?,
+        Measured::Services => load::measure(&logs, load::Extent::Everything).map(|()| true)?,
+        Measured::ColdStart => load::measure(&logs, load::Extent::ColdStart).map(|()| true)?,
     };
     Ok(u8::from(!kept))
 }

@@ -52,9 +52,9 @@ pub const BURST: [Duration; 5] = [
 /// frames each), and no switch or neighbour loses frames to a flood.
 pub const FRAMES_PER_SECOND: u32 = 2_000;
 
-/// Frames that may leave together after a pause: 10 ms worth of the rate, so that a loop that wakes up every 10 ms still
-/// reaches it.
-pub const FRAMES_AT_ONCE: u32 = 20;
+/// Frames that may leave together after a pause: 20 ms worth of the rate, so that a node that is at a plan for thousands of
+/// Services that long still reaches it.
+pub const FRAMES_AT_ONCE: u32 = 40;
 
 /// The least time between two announcements of one address after its burst. A shorter interval is taken as this.
 pub const LEAST_INTERVAL: Duration = Duration::from_millis(10);

@@ -15,18 +15,29 @@ use anyhow::Result;
 use crate::report::Table;
 use arena::{Arena, Election};
 
-/// Measures everything about Services.
-pub fn measure(logs: &Path) -> Result<()> {
+/// How much of it is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Everything about Services.
+    Everything,
+    /// Thousands of Services alone.
+    ColdStart,
+}
+
+/// Measures Services.
+pub fn measure(logs: &Path, extent: Extent) -> Result<()> {
     let mut arena = Arena::raise(logs)?;
     for skipped in arena.lab().skipped() {
         arena.screen().say(skipped);
     }
     let mut table = Table::new(&["Services", "measured", "aim", "kube-vip 1.2.3"]);
-    arrival::measure(&mut arena, Election::Global, &mut table)?;
-    arrival::measure(&mut arena, Election::PerService, &mut table)?;
-    arrival::of_pods(&mut arena, &mut table)?;
-    moves::measure(&mut arena, &mut table)?;
-    storm::measure(&mut arena, &mut table)?;
+    if extent == Extent::Everything {
+        arrival::measure(&mut arena, Election::Global, &mut table)?;
+        arrival::measure(&mut arena, Election::PerService, &mut table)?;
+        arrival::of_pods(&mut arena, &mut table)?;
+        moves::measure(&mut arena, &mut table)?;
+        storm::measure(&mut arena, &mut table)?;
+    }
     cold::measure(&mut arena, &mut table)?;
     arena.screen().say(&format!("\n{}", table.render()));
     Ok(())

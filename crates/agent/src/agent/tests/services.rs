@@ -146,3 +146,26 @@ fn the_view_shows_the_addresses_that_a_service_has_now() {
     assert_eq!(before.verdict, after.verdict);
     assert_eq!(after.addrs, ["10.0.0.51".parse::<IpAddr>().unwrap()]);
 }
+
+#[test]
+fn thousands_of_services_are_planned_in_breaths_and_few_at_once() {
+    let mut desk = Desk::with_services();
+    desk.run_for(500);
+    let of = |count: usize| {
+        let ours = Arc::new(Service { kind: ServiceKind::Other, ..web() });
+        let named = |number| (ServiceName::new("default", &format!("web-{number}")), Arc::clone(&ours));
+        let services = Known::Known(Arc::new((0..count).map(named).collect()));
+        Snapshot { services, ..snapshot(web(), NodeFacts::default()) }
+    };
+    for (count, least, most) in [(5000, 50, 52), (50, 0, 3)] {
+        desk.feed(Input::Snapshot(of(count)));
+        desk.run_for(200);
+        // The first change of a burst is planned at once, the second after the pause.
+        desk.feed(Input::Snapshot(of(count + 1)));
+        desk.feed(Input::Snapshot(of(count + 2)));
+        let due = desk.agent.settle_due.expect("something changed").since(desk.now).as_millis();
+        assert!((least..=most).contains(&due), "{count} Services: {due} ms");
+        desk.run_for(200);
+        assert_eq!(desk.agent.settle_due, None);
+    }
+}

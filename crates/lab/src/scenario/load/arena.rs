@@ -139,6 +139,17 @@ impl Arena {
 
     /// Waits for something in the store or in the kernels.
     pub(super) fn wait(&self, what: &str, limit: Duration, look: impl Fn() -> Result<bool>) -> Result<Stamp> {
+        self.wait_patiently(what, limit, Duration::from_millis(5), look)
+    }
+
+    /// [`Self::wait`] for what is dear to look at: a pause of `grain` between two looks.
+    pub(super) fn wait_patiently(
+        &self,
+        what: &str,
+        limit: Duration,
+        grain: Duration,
+        look: impl Fn() -> Result<bool>,
+    ) -> Result<Stamp> {
         let begin = Instant::now();
         while !look()? {
             if begin.elapsed() > limit {
@@ -147,7 +158,7 @@ impl Arena {
                     self.lab.logs().display()
                 );
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(grain);
         }
         Ok(Stamp::now())
     }

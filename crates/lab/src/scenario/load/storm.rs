@@ -17,7 +17,7 @@ const MANY: u16 = 400;
 const FEW: u16 = 100;
 const LIMIT: Duration = Duration::from_secs(60);
 /// How often an address is asked for: a multiple of this is the grain of the figure.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(40);
 /// How long the costs are looked at.
 const LOOK: Duration = Duration::from_secs(12);
 
@@ -59,8 +59,11 @@ fn cost(arena: &Arena, services: u16, upstream: &str, table: &mut Table) -> Resu
     std::thread::sleep(Duration::from_secs(4));
     let rates = arena.requests(LOOK);
     let rate = |verb: Verb| rates.get(&verb).copied().unwrap_or(0.0);
-    let others: f64 =
-        rates.iter().filter(|(verb, _)| !matches!(verb, Verb::Get | Verb::Update)).map(|it| it.1).sum();
+    let others: f64 = rates
+        .iter()
+        .filter(|(verb, _)| !matches!(verb, Verb::Get | Verb::Update))
+        .map(|it| it.1)
+        .fold(0.0, |sum, rate| sum + rate);
     table.row(&[
         &format!("{services} elections, API requests of three agents"),
         &format!("{:.0} GET, {:.0} PUT, {others:.1} others /s", rate(Verb::Get), rate(Verb::Update)),
