@@ -3,7 +3,7 @@
 //! and probes and the frames that arrived; it gives back frames to send, what the probes found, and who else claims.
 //!
 //! ```text
-//!  want: claim ──► First ──0──► burst 50 150 400 1000 ms ──► every interval      (paced: 2,000 frames/s in all)
+//!  want: claim ──► First ──0──► burst 50 150 400 1000 ms ──► every interval      (paced: 2,000 frames/s; probes beside them, too)
 //!                                  ▲ foreign claim: again at once, at most every 100 ms
 //!  want: probe ──► ask ──8 ms──► ask ──12 ms──► Silent
 //!                   ▲   └── an answer ──► Answered ──┐
@@ -48,8 +48,9 @@ pub const BURST: [Duration; 5] = [
     Duration::from_secs(1),
 ];
 
-/// Frames per second in all. 5,000 addresses of a failed node are announced once within 2.5 s (IPv6) or 5 s (IPv4, two
-/// frames each), and no switch or neighbour loses frames to a flood.
+/// Announcements per second, counted in frames, and frames of probes beside them. 5,000 addresses of a failed node are
+/// announced once within 2.5 s (IPv6) or 5 s (IPv4, two frames each), those of a cold start are probed in 5 s, and no
+/// switch or neighbour loses frames to a flood.
 pub const FRAMES_PER_SECOND: u32 = 2_000;
 
 /// Frames that may leave together after a pause: 20 ms worth of the rate, so that a node that is at a plan for thousands of
@@ -134,7 +135,10 @@ pub struct Announcer {
     claims: Claims,
     probes: Probes,
     own: BTreeSet<LinkAddr>,
+    /// Of the announcements.
     pace: Pace,
+    /// Of the probes: what waits for one must not wait for thousands of announcements.
+    probe_pace: Pace,
     counters: Counters,
 }
 
@@ -224,30 +228,31 @@ impl Machine for Announcer {
 
     fn poll(&mut self, now: Instant) -> Option<FrameOut> {
         self.probes.settle(now);
-        while self.pace.ready_at() <= now {
+        loop {
+            let (may_announce, may_probe) = (self.pace.ready_at() <= now, self.probe_pace.ready_at() <= now);
             // What a take-over waits for goes first, then the probes, then repetitions.
-            let written = if let Some(first) = self.claims.first(now) {
-                first
-            } else if let Some(probe) = self.probes.next(now) {
-                probe
+            let (written, pace) = if let Some(first) = may_announce.then(|| self.claims.first(now)).flatten()
+            {
+                (first, &mut self.pace)
+            } else if let Some(probe) = may_probe.then(|| self.probes.next(now)).flatten() {
+                (probe, &mut self.probe_pace)
             } else {
-                self.claims.again(now)?
+                (may_announce.then(|| self.claims.again(now)).flatten()?, &mut self.pace)
             };
             match written {
                 frame::Written::Frame(frame) => {
-                    self.pace.take(now);
+                    pace.take(now);
                     self.counters.frames += 1;
                     return Some(frame);
                 }
                 frame::Written::Not => self.counters.unwritable += 1,
             }
         }
-        None
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let frame = self.claims.due().into_iter().chain(self.probes.due()).min();
-        let frame = frame.map(|due| due.max(self.pace.ready_at()));
-        frame.into_iter().chain(self.probes.verdict_due()).min()
+        let claim = self.claims.due().map(|due| due.max(self.pace.ready_at()));
+        let probe = self.probes.due().map(|due| due.max(self.probe_pace.ready_at()));
+        claim.into_iter().chain(probe).chain(self.probes.verdict_due()).min()
     }
 }

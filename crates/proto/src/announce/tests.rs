@@ -19,8 +19,9 @@ pub(super) const OTHER: LinkAddr = LinkAddr::Ethernet([2, 0, 0, 0, 0, 2]);
 pub(super) const INTERVAL: Duration = Duration::from_secs(3);
 /// When each test begins; not the start of the clock, so that nothing hangs on zero.
 pub(super) const T0: Instant = Instant::from_millis(1_000_000);
+/// Announcements and probes have a pace each.
 pub(super) const BOUNDS: Bounds =
-    Bounds { outputs_per_turn: FRAMES_AT_ONCE as usize, turns_per_wait: 1_000_000 };
+    Bounds { outputs_per_turn: 2 * FRAMES_AT_ONCE as usize, turns_per_wait: 1_000_000 };
 
 pub(super) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)

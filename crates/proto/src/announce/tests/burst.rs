@@ -144,7 +144,7 @@ fn a_late_turn_leaves_missed_steps_out_and_keeps_the_period() {
 }
 
 #[test]
-fn all_frames_together_keep_the_pace() {
+fn announcements_keep_the_pace() {
     let mut bench = Bench::new();
     let mut sent = bench.want(claims((0..1_000).map(v4)));
     assert_eq!(sent.len(), FRAMES_AT_ONCE as usize);

@@ -82,16 +82,24 @@ fn a_probe_beside_its_claim_hears_the_other_holder() {
 }
 
 #[test]
-fn probes_that_wait_for_the_pace_have_their_whole_time() {
+fn probes_that_wait_for_their_pace_have_their_whole_time_and_hold_up_no_announcement() {
     let mut bench = Bench::new();
-    let want = AnnounceWant { probes: probes([v6(9_999)]).probes, ..claims((0..2_000).map(v6)) };
+    let last = v6(10_999);
+    let want = AnnounceWant { probes: probes((10_000..11_000).map(v6)).probes, ..claims((0..2_000).map(v6)) };
     let mut sent = bench.want(want);
-    sent.extend(bench.wait(ms(900)));
-    assert_eq!(times(&sent, Kind::NdpProbe, v6(9_999)), Vec::<u64>::new(), "a take-over does not wait");
-    assert_eq!(state(&bench, v6(9_999)), Some(ProbeState::Asking));
-    let sent = bench.wait(ms(130));
-    let asked = times(&sent, Kind::NdpProbe, v6(9_999));
+    sent.extend(bench.wait(ms(450)));
+    assert_eq!(
+        times(&sent, Kind::NdpProbe, last),
+        Vec::<u64>::new(),
+        "a thousand are asked in half a second"
+    );
+    assert_eq!(state(&bench, last), Some(ProbeState::Asking));
+    sent.extend(bench.wait(ms(570)));
+    let asked = times(&sent, Kind::NdpProbe, last);
     assert_eq!(asked.len(), 2);
     assert!(asked[1] - asked[0] >= 8);
-    assert_eq!(state(&bench, v6(9_999)), Some(ProbeState::Silent));
+    assert_eq!(state(&bench, last), Some(ProbeState::Silent));
+    let told: std::collections::BTreeSet<_> =
+        sent.iter().filter(|it| it.1 == Kind::Advertisement).map(|it| it.2).collect();
+    assert_eq!(told.len(), 2_000, "each address is announced once in the same second");
 }
