@@ -153,7 +153,7 @@ fn thousands_of_services_are_planned_in_breaths_and_few_at_once() {
     desk.run_for(500);
     let of = |count: usize| {
         let ours = Arc::new(Service { kind: ServiceKind::Other, ..web() });
-        let named = |number| (ServiceName::new("default", &format!("web-{number}")), Arc::clone(&ours));
+        let named = |number| (ServiceName::new("default", format!("web-{number}")), Arc::clone(&ours));
         let services = Known::Known(Arc::new((0..count).map(named).collect()));
         Snapshot { services, ..snapshot(web(), NodeFacts::default()) }
     };
