@@ -315,3 +315,45 @@ fn three_nodes_change_to_our_agent_one_by_one_and_back() {
         Ok(())
     });
 }
+
+#[test]
+fn mode_session_comes_and_goes_beside_an_elector() {
+    play("mode_session_comes_and_goes_beside_an_elector", 3, |rig| {
+        set(rig, Kind::Elector)?;
+        let begin = Stamp::now();
+        for number in [2, 3] {
+            rig.terminate(number)?;
+            rig.start(number, Kind::OursInSession)?;
+            rig.pass(SETTLED)?;
+        }
+        let waited = rig.seen(begin, Stamp::now());
+        ensure!(rig.holder() == Some(1), "who comes in mode session waits: {:?}", rig.lease());
+        ensure!(waited.overlap.is_zero() && waited.silence <= ms(20), "nothing moves: {waited:?}");
+        let end = rig.terminate(1)?;
+        let (holder, took) = rig.wait_holder(end.from, |node| node != 1)?;
+        rig.start(1, Kind::Elector)?;
+        // Four times the duration that the elector has for its own Lease: it respects the one that the claim states.
+        rig.pass(Duration::from_secs(20))?;
+        let seen = rig.seen(end.from, Stamp::now());
+        report("SIGTERM of the elector, mode session takes", took.since(end.from), seen);
+        ensure!(rig.holder() == Some(holder), "the elector waits: {:?}", rig.lease());
+        ensure!(took.since(end.from) <= PROMPT, "a release is taken at once");
+        ensure!(rig.seen(end.until.after(ms(10)), Stamp::now()).overlap.is_zero(), "{seen:?}");
+        // And back, the holder last: nobody of its own mode is left, so it lets go first.
+        let back = Stamp::now();
+        let other = 5 - holder;
+        rig.terminate(other)?;
+        rig.start(other, Kind::Ours)?;
+        rig.pass(SETTLED)?;
+        ensure!(rig.holder() == Some(holder), "mode lease waits: {:?}", rig.lease());
+        let end = rig.terminate(holder)?;
+        let (_, took) = rig.wait_holder(end.from, |node| node != holder)?;
+        rig.start(holder, Kind::Ours)?;
+        rig.pass(SETTLED)?;
+        let seen = rig.seen(back, Stamp::now());
+        report("SIGTERM of mode session", took.since(end.from), seen);
+        ensure!(seen.overlap.is_zero(), "{seen:?}");
+        ensure!(took.since(end.from) <= ELECTOR_LOOKS, "whoever is first takes what was released");
+        Ok(())
+    });
+}

@@ -85,6 +85,14 @@ impl MemoryFile {
         Self { path, boot, kept: Mutex::default(), written: Condvar::new() }
     }
 
+    /// Removes what an earlier life left.
+    pub(crate) fn forget(folders: &[PathBuf], instance: &str) {
+        for folder in folders {
+            // It is not there mostly; what cannot be removed could not be read either.
+            let _ = fs::remove_file(socket::path_in(folder, instance).with_extension("session"));
+        }
+    }
+
     /// What an earlier life left since the node booted, and the keys that it knew, the newest first.
     pub(crate) fn recall(&self) -> (Recall, Vec<PeerKey>) {
         let boot = boot_id(&self.boot);

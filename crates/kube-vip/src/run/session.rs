@@ -37,7 +37,11 @@ impl Session {
     /// Recalls what an earlier life left and gets the door ready. The recalled keys are as good as those of the Secret
     /// until it can be read.
     pub(super) fn open(config: &Config, board: &Arc<Board>, io: &Handle) -> anyhow::Result<Self> {
-        let ElectionMode::Session(settings) = &config.election_mode else { return Ok(Self::default()) };
+        let ElectionMode::Session(settings) = &config.election_mode else {
+            // What happens to claims in this life would be news to a session that goes on after it.
+            MemoryFile::forget(&socket::folders(), config.instance.as_str());
+            return Ok(Self::default());
+        };
         let memory = MemoryFile::open(&socket::folders(), config.instance.as_str(), Path::new(BOOT_ID));
         let (recall, keys) = memory.recall();
         let peers = match settings.peers {

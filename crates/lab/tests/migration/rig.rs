@@ -12,7 +12,7 @@ use vip_lab::api::{Identity, Login};
 use vip_lab::bench::{Detector, Lab, Mac, Networks, Program, Shape, Span, Spawn, Stamp, boot, net};
 use vip_lab::scenario::agent::{self, Manifest};
 use vip_lab::scenario::control_plane::{ControlPlane, PORT};
-use vip_lab::scenario::table::Gate;
+use vip_lab::scenario::table::{Gate, session};
 
 use crate::history::{History, LEASE, Record};
 
@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     Elector,
     /// This project's binary.
     Ours,
+    /// The same in mode `session`.
+    OursInSession,
 }
 
 /// What was seen of the VIP in a window, the worse of both families.
@@ -79,8 +81,9 @@ impl Rig {
         let node = self.lab.node(number)?;
         let spawn = match kind {
             Kind::Elector => self.elector(node.name()),
-            Kind::Ours => {
-                let manifest = Manifest::parse(agent::MANIFEST)?;
+            Kind::Ours | Kind::OursInSession => {
+                let mode = if kind == Kind::Ours { &[] } else { session::MODE };
+                let manifest = Manifest::parse(agent::MANIFEST)?.with(mode);
                 manifest.spawn(node.name(), Gate::Off, &self.binary, self.lab.logs())
             }
         };

@@ -287,7 +287,8 @@ impl Ownership {
         let Some(own) = &self.own else { return Whose::Unknown };
         let own = own.record.id;
         let Some(seen) = &group.seen else {
-            return if group.remembered { Whose::Mine { from: None } } else { Whose::Unknown };
+            let counts = group.remembered && self.lives_by_memory();
+            return if counts { Whose::Mine { from: None } } else { Whose::Unknown };
         };
         let Some(record) = &seen.record else { return Whose::Free };
         let Some(holder) = &record.holder else { return Whose::Free };
@@ -305,6 +306,13 @@ impl Ownership {
             Heir::Lives(session) => Whose::Theirs { session, from_us: from == Some(own) },
             Heir::Ended(_) => Whose::Free,
         }
+    }
+
+    /// Whether what a former life held counts: its session goes on, and the store, which knows better, does not answer.
+    fn lives_by_memory(&self) -> bool {
+        let former = self.recall.as_ref().and_then(|recall| recall.memory.as_ref());
+        let own = self.own.as_ref().filter(|own| own.proven.is_none());
+        former.zip(own).is_some_and(|(former, own)| former.record.id == own.record.id)
     }
 
     /// Whether a group is ours, served or not, or handed over and not withdrawn.
@@ -692,6 +700,7 @@ impl Ownership {
         let serves = match whose {
             Whose::Unknown => return Role::Undecided,
             Whose::Mine { .. } if group.want.standing == Standing::Leave => return Role::Leaving,
+            Whose::Mine { .. } if group.hand == super::hand::Hand::Alone => return Role::Leaving,
             Whose::Mine { .. } => group.guard == Guard::Clear,
             Whose::Theirs { from_us, .. } => *from_us && group.hand.still_serves(),
             Whose::Leased { .. } | Whose::Free => false,

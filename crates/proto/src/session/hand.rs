@@ -137,10 +137,8 @@ impl Ownership {
             name => Some(NodeName::new(name)),
         };
         let heirs = group.want.group.as_ref().and_then(|group| group.heirs.as_ref());
-        let can = |node: &NodeName| {
-            heirs.is_none_or(|heirs| heirs.contains(node))
-                && self.peers.get(node).is_some_and(|peer| peer.is_fit(now))
-        };
+        let can =
+            |node: &NodeName| heirs.is_none_or(|heirs| heirs.contains(node)) && self.can_have(now, node);
         let what = match heir.filter(can).and_then(|node| self.peers.get(&node)) {
             Some(peer) => Writing::HandOver(peer.session),
             None => Writing::Rewrite,
@@ -164,12 +162,17 @@ impl Ownership {
     pub(super) fn successor(&self, now: Instant, claim: &LeaseName) -> Option<NodeName> {
         let group = self.groups.get(claim)?;
         let heirs = group.want.group.as_ref().and_then(|group| group.heirs.as_ref());
-        let is_fit = |node: &&NodeName| self.peers.get(*node).is_some_and(|peer| peer.is_fit(now));
+        let is_fit = |node: &&NodeName| self.can_have(now, node);
         if let Some(heirs) = heirs {
             return heirs.iter().find(is_fit).cloned();
         }
         let weight = |node: &&NodeName| super::spread::mix(super::spread::hash(node.as_str()) ^ group.id.0);
         self.peers.keys().filter(is_fit).max_by_key(weight).cloned()
+    }
+
+    /// Whether a member could have something: it is fit, and its session is not one that ended since it was last heard.
+    fn can_have(&self, now: Instant, node: &NodeName) -> bool {
+        self.peers.get(node).is_some_and(|peer| peer.is_fit(now) && !self.lineage.has_ended(peer.session))
     }
 
     /// Leaves everything to one member, by heartbeat: the store can't be told.

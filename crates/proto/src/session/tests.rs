@@ -162,6 +162,38 @@ fn comes_back_after_a_stop((mut town, holder): (Town, usize), meanwhile: impl Fn
 }
 
 #[test]
+fn what_an_ended_session_held_is_not_served_before_its_claim_is_seen() {
+    let (mut town, holder) = calm(3);
+    let memory = town.memory(holder);
+    town.fitness(holder, Fitness::Leaving);
+    town.wait(Duration::from_secs(3));
+    town.kill(holder);
+    town.remember(holder, memory);
+    town.fitness(holder, Fitness::Fit);
+    town.forget();
+    town.claim_lag = ms(100);
+    town.start(holder);
+    town.wait(Duration::from_secs(6));
+    assert_eq!((town.gap, town.overlap), (Duration::ZERO, Duration::ZERO));
+}
+
+#[test]
+fn nothing_is_handed_over_to_a_session_that_has_just_ended() {
+    let (mut town, holder) = calm(2);
+    let other = 1 - holder;
+    town.heartbeats(false); // its last words are lost
+    town.fitness(other, Fitness::Leaving);
+    town.wait(ms(1000));
+    assert!(town.is_finished(other));
+    town.kill(other);
+    town.heartbeats(true);
+    town.fitness(holder, Fitness::Leaving);
+    town.wait(ms(1000));
+    assert!(town.is_finished(holder));
+    assert_eq!((town.holder(), town.owner_in_store()), (None, None), "the address goes, then the claim");
+}
+
+#[test]
 fn a_single_node_holds_through_an_outage_of_any_length() {
     let (mut town, holder) = calm(1);
     town.api(false);

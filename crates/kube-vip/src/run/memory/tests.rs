@@ -69,6 +69,15 @@ fn keys() -> [PeerKey; 2] {
 }
 
 #[test]
+fn what_was_forgotten_is_not_recalled() {
+    let rig = Rig::new();
+    rig.keep(&memory(5), &[]);
+    assert!(rig.open().recall().0.memory.is_some());
+    MemoryFile::forget(&[rig.run_folder()], "services");
+    assert!(rig.open().recall().0.memory.is_none());
+}
+
+#[test]
 fn the_next_life_of_an_agent_finds_what_the_last_one_kept() {
     let rig = Rig::new();
     rig.keep(&memory(5), &keys());

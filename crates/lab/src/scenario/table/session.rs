@@ -66,11 +66,11 @@ macro_rules! short_cut {
 const SHORT_CUT: &[Measure] =
     &[Gap(AtHeal, End, HEALED_EARLY), Gap(AtFault, End, DEAD), Overlap(AtFault, End, HANDED)];
 
-/// A rolling update of all agents, from their mode to another.
+/// A rolling update of all agents, with these variables on top.
 macro_rules! change_over {
-    ($set:expr) => {
-        &[
-            Fault(RestartWith(1, $set)),
+    ($first:ident, $set:expr) => {
+        [
+            $first(RestartWith(1, $set)),
             Pass(s(4)),
             Do(RestartWith(2, $set)),
             Pass(s(4)),
@@ -81,8 +81,26 @@ macro_rules! change_over {
     };
 }
 
-/// The gap bound of mode `lease` at a planned move, which is the weaker of both.
-const CHANGED_OVER: &[Measure] = &[Gap(AtFault, End, ms(100)), Overlap(AtFault, End, NOTHING)];
+/// One rolling update after the other.
+const fn both(first: [Step; 7], then: [Step; 7]) -> [Step; 14] {
+    let mut steps = [Pass(Duration::ZERO); 14];
+    let mut at = 0;
+    while at < 7 {
+        steps[at] = first[at];
+        steps[at + 7] = then[at];
+        at += 1;
+    }
+    steps
+}
+
+/// The gap bound of mode `lease` at a planned move, which is the weaker of both. Nobody takes from the other mode before its
+/// owner is gone; only an agent of mode `session` that hands over to another one is make before break.
+const TO_SESSION: &[Measure] = &[Gap(AtFault, End, ms(100)), Overlap(AtFault, End, NOTHING)];
+const TO_LEASE: &[Measure] = &[Gap(AtFault, End, ms(100)), Overlap(AtFault, End, HANDED)];
+const THERE_AND_BACK: &[Measure] =
+    &[Gap(AtFault, End, ms(100)), Overlap(AtFault, AtHeal, NOTHING), Overlap(AtHeal, End, HANDED)];
+/// Mode `lease`, on top of this mode's variables.
+const LEASE: Variables = &[("election_mode", "lease")];
 
 /// All scenarios.
 pub const ROWS: &[Row] = &[
@@ -387,16 +405,24 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "lease-to-session",
         title: "rolling update from mode lease",
-        set: &[("election_mode", "lease")],
-        steps: change_over!(MODE),
-        measures: CHANGED_OVER,
+        set: LEASE,
+        steps: &change_over!(Fault, MODE),
+        measures: TO_SESSION,
         ..ROW
     },
     Row {
         name: "session-to-lease",
         title: "rolling update to mode lease",
-        steps: change_over!(&[("election_mode", "lease")]),
-        measures: CHANGED_OVER,
+        steps: &change_over!(Fault, LEASE),
+        measures: TO_LEASE,
+        ..ROW
+    },
+    Row {
+        name: "there-and-back",
+        title: "rolling updates from mode lease and back",
+        set: LEASE,
+        steps: &both(change_over!(Fault, MODE), change_over!(Heal, LEASE)),
+        measures: THERE_AND_BACK,
         ..ROW
     },
 ];

@@ -43,6 +43,8 @@ pub(super) struct Town {
     silent_since: Option<Instant>,
     pub(super) claim_writes: u64,
     pub(super) session_writes: u64,
+    /// How much later than sessions claims are shown.
+    pub(super) claim_lag: Duration,
 }
 
 struct Home {
@@ -133,6 +135,7 @@ impl Town {
             silent_since: None,
             claim_writes: 0,
             session_writes: 0,
+            claim_lag: Duration::ZERO,
         };
         (0..size).for_each(|node| town.start(node));
         town
@@ -148,7 +151,8 @@ impl Town {
         self.homes[node].lives += 1;
         let random = Random::new(node as u64 * 1000 + self.homes[node].lives);
         let id = (name(node), InstanceName::new("control-plane"));
-        let want = self.want_of(node);
+        // The plan is made when it is known what an earlier life left behind.
+        let want = OwnershipWant { elections: BTreeMap::new(), ..self.want_of(node) };
         self.homes[node].machine = Some(Ownership::new(self.now, id, want, random));
         let recall =
             Recall { boot: BootId(SessionId(node as u64 + 1)), memory: self.homes[node].memory.clone() };
@@ -319,7 +323,11 @@ impl Town {
                 if home.lives == life
                     && let Some(machine) = &mut home.machine
                 {
+                    let is_recall = matches!(*input, OwnershipInput::Recall(_));
                     machine.handle(now, *input);
+                    if is_recall {
+                        self.want(node);
+                    }
                 }
             }
             Event::Served(node, ticket, ask, life) => {
@@ -472,7 +480,7 @@ impl Town {
     fn show_claim(&mut self, node: usize) {
         if self.store.up && !self.homes[node].isolated {
             let seen = self.claim_seen(claim());
-            self.hear(node, OwnershipInput::Claim(seen), API);
+            self.hear(node, OwnershipInput::Claim(seen), API + self.claim_lag);
         }
     }
 
