@@ -2,6 +2,7 @@
 //! the dead session owned is served at once; its Lease is told in parallel, and its node until it listens. A session that
 //! expired in the store and that nobody hears is followed by one write alone.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -136,7 +137,7 @@ impl Ownership {
     /// One juror's try: asks when it is its turn, grants itself, counts.
     fn bid(&mut self, now: Instant, id: SessionId, list: &vip_model::session::Jury) {
         let rank = self.rank(now, id, list);
-        let better = self.better_ask(now, id, rank);
+        let better = self.better_ask(now, id, (list.generation, rank));
         let interval = self.interval();
         let Some(own) = self.own_id() else { return };
         let bid = self.bids.entry(id).or_default();
@@ -270,12 +271,13 @@ impl Ownership {
         u8::try_from(list.members.iter().filter(counts).count()).unwrap_or(u8::MAX)
     }
 
-    /// Whether a better-placed juror asks already.
-    fn better_ask(&self, now: Instant, id: SessionId, rank: u8) -> bool {
+    /// Whether a better-placed juror asks already: one that knows a newer jury, or is first in the same.
+    fn better_ask(&self, now: Instant, id: SessionId, (generation, rank): (u32, u8)) -> bool {
         let own = self.own_id();
         self.peers.values().any(|peer| {
             let fresh = now < peer.heard + YIELD;
-            let better = |vote: &Vote| vote.of == id && (vote.rank, Some(vote.heir)) < (rank, own);
+            let place = |vote: &Vote| (Reverse(vote.generation), vote.rank, Some(vote.heir));
+            let better = |vote: &Vote| vote.of == id && place(vote) < (Reverse(generation), rank, own);
             fresh && peer.word.asks.iter().any(better)
         })
     }

@@ -112,7 +112,9 @@ impl Ownership {
     /// Whether a vote may be given: by the rules for a session's death, or by none.
     pub(super) fn may_grant(&self, now: Instant, vote: &Vote) -> bool {
         let Some(track) = self.tracks.get(&vote.of) else { return false };
-        let is_juror = track.list.members.contains(&self.id.node) && track.list.generation == vote.generation;
+        let by_list = track.list.members.contains(&self.id.node) && track.list.generation == vote.generation;
+        // The store's list may be late here; the session itself said in which generation it counts on us.
+        let is_juror = by_list || (track.jury > 0 && track.jury == vote.generation);
         let is_free = track.grant.is_none_or(|grant| grant.vote.heir == vote.heir);
         is_juror
             && is_free

@@ -194,6 +194,21 @@ fn nothing_is_handed_over_to_a_session_that_has_just_ended() {
 }
 
 #[test]
+fn a_juror_whose_watch_is_late_grants_by_the_word_of_the_session_itself() {
+    let (mut town, holder) = calm(3);
+    let [juror, other] = [(holder + 1) % 3, (holder + 2) % 3];
+    town.blind(juror);
+    town.power_off(other);
+    town.wait(Duration::from_secs(7));
+    town.power_on(other);
+    town.wait(ms(2500)); // the jury has changed twice since
+    town.power_off(holder);
+    town.wait(Duration::from_secs(3));
+    assert!(town.gap <= ms(200), "{:?}", town.gap);
+    assert_eq!(town.overlap, Duration::ZERO);
+}
+
+#[test]
 fn a_single_node_holds_through_an_outage_of_any_length() {
     let (mut town, holder) = calm(1);
     town.api(false);

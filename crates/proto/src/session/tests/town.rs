@@ -51,6 +51,8 @@ struct Home {
     machine: Option<Ownership>,
     power: bool,
     isolated: bool,
+    /// Its watch of sessions is silent.
+    blind: bool,
     /// Until when its agent does nothing.
     stalled: Instant,
     /// Until when the kernel has the VIP.
@@ -115,6 +117,7 @@ impl Town {
             machine: None,
             power: true,
             isolated: false,
+            blind: false,
             stalled: Instant::ZERO,
             vip: None,
             announced: false,
@@ -186,6 +189,17 @@ impl Town {
     /// The agent stands still for so long; the threads that hear for it go on a little later than it.
     pub(super) fn stall(&mut self, node: usize, span: Duration) {
         self.homes[node].stalled = self.now + span;
+    }
+
+    /// A node is no longer shown what becomes of sessions.
+    pub(super) fn blind(&mut self, node: usize) {
+        self.homes[node].blind = true;
+    }
+
+    pub(super) fn power_on(&mut self, node: usize) {
+        self.homes[node].power = true;
+        self.homes[node].memory = None;
+        self.start(node);
     }
 
     pub(super) fn power_off(&mut self, node: usize) {
@@ -471,7 +485,7 @@ impl Town {
     }
 
     fn show_sessions(&mut self, node: usize) {
-        if self.store.up && !self.homes[node].isolated {
+        if self.store.up && !self.homes[node].isolated && !self.homes[node].blind {
             let sessions = Arc::new(self.store.sessions.clone());
             self.hear(node, OwnershipInput::Sessions(sessions), API);
         }
