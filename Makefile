@@ -32,6 +32,7 @@ lab: packages build lab-build ## all lab scenarios with the real binary
 bench: packages build lab-build lab-fast ## the figures of the README (ONLY=services: those of Services alone)
 	$(if $(filter services,$(ONLY)),@true,KUBE_VIP_BIN=$(BINARY) target/debug/lab bench --runs $(or $(RUNS),12))
 	KUBE_VIP_BIN=$(BINARY) target/sim/lab bench services
+	cargo run --quiet --release --locked -p vip-plan --example plan_bench
 	$(if $(filter services,$(ONLY)),@true,$(MAKE) --no-print-directory bench-simulator)
 
 .PHONY: bench-simulator

@@ -10,7 +10,7 @@ use vip_model::store::{Answer, Ask, EventPost, EventWeight, ServiceStatusWrite, 
 
 /// How many writes may be under way, those included that wait for their turn in the gateway to the API: enough for the
 /// time between two plans of a node with thousands of Services.
-const LIMIT: usize = 250;
+const LIMIT: usize = 500;
 /// How long a write may take.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for the watch to show a write that was answered, before looking again.
