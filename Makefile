@@ -29,7 +29,7 @@ sim: ## the simulator: SEEDS=20000 runs of ten simulated minutes; SIM="--without
 lab: packages build lab-build ## all lab scenarios with the real binary
 	KUBE_VIP_BIN=$(BINARY) target/debug/lab run all
 
-bench: packages build lab-build lab-fast ## the figures of the README (ONLY=services: those of Services alone)
+bench: packages-peers build lab-build lab-fast ## the figures of the README (ONLY=services: those of Services alone)
 	$(if $(filter services,$(ONLY)),@true,KUBE_VIP_BIN=$(BINARY) target/debug/lab bench --runs $(or $(RUNS),12))
 	KUBE_VIP_BIN=$(BINARY) target/sim/lab bench services
 	cargo run --quiet --release --locked -p vip-plan --example plan_bench
@@ -66,3 +66,7 @@ lab-build:
 
 packages:
 	@./scripts/packages.sh
+
+.PHONY: packages-peers
+packages-peers:
+	@./scripts/packages.sh peers

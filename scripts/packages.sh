@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Debian packages that the tests and the demo need. Installs them when that is possible without asking anybody,
-# otherwise says which are missing and how to get them.
+# Debian packages that the tests and the demo need; with the word `peers`, what benches compare with, too. Installs them
+# when that is possible without asking anybody, otherwise says which are missing and how to get them.
 set -euo pipefail
 missing=()
 need() { # PROGRAM PACKAGE
@@ -11,7 +11,7 @@ need nft nftables
 need gcc gcc
 need make make
 need unshare util-linux
-need keepalived keepalived
+[ "${1:-}" != peers ] || need keepalived keepalived
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "packages needed: ${missing[*]}"
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
