@@ -245,6 +245,8 @@ impl Stage {
     }
 
     fn start_as(&mut self, number: u8, setup: Setup) -> Result<()> {
+        // One that was killed may still be dying, with its ports and sockets in its hands.
+        self.agents[usize::from(number) - 1] = None;
         let node = self.lab.node(number)?;
         let spawn = self.contender.spawn(node, setup, (&self.binary, self.lab.logs()))?;
         self.agents[usize::from(number) - 1] = Some(node.start(&spawn)?);

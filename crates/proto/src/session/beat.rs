@@ -48,7 +48,12 @@ impl Ownership {
     pub(super) fn reply(&mut self, now: Instant, node: &NodeName) {
         if self.own.is_some() && self.door.port.is_some() {
             let groups = self.group_words(now);
-            self.beat(now, node, Kind::Reply, &groups);
+            // Of two holders the answer of one is its own heartbeat, when that is due soon: three datagrams do for four. Half
+            // a pace keeps them from answering each other for ever.
+            let sent = self.peers.get(node).and_then(|peer| peer.sent);
+            let is_due_soon = sent.is_none_or(|sent| sent + self.pace(node) / 2 <= now);
+            let kind = if self.owes_beats(node) && is_due_soon { Kind::Beat } else { Kind::Reply };
+            self.beat(now, node, kind, &groups);
         }
     }
 
@@ -72,9 +77,13 @@ impl Ownership {
         Some(sent + self.pace(node))
     }
 
+    /// Whether a member is a juror of what we hold.
+    fn owes_beats(&self, node: &NodeName) -> bool {
+        self.owns_anything() && self.own.as_ref().is_some_and(|own| own.generation_for(node) > 0)
+    }
+
     fn pace(&self, node: &NodeName) -> Duration {
-        let Some(own) = &self.own else { return SLOW };
-        let is_juror = self.owns_anything() && own.generation_for(node) > 0;
+        let is_juror = self.owes_beats(node);
         let bids_there = || {
             self.bids.iter().any(|(id, bid)| {
                 bid.attempt().is_some()
@@ -119,8 +128,12 @@ impl Ownership {
             unseen: self.unseen_of(node),
         };
         self.send(to, datagram);
+        let owes_beats = self.owes_beats(node);
         if let Some(peer) = self.peers.get_mut(node) {
-            peer.sent = Some(now);
+            // Who only ever answers another holder never asks that one to vouch, and lives by echoes an interval old.
+            if kind == Kind::Beat || !owes_beats {
+                peer.sent = Some(now);
+            }
             peer.news = false;
         } else if let Some(member) = self.members.get_mut(node) {
             member.greeted = Some(now);

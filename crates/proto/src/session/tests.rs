@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use vip_model::members::Role;
 use vip_model::peers::Fitness;
+use vip_model::view::TrustView;
 
 use town::{CLAIM_NAME, Town};
 
@@ -206,6 +207,26 @@ fn a_juror_whose_watch_is_late_grants_by_the_word_of_the_session_itself() {
     town.wait(Duration::from_secs(3));
     assert!(town.gap <= ms(200), "{:?}", town.gap);
     assert_eq!(town.overlap, Duration::ZERO);
+}
+
+#[test]
+fn holders_that_are_each_others_jurors_are_never_in_doubt() {
+    let (mut town, holder) = calm(2);
+    town.own_another(1 - holder);
+    town.wait(Duration::from_secs(2));
+    town.forget();
+    for _ in 0..500 {
+        town.wait(ms(13));
+        for node in 0..2 {
+            assert_eq!(
+                (town.view(node).trust, town.view(node).claims),
+                (TrustView::Sure, 1),
+                "n{}",
+                node + 1
+            );
+        }
+    }
+    assert!(town.session_writes <= 2 * 8, "{}", town.session_writes);
 }
 
 #[test]

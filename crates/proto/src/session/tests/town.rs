@@ -10,7 +10,9 @@ use vip_model::kernel::{ETHERTYPE_ARP, FrameIn, FrameOut};
 use vip_model::members::Role;
 use vip_model::peers::{DoorState, Fitness, KeyId, PeerHeard, PeerSend};
 use vip_model::plan::{ElectionWant, Footprint, GroupWant, Look, Progress, Standing};
-use vip_model::session::{BootId, HAND_OVER_TO, Memory, Recall, SessionId, SessionSeen, Sessions, Site, Via};
+use vip_model::session::{
+    BootId, CLAIM, CLAIM_DURATION, HAND_OVER_TO, Memory, Recall, SessionId, SessionSeen, Sessions, Site, Via,
+};
 use vip_model::store::{
     Answer, Ask, Expect, Failure, FailureClass, LeaseRecord, LeaseSeen, LeaseWrite, Sight, Version,
 };
@@ -43,6 +45,8 @@ pub(super) struct Town {
     silent_since: Option<Instant>,
     pub(super) claim_writes: u64,
     pub(super) session_writes: u64,
+    /// Who owns a group more, which has no address to look at.
+    others: Vec<usize>,
     /// How much later than sessions claims are shown.
     pub(super) claim_lag: Duration,
 }
@@ -94,6 +98,10 @@ fn claim() -> LeaseName {
     LeaseName::new("kube-system", CLAIM_NAME)
 }
 
+fn other_claim(owner: usize) -> LeaseName {
+    LeaseName::new("kube-system", format!("kubevip-web-{owner}"))
+}
+
 fn settings() -> SessionSettings {
     SessionSettings {
         namespace: "kube-system".to_owned(),
@@ -138,6 +146,7 @@ impl Town {
             silent_since: None,
             claim_writes: 0,
             session_writes: 0,
+            others: Vec::new(),
             claim_lag: Duration::ZERO,
         };
         (0..size).for_each(|node| town.start(node));
@@ -238,6 +247,25 @@ impl Town {
             record.annotations.insert(HAND_OVER_TO.to_owned(), to.to_owned());
         }
         (0..self.homes.len()).for_each(|node| self.show_claim(node));
+    }
+
+    /// A group more, which `node` owns, as its claim says.
+    pub(super) fn own_another(&mut self, node: usize) {
+        self.others.push(node);
+        let session = self.view(node).id.expect("it has a session");
+        let record = LeaseRecord {
+            holder: Some(name(node).to_string()),
+            duration: Some(CLAIM_DURATION),
+            transitions: 0,
+            acquired: None,
+            renewed: None,
+            annotations: BTreeMap::from([(CLAIM.to_owned(), session.to_string())]),
+        };
+        for home in 0..self.homes.len() {
+            self.want(home);
+            let sight = Sight::Present { version: Version("1".to_owned()), record: record.clone() };
+            self.hear(home, OwnershipInput::Claim(LeaseSeen { lease: other_claim(node), sight }), API);
+        }
     }
 
     pub(super) fn failback(&mut self, wait: Option<Duration>) {
@@ -541,10 +569,15 @@ impl Town {
             footprint: if is_there { Footprint::Present } else { Footprint::Clear },
             group: Some(group),
         };
+        let mut elections = BTreeMap::from([(claim(), want.clone())]);
+        for owner in &self.others {
+            let group = want.group.clone().map(|group| GroupWant { looks: Vec::new(), ..group });
+            elections.insert(other_claim(*owner), ElectionWant { group, ..want.clone() });
+        }
         let net = format!("{}/24", addr(node)).parse().expect("a network");
         OwnershipWant {
             settings: SessionSettings { failback: self.failback, ..settings() },
-            elections: BTreeMap::from([(claim(), want)]),
+            elections,
             sites: vec![Site { net, addr: mac(node) }],
             fitness: home.fitness,
             life: if home.fitness == Fitness::Leaving { Life::Stops } else { Life::Runs },
