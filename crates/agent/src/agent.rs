@@ -203,7 +203,7 @@ impl Agent {
         if !self.desk.accepts(&actual) || self.actual.get() == Some(&actual) {
             return;
         }
-        self.desk.saw(&actual);
+        self.desk.saw(&actual, self.config.instance.address_tag());
         // Lifetimes are no fact that a plan is made from: after a refresh only the rest of it is handed over.
         let is_alike = self.actual.get().is_some_and(|former| former.is_alike(&actual));
         self.actual = Known::Known(actual);
@@ -459,6 +459,7 @@ impl Machine for Agent {
             self.settle_due,
             self.refresh_due,
             self.desk.deadline(),
+            self.desk.first_end(),
             self.outbox.deadline(),
             self.stopping_since.map(|since| since + STOP_LIMIT),
         ];

@@ -26,6 +26,20 @@ pub struct ElectionState {
     pub history: History,
     /// What keeps the store from answering, while it does.
     pub trouble: Option<Failure>,
+    /// Whether somebody may be about to take a Lease that names nobody and that we do not want.
+    #[serde(default)]
+    pub vacancy: Vacancy,
+}
+
+/// For how long a Lease names nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Vacancy {
+    /// It names somebody, or did a moment ago: who can serve is on its way.
+    #[default]
+    Passing,
+    /// For so long that nobody seems able to.
+    Lasting,
 }
 
 /// Where we stand in an election.

@@ -30,7 +30,7 @@ pub(crate) fn plan(world: &World<'_>, control_plane: &ControlPlane, plan: &mut N
     let election = world.members.elections.get(&control_plane.election.lease).cloned().unwrap_or_default();
     plan.health.clone_from(&control_plane.health);
     plan.addresses.ours_untagged = untagged(world, control_plane);
-    plan.addresses.completeness = completeness(world, &election);
+    plan.addresses.completeness = completeness(world, &election, None);
     let Some(actual) = world.actual.get() else {
         want_election(world, control_plane, Standing::Leave, plan);
         skip_all(control_plane, plan, &Reason::KernelUnknown);
@@ -40,6 +40,7 @@ pub(crate) fn plan(world: &World<'_>, control_plane: &ControlPlane, plan: &mut N
     let candidates: Vec<_> =
         control_plane.vips.iter().map(|vip| candidate(control_plane, actual, &links, *vip)).collect();
     let obstacle = obstacle(world, &election, &candidates);
+    plan.addresses.completeness = completeness(world, &election, obstacle.as_ref());
     let gives = (world.life == Life::Stopping || drained(world).is_some()) && obstacle.is_none();
     let standing = match (&obstacle, &world.observed.control_plane_gate) {
         (Some(_), _) => Standing::Leave,
@@ -171,10 +172,15 @@ fn untagged(world: &World<'_>, control_plane: &ControlPlane) -> std::collections
     control_plane.vips.iter().map(|vip| vip.addr()).filter(|vip| !is_nodes_own(vip)).collect()
 }
 
-/// Nothing is removed while it is undecided who may hold the VIP, unless we could not serve it anyway.
-fn completeness(world: &World<'_>, election: &ElectionState) -> Completeness {
+/// Nothing is removed while it is undecided who may hold the VIP, unless we could not serve it anyway: then nothing but
+/// the sight of the Lease is waited for. In mode `session` a successor may be under way.
+fn completeness(world: &World<'_>, election: &ElectionState, obstacle: Option<&Reason>) -> Completeness {
+    let is_seen = election.history != History::Unknown;
     match (election.role, world.life) {
         (_, Life::Stopping) => Completeness::Complete,
+        (Role::Undecided, Life::Running) if obstacle.is_some() && is_seen && !world.hands_over() => {
+            Completeness::Complete
+        }
         (Role::Undecided, Life::Running) => Completeness::Partial,
         (Role::Follower | Role::Holder { .. } | Role::Leaving, Life::Running) => Completeness::Complete,
     }

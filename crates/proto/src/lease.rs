@@ -29,7 +29,7 @@ use std::time::Duration;
 
 pub use ask::Ventures;
 use vip_model::config::LeaseTimings;
-use vip_model::members::{ElectionState, History, Role};
+use vip_model::members::{ElectionState, History, Role, Vacancy};
 use vip_model::plan::{ElectionWant, Footprint, Standing};
 use vip_model::store::{Answer, Ask, Failure, FailureClass, LeaseSeen, Sight};
 use vip_model::{Instant, LeaseName, NodeName, Random};
@@ -92,6 +92,7 @@ pub struct LeaseElection {
     /// Conflicts in a row.
     conflicts: u32,
     trouble: Option<Failure>,
+    vacancy: Vacancy,
     yields: Yields,
     random: Random,
 }
@@ -152,6 +153,7 @@ impl LeaseElection {
             failures: 0,
             conflicts: 0,
             trouble: None,
+            vacancy: Vacancy::Passing,
             yields: Yields { last: None, pause: YIELD_PAUSE },
             random,
         }
@@ -164,6 +166,7 @@ impl LeaseElection {
             holder: self.last.as_ref().and_then(|last| last.holder().map(str::to_owned)),
             history: self.history,
             trouble: self.trouble.clone(),
+            vacancy: self.vacancy,
         }
     }
 
@@ -211,6 +214,11 @@ impl LeaseElection {
         !is_writing && !self.names_us() && matches!(self.phase, Phase::Undecided | Phase::Follower)
     }
 
+    /// Whether it waits for the answer to a question.
+    pub fn is_asking(&self) -> bool {
+        self.asked.is_some()
+    }
+
     fn role(&self) -> Role {
         match self.phase {
             Phase::Undecided => Role::Undecided,
@@ -233,6 +241,8 @@ impl LeaseElection {
             let text = "the gateway gave no answer in time".to_owned();
             self.failed(now, Failure { class: FailureClass::Timeout, text });
         }
+        let is_vacant = self.vacant_from().is_some_and(|from| now >= from);
+        self.vacancy = if is_vacant { Vacancy::Lasting } else { Vacancy::Passing };
         match self.phase {
             Phase::Holder(tenure) | Phase::Leaving(tenure, _) if now >= tenure.serve_until() => {
                 self.phase = Phase::Follower;
@@ -443,7 +453,8 @@ impl Machine for LeaseElection {
             Phase::Leaving(tenure, _) => (Some(tenure.serve_until()), None),
             Phase::Undecided | Phase::Follower => (None, None),
         };
-        [next, unanswered, lapse, may_yield].into_iter().flatten().min()
+        let vacant = self.vacant_from().filter(|_| self.vacancy == Vacancy::Passing);
+        [next, unanswered, lapse, may_yield, vacant].into_iter().flatten().min()
     }
 }
 
@@ -451,6 +462,14 @@ impl LeaseElection {
     fn next_yield(&self) -> Option<Instant> {
         let last = self.yields.last.filter(|_| self.want.standing == Standing::Reluctant)?;
         Some(last + self.yields.pause)
+    }
+
+    /// When a Lease that names nobody, and that we do not want, counts as one that nobody can take: who can has tried for
+    /// as long as a dead holder would have been waited for.
+    fn vacant_from(&self) -> Option<Instant> {
+        let last = self.last.as_ref().filter(|last| last.holder().is_none())?;
+        (self.want.standing == Standing::Leave)
+            .then(|| last.free_at.max(last.at) + self.want.timings.duration)
     }
 
     /// Whether everything that depends on the election has left the kernel.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use vip_model::kernel::{Actual, Address, Batch, BatchId, Change, Lifetime, Outcome, Report};
+use vip_model::kernel::{Actual, Address, Batch, BatchId, Change, Dad, Lifetime, Outcome, Report};
 use vip_model::plan::PacketFilter;
 use vip_model::store::Answer;
 use vip_model::{Instant, ScopedAddr};
@@ -36,6 +36,8 @@ pub(super) struct KernelDesk {
     done: BatchId,
     in_flight: Option<Batch>,
     applied: Applied,
+    /// When the first of our usable addresses ends, as the kernel's last picture shows it.
+    first_end: Option<Instant>,
     filter: Option<PacketFilter>,
     /// What failed last time, and until when the same is not tried again.
     failed: BTreeSet<About>,
@@ -95,12 +97,23 @@ impl KernelDesk {
         self.in_flight.is_none() && actual.after >= self.last
     }
 
-    pub(super) fn saw(&mut self, actual: &Actual) {
+    pub(super) fn saw(&mut self, actual: &Actual, tag: u8) {
         self.done = actual.after;
+        let is_usable = |address: &&Address| address.tag == tag && address.dad == Dad::Ready;
+        let ends = actual.addresses.iter().filter(is_usable).filter_map(|address| match address.valid {
+            Lifetime::Until(end) => Some(end),
+            Lifetime::Forever => None,
+        });
+        self.first_end = ends.min();
         let at = |address: &Address| ScopedAddr { addr: address.addr(), link: address.link };
         let mut there: Vec<_> = actual.addresses.iter().map(at).collect();
         there.sort_unstable();
         self.applied.retain(|at, _| there.binary_search(at).is_ok());
+    }
+
+    /// When the time of the first usable address of ours is over, by the last picture.
+    pub(super) const fn first_end(&self) -> Option<Instant> {
+        self.first_end
     }
 
     /// Takes what is worth doing now; none when that is nothing.

@@ -115,7 +115,8 @@ impl Elections {
         self.seats.keys().any(|lease| planned.find(lease).is_none())
     }
 
-    /// Those that are not planned leave, and are forgotten when they have left.
+    /// Those that are not planned leave, and are forgotten when they have left and wait for no answer: it would reach the
+    /// one that is made when the Lease is wanted again, beside the question of that one.
     pub(super) fn leave_others(&mut self, now: Instant, planned: &Planned, footprint: Footprint) {
         let (queues, stirred) = (&mut self.queues, &mut self.stirred);
         self.seats.retain(|lease, seat| {
@@ -125,7 +126,7 @@ impl Elections {
             seat.election.leave(now, footprint);
             seat.file(lease, queues);
             stirred.insert(lease.clone());
-            let has_left = seat.election.is_finished();
+            let has_left = seat.election.is_finished() && !seat.election.is_asking();
             if has_left {
                 queues.forget(lease, seat.due);
             }

@@ -4,18 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use vip_model::kernel::{Actual, Change};
+use vip_model::kernel::{Actual, Change, Dad, Lifetime};
 use vip_model::plan::{Footprint, NodePlan};
 use vip_model::service::ServiceName;
 use vip_model::store::{Ask, Question, ServiceWatch, Watches};
-use vip_model::{Instant, ScopedAddr};
+use vip_model::{Instant, Known, ScopedAddr};
 use vip_plan::{KernelWork, World};
 use vip_proto::Machine;
 use vip_proto::announce::{AnnounceWant, ProbeTarget};
 use vip_proto::lease::LeaseElection;
 
 use super::chronicle::Listing;
-use super::{Agent, Asker, elector, outbox};
+use super::{Agent, Asker, Urgency, elector, outbox};
 use crate::Output;
 
 /// How often plan and machines may answer each other within one turn. Two rounds settle everything known today (a want
@@ -27,6 +27,7 @@ const LABEL_TIMEOUT: Duration = Duration::from_secs(5);
 impl Agent {
     /// Runs one turn and queues its outputs.
     pub(super) fn turn(&mut self, now: Instant) {
+        self.notice_expiry(now);
         self.poll_deciders(now);
         // In mode `session` a right grows without a plan: what came too late before may be done now.
         let may_have_room = self.awaits_right || self.is_submission_due(now);
@@ -53,6 +54,23 @@ impl Agent {
             self.chronicle.exited(now);
             self.outputs.push_back(Output::Exit);
         }
+    }
+
+    /// An address whose time is over in our picture of the kernel may be gone, as after a stop of the process: it is
+    /// neither announced nor written about until the next picture. Whoever waits for its removal goes on waiting.
+    fn notice_expiry(&mut self, now: Instant) {
+        let Known::Known(actual) = &mut self.actual else { return };
+        if self.desk.first_end().is_none_or(|end| now < end) {
+            return;
+        }
+        let tag = self.config.instance.address_tag();
+        for address in actual.addresses.iter_mut().filter(|address| address.tag == tag) {
+            if address.dad == Dad::Ready && address.valid <= Lifetime::Until(now) {
+                address.dad = Dad::Tentative;
+            }
+        }
+        self.desk.saw(actual, tag);
+        self.mark(now, Urgency::AtOnce);
     }
 
     fn is_unsettled(&self, now: Instant) -> bool {

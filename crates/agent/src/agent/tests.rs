@@ -264,6 +264,19 @@ fn a_node_takes_a_free_vip_after_its_probe_and_announces_it_at_once() {
 }
 
 #[test]
+fn an_address_whose_time_is_over_in_the_last_picture_is_not_announced() {
+    let mut desk = Desk::new();
+    desk.run_for(100);
+    desk.errno = Some(1);
+    desk.run_for(3000);
+    desk.log.clear();
+    desk.run_for(7000);
+    assert!(matches!(desk.role(), Role::Holder { .. }), "the store answers");
+    assert_eq!(desk.agent.view().verdicts[0].verdict, Verdict::Skip(vip_model::verdict::Reason::Installing));
+    assert!(!desk.log.iter().any(|entry| entry.starts_with("frame")), "{:?}", desk.log);
+}
+
+#[test]
 fn a_stop_is_silent_first_then_removes_then_releases_then_ends() {
     let mut desk = Desk::new();
     desk.run_for(100);

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use vip_model::config::{
-    Advertise, Config, Election, InterfaceChoice, Layer2, LeaseTimings, LinkDown, OnLoss, Scope,
+    Advertise, ApiLoss, Config, Election, ElectionMode, Failback, InterfaceChoice, Layer2, LeaseTimings,
+    LinkDown, OnLoss, OnStop, PeerMode, Scope, SessionSettings,
 };
 use vip_model::kernel::{Change, Dad, DefaultRoute, Lifetime, LinkKind, LinkState, SetAddress};
 use vip_model::members::Members;
@@ -280,6 +281,33 @@ fn unknown_leases_delete_nothing_and_add_nothing() {
     assert_eq!(scene.changes(), []);
     let empty = Scene::new().with(|scene| scene.state().role = Role::Undecided);
     assert_eq!(empty.changes(), []);
+}
+
+#[test]
+fn what_cannot_be_served_anyway_is_removed_as_soon_as_the_lease_was_seen() {
+    let scene = |history| {
+        Scene::installed("10.0.0.100/32").with(|scene| {
+            (scene.state().role, scene.state().history) = (Role::Undecided, history);
+            let excluded = Some("annotation kube-vip.io/drain".to_owned());
+            let facts = NodeFacts { excluded, ..NodeFacts::default() };
+            scene.snapshot.nodes = Known::Known(BTreeMap::from([(NodeName::new("n1"), facts)]).into());
+        })
+    };
+    assert_eq!(scene(History::Unknown).changes(), []);
+    assert_eq!(dels(&scene(History::Held).changes()), ["10.0.0.100/32 3"]);
+    let settings = SessionSettings {
+        namespace: "kube-system".to_owned(),
+        timings: LeaseTimings::default(),
+        peers: PeerMode::Off,
+        control_plane_lifetime: Duration::from_secs(3),
+        service_lifetime: Duration::from_secs(8),
+        api_loss: ApiLoss::HoldIfPeersAgree,
+        failback: Failback::Never,
+        on_stop: OnStop::HandOver,
+    };
+    let in_session =
+        scene(History::Held).with(|scene| scene.config.election_mode = ElectionMode::Session(settings));
+    assert_eq!(in_session.changes(), []);
 }
 
 #[test]

@@ -11,7 +11,7 @@
 //! when a link carries one of the lead's addresses. The lead is the lowest member that can be served anywhere: a Service
 //! without endpoints takes nothing down that shares its address. For the global election the node stands when it is not
 //! excluded and has a link to serve on; single Services without a (local) endpoint are just not installed. The control
-//! plane's election decides about what shares its VIP, excluded node or not: kubeadm puts the excluding label on every
+//! plane's election decides about what shares its VIP, on a drained node only not: kubeadm puts the excluding label on every
 //! control-plane node. When both use one Lease name there is one election; from Services it gets only their link.
 
 use std::collections::btree_map::Entry;
@@ -227,11 +227,15 @@ fn soften(
 }
 
 fn bar(ground: &Ground<'_>, ballot: &Ballot) -> Option<Reason> {
-    match (ground.world.life, &ground.kernel, ground.cluster.excluded, ballot) {
+    let excluded = match ballot {
+        Ballot::Global | Ballot::Own(_) => ground.cluster.excluded,
+        Ballot::ControlPlane => ground.cluster.drained,
+    };
+    match (ground.world.life, &ground.kernel, excluded) {
         (Life::Stopping, ..) => Some(Reason::Stopping),
-        (_, None, ..) => Some(Reason::KernelUnknown),
-        (_, _, Some(why), Ballot::Global | Ballot::Own(_)) => Some(Reason::NodeExcluded(why.to_owned())),
-        (_, _, None, _) | (_, _, Some(_), Ballot::ControlPlane) => None,
+        (_, None, _) => Some(Reason::KernelUnknown),
+        (_, _, Some(why)) => Some(Reason::NodeExcluded(why.to_owned())),
+        (_, _, None) => None,
     }
 }
 
@@ -337,7 +341,7 @@ pub(super) fn want_global(ground: &Ground<'_>, tally: Option<Tally>, plan: &mut 
     let is_known = tally.is_some() && ground.world.snapshot.endpoints.is_known();
     let may_take = is_known || *ballot == Ballot::ControlPlane || ground.names_us(state);
     let (bar, gives) = soften(ground, bar(ground, ballot), state);
-    let stands = bar.is_none() && may_take && has_link(ground, tally);
+    let stands = bar.is_none() && may_take && has_link(ground, ballot, tally);
     let want_of_ours = ElectionWant {
         timings: election.timings,
         annotations: election.annotations.clone(),
@@ -356,11 +360,13 @@ pub(super) fn want_global(ground: &Ground<'_>, tally: Option<Tally>, plan: &mut 
     want(plan, &election.lease, want_of_ours);
 }
 
-/// The configured link, else any that one of the Services would use.
-fn has_link(ground: &Ground<'_>, tally: Option<Tally>) -> bool {
+/// The configured link, else any that one of the Services would use. The control plane knows its own: an interface that
+/// a Service names by mistake does not take its VIP away.
+fn has_link(ground: &Ground<'_>, ballot: &Ballot, tally: Option<Tally>) -> bool {
     let Some(kernel) = &ground.kernel else { return false };
     match &ground.services.interface {
         InterfaceChoice::Named(name) => kernel.links.named(name, ground.services.link_down).is_ok(),
+        InterfaceChoice::Auto if *ballot == Ballot::ControlPlane => true,
         InterfaceChoice::Auto => tally.is_none_or(|tally| tally.members == 0 || tally.linked > 0),
     }
 }

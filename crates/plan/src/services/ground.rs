@@ -42,6 +42,8 @@ pub(super) struct Cluster<'a> {
     owners: BTreeMap<IpAddr, &'a NodeName>,
     /// Why this node is taken out of load balancing.
     pub(super) excluded: Option<&'a str>,
+    /// The same, when a user drained it: the control plane's VIP leaves, too.
+    pub(super) drained: Option<&'a str>,
     /// Nodes that are ready, in the order of their names.
     ready: Vec<&'a NodeName>,
 }
@@ -107,6 +109,7 @@ impl<'a> Cluster<'a> {
         let me = &world.config.node;
         let nodes = world.snapshot.nodes.get().map(|nodes| nodes.iter()).into_iter().flatten();
         let ready = nodes.clone().filter(|(_, facts)| facts.ready);
+        let own = nodes.clone().find(|(name, _)| *name == me).map(|(_, facts)| facts);
         let free = ready.clone().filter(|(_, facts)| facts.excluded.is_none());
         Self {
             runners: free.map(|(name, _)| Runner::new(name)).collect(),
@@ -114,10 +117,8 @@ impl<'a> Cluster<'a> {
                 .clone()
                 .flat_map(|(name, facts)| facts.addresses.iter().map(move |addr| (*addr, name)))
                 .collect(),
-            excluded: nodes
-                .clone()
-                .find(|(name, _)| *name == me)
-                .and_then(|(_, facts)| facts.excluded.as_deref()),
+            excluded: own.and_then(|facts| facts.excluded.as_deref()),
+            drained: own.filter(|facts| facts.is_drained()).and_then(|facts| facts.excluded.as_deref()),
             ready: ready.map(|(name, _)| name).collect(),
         }
     }

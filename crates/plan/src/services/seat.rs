@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use vip_model::members::Role;
+use vip_model::members::{Role, Vacancy};
 use vip_model::plan::{ElectionWant, Footprint, NodePlan, Standing};
 use vip_model::verdict::{Reason, Verdict};
 use vip_model::{LeaseName, LinkIndex};
@@ -56,6 +56,8 @@ pub(super) enum Tenure {
     Theirs,
     /// Nobody, as far as is known.
     Nobodys,
+    /// Nobody, for so long that nobody seems able to.
+    Deserted,
 }
 
 /// What a group adds to the sums over all groups.
@@ -197,6 +199,8 @@ impl View<'_> {
             Tenure::Ours
         } else if self.chair.is_unseen() || other_holder(&self.ground.world, self.chair.election).is_some() {
             Tenure::Theirs
+        } else if self.chair.election.vacancy == Vacancy::Lasting {
+            Tenure::Deserted
         } else {
             Tenure::Nobodys
         }

@@ -11,7 +11,8 @@
 //!
 //! The condition of a Service that cannot be served any more (no endpoint, none on the node that holds the Lease, all
 //! nodes taken out) is corrected when it says that the Service is announced; one that never was gets no condition for
-//! what may pass in a moment. Every write is compare-and-swap, so that two nodes
+//! what may pass in a moment. When a node that could serve does not take over (its agent may be dead), the node that the
+//! Service names as its last one corrects it after a while. Every write is compare-and-swap, so that two nodes
 //! with different pictures cost a write and nothing else.
 
 use std::collections::BTreeMap;
@@ -126,10 +127,13 @@ pub(super) fn decided(
     }
     match &decision.verdict {
         Verdict::Announce => say(service, "True", ANNOUNCED, planned),
-        Verdict::Skip(reason) if may_refuse((member, reason), decision, clerk) => {
+        Verdict::Skip(reason) if may_refuse(ground, (member, reason), decision, clerk) => {
             let message = match (reason, decision.tenure) {
                 (Reason::Conflict(_) | Reason::NodeAddress(_) | Reason::NoEndpoint, _) => reason.to_string(),
                 (reason, Tenure::Ours) => format!("{}, which decides: {reason}", ground.world.config.node),
+                (reason, Tenure::Deserted) => {
+                    format!("no node serves it, {} says: {reason}", ground.world.config.node)
+                }
                 (reason, _) => format!("no node can serve it, {} says: {reason}", ground.world.config.node),
             };
             say(service, "False", (word(reason), &message), planned);
@@ -194,6 +198,7 @@ fn shows(service: &Service, served: &[IpAddr]) -> bool {
 
 /// Whether this node says that a Service is not announced.
 fn may_refuse(
+    ground: &Ground<'_>,
     (member, reason): (&Member<'_>, &Reason),
     decision: &Decision,
     clerk: &impl Deref<Target = Clerk>,
@@ -209,7 +214,9 @@ fn may_refuse(
     };
     let is_ours = match decision.tenure {
         Tenure::Ours => true,
-        Tenure::Nobodys => is_without_hope && **clerk == Clerk::Us,
+        // A node that could serve may run no agent: the last one that did knows that nobody took over.
+        Tenure::Deserted if member.notes.host == Some(ground.world.config.node.as_str()) => true,
+        Tenure::Nobodys | Tenure::Deserted => is_without_hope && **clerk == Clerk::Us,
         Tenure::Theirs => false,
     };
     is_ours && says_announced(member.service)

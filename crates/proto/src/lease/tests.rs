@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vip_model::config::LeaseTimings;
-use vip_model::members::{History, Role};
+use vip_model::members::{History, Role, Vacancy};
 use vip_model::plan::{ElectionWant, Footprint, Standing};
 use vip_model::store::{
     Acquired, Answer, Ask, Expect, Failure, FailureClass, LeaseRecord, LeaseSeen, LeaseWrite, Purpose, Sight,
@@ -523,4 +523,19 @@ fn an_election_that_is_held_back_takes_what_nobody_ever_held_only_when_it_comes_
         bench.next_write(60, Purpose::Take);
         assert!(!bench.election.is_venturing());
     }
+}
+
+#[test]
+fn a_lease_that_nobody_takes_and_we_do_not_want_is_vacant_after_its_duration() {
+    let mut bench = Bench::new();
+    bench.election.want(bench.at(), want(Standing::Leave, Footprint::Clear));
+    bench.see(Some(record(None, 1)));
+    let from = Instant::from_millis(bench.now + 5000);
+    assert_eq!(bench.election.state().vacancy, Vacancy::Passing);
+    assert_eq!(bench.election.deadline(), Some(from));
+    assert_eq!(bench.election.poll(from), None);
+    assert_eq!((bench.election.state().vacancy, bench.election.deadline()), (Vacancy::Lasting, None));
+    bench.now = 6000;
+    bench.see(Some(record(Some("b"), 5)));
+    assert_eq!(bench.election.state().vacancy, Vacancy::Passing);
 }

@@ -689,6 +689,7 @@ impl Ownership {
             holder: self.holder_name(whose),
             history: group.history,
             trouble: group.trouble.clone().or_else(|| self.own.as_ref()?.trouble.clone()),
+            ..ElectionState::default()
         };
         if self.states.get(claim) != Some(&state) {
             self.states.insert(claim.clone(), state);

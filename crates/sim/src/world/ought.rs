@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use vip_model::LeaseName;
-use vip_model::config::UnsetClass;
+use vip_model::config::{InterfaceChoice, UnsetClass};
 use vip_model::service::{
     Endpoint, EndpointState, ObjectLife, Protocol, Service, ServiceKind, ServiceName, ServicePort,
     TrafficPolicy,
@@ -49,6 +49,8 @@ pub struct Part {
     pub nodes: Mask,
     /// The Lease that it asks for.
     pub lease: LeaseName,
+    /// Whether there is a link for one of its addresses.
+    pub is_linked: bool,
 }
 
 /// Services that move together.
@@ -158,6 +160,9 @@ impl Rules<'_> {
             ought.duties.insert(name, Duty::Clash);
         }
         self.group(parts, &mut ought);
+        if self.setup.interface == InterfaceChoice::Auto {
+            unlinked(&mut ought);
+        }
         ought
     }
 
@@ -168,7 +173,7 @@ impl Rules<'_> {
         }
         let lease = self.lease(name, service)?;
         let addrs = addresses::of(service)?;
-        Ok(Part { group: 0, addrs, nodes: self.nodes(name, service), lease })
+        Ok(Part { group: 0, addrs, nodes: self.nodes(name, service), lease, is_linked: false })
     }
 
     fn is_ours(&self, name: &ServiceName, service: &Service) -> bool {
@@ -280,6 +285,7 @@ impl Rules<'_> {
                     let at = ought.addrs.entry(*addr).or_insert((number, 0));
                     at.1 |= if linked.contains(addr) { part.nodes & group.holders } else { 0 };
                 }
+                part.is_linked = part.addrs.iter().any(|addr| linked.contains(addr));
                 if !part.addrs.iter().all(|addr| linked.contains(addr)) {
                     part.nodes = 0;
                 }
@@ -345,6 +351,18 @@ impl Rules<'_> {
         let is_there =
             |name: &&ServiceName| matches!(named(name).map(String::as_str), None | Some("auto" | VIP_LINK));
         names.iter().filter(is_there).flat_map(|name| parts[name].addrs.iter().copied()).collect()
+    }
+}
+
+/// Where links are looked for, nobody stands for the global election whose Services all name one that is not there.
+fn unlinked(ought: &mut Ought) {
+    let of_global = |group: &Group| group.kind == Kind::Global;
+    let is_linked = |duty: &Duty| match duty {
+        Duty::Part(part) => part.is_linked && of_global(&ought.groups[part.group]),
+        _ => false,
+    };
+    if !ought.duties.values().any(is_linked) {
+        ought.groups.iter_mut().filter(|group| of_global(group)).for_each(|group| group.holders = 0);
     }
 }
 

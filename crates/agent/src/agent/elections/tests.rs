@@ -108,6 +108,21 @@ fn one_that_is_no_longer_planned_releases_and_is_forgotten_with_its_deadline() {
 }
 
 #[test]
+fn one_that_is_wanted_again_before_its_question_is_answered_asks_no_second_one() {
+    let mut elections = Elections::default();
+    want(&mut elections, at(0), &wanted(&["a"]));
+    assert_eq!(names(&elections.poll(at(0))), ["a"], "it reads its Lease");
+    elections.leave_others(at(10), &wanted(&[]), Footprint::Clear);
+    want(&mut elections, at(20), &wanted(&["a"]));
+    assert!(elections.poll(at(20)).is_empty());
+    elections.leave_others(at(30), &wanted(&[]), Footprint::Clear);
+    let absent = LeaseSeen { lease: lease("a"), sight: Sight::Absent(None) };
+    elections.handle(at(40), &lease("a"), LeaseInput::Answer(Answer::Lease(absent)));
+    elections.leave_others(at(40), &wanted(&[]), Footprint::Clear);
+    assert_eq!(elections.len(), 0);
+}
+
+#[test]
 fn an_election_waits_for_one_question_and_its_answer_ends_that() {
     let mut elections = holders(&["a"]);
     assert_eq!(elections.asks(&lease("a"), QuestionId(1)), None);

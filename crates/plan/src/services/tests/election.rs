@@ -165,6 +165,25 @@ fn with_the_control_planes_lease_name_there_is_one_election() {
 }
 
 #[test]
+fn an_interface_that_a_service_names_by_mistake_does_not_take_the_control_planes_vip_away() {
+    let mistaken = |scene: Scene| scene.service(WEB, "10.0.0.50").annotate(WEB, "serviceInterface", "eth9");
+    let shared = mistaken(Scene::new().with_control_plane(GLOBAL));
+    assert_eq!(shared.standing(GLOBAL), Standing::Contend);
+    assert_eq!(shared.reason(WEB), Reason::LinkMissing("eth9".into()));
+    assert_eq!(mistaken(Scene::new()).standing(GLOBAL), Standing::Leave, "another node may have it");
+}
+
+#[test]
+fn what_is_under_the_control_planes_election_leaves_a_drained_node_with_that_reason() {
+    let why = format!("annotation {}", vip_model::store::DRAIN);
+    let scene = Scene::new().with_control_plane(GLOBAL).undecided(GLOBAL).service(WEB, "10.0.0.50");
+    let drained = scene.with(|scene| {
+        scene.nodes.get_mut(&NodeName::new("n1")).unwrap().excluded = Some(why.clone());
+    });
+    assert_eq!(drained.reason(WEB), Reason::NodeExcluded(why));
+}
+
+#[test]
 fn nodes_that_are_excluded_or_not_ready_have_no_place_in_the_order() {
     let rank = |scene: Scene, me: &str| {
         let scene = scene.with(|scene| scene.config.node = NodeName::new(me));

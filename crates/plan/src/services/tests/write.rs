@@ -122,6 +122,12 @@ fn a_service_that_nobody_can_serve_any_more_does_not_say_that_it_is_announced() 
     assert_eq!(condition(&global.held_by(GLOBAL, "n2")), "");
     let own = announced(Scene::per_service()).free("default/kubevip-web");
     assert_eq!(condition(&own), "", "n2 can take it");
+    let deserted = own.clone().annotate(WEB, "vipHost", "n1").with(|scene| {
+        let state = scene.members.elections.get_mut(&lease("default/kubevip-web")).unwrap();
+        state.vacancy = vip_model::members::Vacancy::Lasting;
+    });
+    assert_eq!(condition(&deserted), "False NoLocalEndpoint", "n2 could take it, and does not");
+    assert_eq!(condition(&deserted.annotate(WEB, "vipHost", "n3")), "", "n3 was the last one, and says so");
     let unseen = own.clone().endpoints(WEB, &[]).with(|scene| scene.members.elections.clear());
     assert_eq!(condition(&unseen), "", "somebody may hold it");
     let exclude = |scene: &mut Scene, node| {
