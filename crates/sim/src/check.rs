@@ -40,9 +40,9 @@ pub(crate) trait Check {
     fn see(&mut self, fact: &Fact<'_>, world: &World) -> Verdict;
 }
 
-/// Names of all checkers; `gap` and `spread` judge cases that promise one, `deterministic` compares two
+/// Names of all checkers; `gap`, `spread` and `story` judge cases that promise something, `deterministic` compares two
 /// runs and `panic` is any panic.
-pub const NAMES: [&str; 21] = [
+pub const NAMES: [&str; 22] = [
     "one_owner",
     "liveness",
     "quiet",
@@ -62,6 +62,7 @@ pub const NAMES: [&str; 21] = [
     "verdicts",
     "gap",
     "spread",
+    "story",
     "deterministic",
     "panic",
 ];

@@ -1,14 +1,16 @@
 //! Rules broken on purpose, so that the checkers prove that they can object. Each stands between an agent and the
 //! world: it bends what comes out or what goes in, and production code knows nothing of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use vip_agent::Input;
 use vip_model::config::{Config, Scope};
 use vip_model::kernel::{Actual, Address, Batch, Change, Dad, Lifetime};
 use vip_model::plan::{PlannedAddress, Presence};
-use vip_model::store::{LeaseSeen, Sight, Version};
-use vip_model::{Instant, NodeName};
+use vip_model::service::TrafficPolicy;
+use vip_model::store::{LeaseSeen, Sight, Snapshot, Version};
+use vip_model::{Instant, Known, NodeName};
 
 use crate::process::ProcessId;
 use crate::setup::{VIP_LINK, own_addresses};
@@ -65,6 +67,14 @@ pub enum Mutation {
     BlindServiceWrites,
     /// A change of endpoints is dressed as news of what was true 20 s before it.
     StaleEndpoints,
+    /// All nodes but the first are said to be not ready.
+    OneNodeReady,
+    /// No node is said to be taken out of load balancing.
+    HidesDrains,
+    /// All Services are said to have the policy `Cluster`.
+    HidesPolicy,
+    /// Of the pools' changes only the first is told.
+    FirstPools,
     /// The store takes what the address management gives, whatever version of the Service it expects.
     BlindAllocation,
     /// New addresses are reported as installed and shown by dumps, and are not there.
@@ -108,7 +118,7 @@ pub enum Carrying {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 32] = [
         Self::LateFence,
         Self::NoFence,
         Self::IgnoresNotAfter,
@@ -123,6 +133,10 @@ impl Mutation {
         Self::BlindWrites,
         Self::BlindServiceWrites,
         Self::StaleEndpoints,
+        Self::OneNodeReady,
+        Self::HidesDrains,
+        Self::HidesPolicy,
+        Self::FirstPools,
         Self::BlindAllocation,
         Self::PromisesAddresses,
         Self::IgnoresSiblings,
@@ -182,8 +196,27 @@ impl Mutation {
                 }
                 Input::Lease(seen)
             }
+            (_, Input::Snapshot(snapshot)) => Input::Snapshot(self.snapshot(snapshot)),
             (_, input) => input,
         }
+    }
+
+    /// What an agent is told of the cluster.
+    fn snapshot(self, mut snapshot: Snapshot) -> Snapshot {
+        if let Known::Known(nodes) = &mut snapshot.nodes {
+            let nodes = Arc::make_mut(nodes).values_mut();
+            match self {
+                Self::OneNodeReady => nodes.skip(1).for_each(|facts| facts.ready = false),
+                Self::HidesDrains => nodes.for_each(|facts| facts.excluded = None),
+                _ => {}
+            }
+        }
+        if let (Self::HidesPolicy, Known::Known(services)) = (self, &mut snapshot.services) {
+            for service in Arc::make_mut(services).values_mut() {
+                Arc::make_mut(service).traffic = TrafficPolicy::Cluster;
+            }
+        }
+        snapshot
     }
 
     /// What a batch becomes on its way.
@@ -302,6 +335,7 @@ impl Mutation {
     /// Which change of a domain a watch shows.
     pub(crate) fn matter(self, matter: Matter, number: usize, store: &Store) -> usize {
         match (self, matter) {
+            (Self::FirstPools, Matter::Pools) => number.min(1),
             (Self::StaleEndpoints, Matter::Endpoints) => {
                 let born = store.objects.born(matter, number);
                 store.objects.at(matter, born.before(STALE))

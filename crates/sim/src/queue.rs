@@ -107,6 +107,8 @@ pub(crate) enum Event {
     Kubelet(usize),
     /// All that heals is healed.
     Healed,
+    /// Look number `.0` is taken.
+    Look(usize),
     /// A process is started.
     Start(ProcessId),
     /// The busy outsider acts on this node.

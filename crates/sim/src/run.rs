@@ -9,6 +9,7 @@ use crate::clock::Moment;
 use crate::deed::Deed;
 use crate::fault::Fault;
 use crate::generate::{deeds, episode, generate};
+use crate::look::Look;
 use crate::mutation::Mutation;
 use crate::setup::Setup;
 use crate::spread::Spread;
@@ -34,6 +35,8 @@ pub struct Case {
     pub mutation: Option<Mutation>,
     /// The longest time for which a VIP may be silent, where the case promises one.
     pub gap: Option<Duration>,
+    /// Who answers for an address when, where the case tells it.
+    pub looks: Vec<Look>,
     /// What else the case promises.
     pub promises: Promises,
 }
@@ -84,7 +87,7 @@ impl Case {
     /// A world where nobody does anything, and nothing is promised.
     pub fn new(setup: Setup, schedule: Vec<Fault>) -> Self {
         let promises = Promises::default();
-        Self { setup, schedule, deeds: Vec::new(), mutation: None, gap: None, promises }
+        Self { setup, schedule, deeds: Vec::new(), mutation: None, gap: None, looks: Vec::new(), promises }
     }
 
     /// The episode of a seed, in the mode `session`; so many nodes, or drawn.

@@ -9,7 +9,7 @@
 //! 20s +ever kill n1
 //! ```
 //!
-//! A line with a `+` after its time is a fault, one without is a deed.
+//! A line with a `+` after its time is a fault, one with `answers` a look at an address, any other is a deed.
 
 mod services;
 
@@ -49,7 +49,10 @@ pub fn parse(text: &str) -> Result<(String, Case), NotAScenario> {
             sentence.push(comment.trim());
         } else if line.starts_with(|first: char| first.is_ascii_digit()) {
             let bad = |why| NotAScenario { line: number + 1, text: line.to_owned(), why };
-            if line.split_whitespace().nth(1).is_some_and(|word| word.starts_with('+')) {
+            let second = line.split_whitespace().nth(1);
+            if second == Some("answers") {
+                case.looks.push(line.parse().map_err(|why: &str| bad(why.to_owned()))?);
+            } else if second.is_some_and(|word| word.starts_with('+')) {
                 let fault: Fault = line.parse().map_err(|it: NotAFault| bad(it.why.to_owned()))?;
                 case.schedule.push(fault);
             } else {

@@ -259,6 +259,11 @@ pub fn node_name(node: usize) -> NodeName {
     NodeName::new(&format!("n{}", node + 1))
 }
 
+/// The number of the node with this name.
+pub fn node_number(name: &str) -> Option<usize> {
+    name.strip_prefix('n')?.parse::<usize>().ok()?.checked_sub(1)
+}
+
 /// The own addresses of node number `node`.
 pub fn own_addresses(node: usize) -> [IpNet; 2] {
     let number = u8::try_from(node + 1).expect("few nodes");

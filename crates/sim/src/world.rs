@@ -33,6 +33,7 @@ use crate::client::{Eye, Mask};
 use crate::clock::Moment;
 use crate::deed::Deed;
 use crate::fault::Fault;
+use crate::look::Look;
 use crate::mutation::Mutation;
 use crate::peers::NodeNet;
 use crate::process::{Dumping, Life, Process, ProcessId};
@@ -59,6 +60,8 @@ pub struct World {
     pub schedule: Vec<Fault>,
     /// What users and the cluster do.
     pub deeds: Vec<Deed>,
+    /// What is told of who answers when, and who did at the last look.
+    looks: (Vec<Look>, Mask),
     /// True time.
     pub now: Moment,
     /// Nodes by number.
@@ -109,7 +112,7 @@ pub struct World {
 impl World {
     /// A world at its beginning.
     pub fn new(case: &Case, trace: Trace) -> Self {
-        let Case { setup, schedule, deeds, mutation, .. } = case.clone();
+        let Case { setup, schedule, deeds, mutation, looks, .. } = case.clone();
         let mut dice = Random::new(setup.seed ^ 0xd1ce);
         let nodes: Vec<Node> = (0..setup.nodes()).map(|node| Node::boot(&setup, node, &mut dice)).collect();
         let processes = (0..setup.nodes())
@@ -126,7 +129,8 @@ impl World {
         }
         let schedule = faults::expand(schedule, setup.nodes());
         let mut healed = faults::healed(&schedule);
-        healed = deeds.iter().map(|deed| deed.at).max().unwrap_or(Moment::START).max(healed);
+        let acted = deeds.iter().map(|deed| deed.at).chain(looks.iter().map(|look| look.at)).max();
+        healed = acted.unwrap_or(Moment::START).max(healed);
         if setup.services().is_some() {
             healed = healed.max(deeds::kubelets_settled(&schedule));
         }
@@ -159,6 +163,7 @@ impl World {
             setup,
             schedule,
             deeds,
+            looks: (looks, 0),
             vips,
         };
         world.plan();
@@ -178,6 +183,9 @@ impl World {
         }
         for (number, deed) in self.deeds.iter().enumerate() {
             self.queue.push(deed.at, Event::Deed(number));
+        }
+        for (number, look) in self.looks.0.iter().enumerate() {
+            self.queue.push(look.at, Event::Look(number));
         }
         self.queue.push(self.healed, Event::Healed);
         self.queue.push(Moment::from_millis(500), Event::Client);
@@ -223,6 +231,19 @@ impl World {
         }
     }
 
+    /// What is told of this moment must be so.
+    fn look(&mut self, number: usize) {
+        let (look, before) = (self.looks.0[number], self.looks.1);
+        let found = self.number_of(look.addr).map_or(0, |vip| self.answering[vip]);
+        self.looks.1 = found;
+        self.trace.world(self.now, || format!("LOOK {look}: {}", crate::check::nodes_of(found)));
+        if let Err(sentence) = look.judge(before, found)
+            && self.objection.is_none()
+        {
+            self.objection = Some(Objection { checker: "story", sentence, at: self.now });
+        }
+    }
+
     fn happen(&mut self, event: Event) {
         match event {
             Event::Process { id, generation, own } => self.happen_to(id, generation, own),
@@ -239,6 +260,7 @@ impl World {
                 self.tell(&Fact::Healed);
             }
             Event::Deed(number) => self.deed(number),
+            Event::Look(number) => self.look(number),
             Event::Kubelet(node) => self.kubelet_is_looked_at(node),
             Event::Start(id) => self.start(id),
             Event::Outsider(node) => self.outsider_acts(node),

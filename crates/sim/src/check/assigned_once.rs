@@ -66,7 +66,7 @@ impl AssignedOnce {
         (name, rewrite): (&ServiceName, &Rewrite),
         world: &World,
     ) -> Verdict {
-        let Rewrite { before, after } = rewrite;
+        let Rewrite { before, after, .. } = rewrite;
         let of_user = before.annotations.get(ADDRESSES) != before.annotations.get(ALLOCATED);
         if of_user
             && before.annotations.contains_key(ADDRESSES)

@@ -1,7 +1,7 @@
-//! `only_ours_written`: nothing is written to a Service that is not ours, nothing at all where updates are switched off,
-//! and Events tell only of Services that were ours.
+//! `only_ours_written`: nothing is written to a Service that is not ours, nothing that was meant for a former one of the
+//! same name, nothing at all where updates are switched off, and Events tell only of Services that were ours.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Check, Verdict};
 use crate::setup::Writes;
@@ -11,12 +11,15 @@ use crate::world::{Duty, Fact, World};
 pub(super) struct OnlyOursWritten {
     /// The uids of all Services that ever were ours.
     ours: BTreeSet<String>,
+    /// The uid of the Service that had a version.
+    lives: BTreeMap<String, String>,
 }
 
 impl OnlyOursWritten {
     fn note(&mut self, world: &World) {
         let ought = world.ought();
         for (name, service) in world.store.objects.services.now().iter() {
+            self.lives.insert(service.version.0.clone(), service.uid.clone());
             if ought.duties[name] != Duty::NotOurs && !self.ours.contains(&service.uid) {
                 self.ours.insert(service.uid.clone());
             }
@@ -38,6 +41,11 @@ impl Check for OnlyOursWritten {
                 if world.ought().duties.get(*name).is_none_or(|duty| *duty == Duty::NotOurs) {
                     return Err(format!("{node} writes {name}, which is not ours: {:?}", rewrite.before));
                 }
+                let meant = self.lives.get(&rewrite.expect.0);
+                if meant.is_some_and(|uid| *uid != rewrite.before.uid) {
+                    return Err(format!("{node} writes to {name} what was meant for one that is gone"));
+                }
+                self.lives.insert(rewrite.after.version.0.clone(), rewrite.after.uid.clone());
                 if world.setup.services().is_some_and(|(_, services)| services.updates == Writes::Off) {
                     return Err(format!("{node} writes {name} although updates are off"));
                 }

@@ -1,13 +1,16 @@
 //! `served`: when a world is calm, every address of a Service that can be served answers from exactly the node that holds
 //! its Lease, that node may have it, and an address that nobody may serve is silent. Addresses that an outsider put
-//! somewhere are excused.
+//! somewhere, or that a Node lists as its own, are excused.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::calm::Calm;
 use super::{Check, Verdict, nodes_of};
 use crate::client::Mask;
-use crate::kernel::Origin;
+use crate::kernel::{FakeKernel, Origin};
 use crate::process::Life;
-use crate::setup::node_name;
+use crate::setup::node_number;
 use crate::world::{Fact, Group, Ought, Purpose, World};
 
 #[derive(Default)]
@@ -24,25 +27,35 @@ pub(super) fn running(world: &World) -> Mask {
 
 /// The node that a group's Lease names.
 pub(super) fn holder_of(group: &Group, world: &World) -> Option<usize> {
-    let holder = world.store.holder(&group.lease)?;
-    (0..world.nodes.len()).find(|node| node_name(*node).as_str() == holder)
+    node_number(world.store.holder(&group.lease)?).filter(|node| *node < world.nodes.len())
 }
 
-/// Whether an outsider's address keeps a group from being judged.
-pub(super) fn is_planted(ought: &Ought, number: usize, world: &World) -> bool {
-    let of_group = |addr| ought.addrs.get(&addr).is_some_and(|(group, _)| *group == number);
-    let mut kernels = world.nodes.iter().filter_map(|node| node.kernel.as_ref());
-    kernels.any(|kernel| {
-        let mut planted = kernel.addresses().iter().filter(|held| held.origin == Origin::Outsider);
-        planted.any(|held| of_group(held.net.addr()))
-    })
+/// Addresses that an outsider put somewhere, or that a Node lists as its own.
+pub(super) struct Planted(BTreeSet<IpAddr>);
+
+impl Planted {
+    pub(super) fn of(world: &World) -> Self {
+        let kernels = world.nodes.iter().filter_map(|node| node.kernel.as_ref());
+        let held = kernels.flat_map(FakeKernel::addresses);
+        let planted = held.filter(|held| held.origin == Origin::Outsider).map(|held| held.net.addr());
+        let nodes = world.store.objects.nodes.now();
+        Self(planted.chain(nodes.values().flat_map(|facts| facts.addresses.iter().copied())).collect())
+    }
+
+    /// Whether one of them keeps a group from being judged.
+    pub(super) fn is_in(&self, number: usize, ought: &Ought) -> bool {
+        let parts = ought.groups[number].services.iter().filter_map(|name| ought.part(name));
+        parts.flat_map(|part| &part.addrs).any(|addr| self.0.contains(addr))
+    }
 }
 
 fn judge(world: &World) -> Verdict {
     let ought = world.ought();
+    let planted = Planted::of(world);
+    let running = running(world);
     for (number, group) in ought.groups.iter().enumerate() {
-        if !is_planted(&ought, number, world) {
-            judge_group(&ought, (number, group), world)?;
+        if !planted.is_in(number, &ought) {
+            judge_group(&ought, (group, running), world)?;
         }
     }
     for (number, vip) in world.vips.iter().enumerate() {
@@ -54,8 +67,7 @@ fn judge(world: &World) -> Verdict {
     Ok(())
 }
 
-fn judge_group(ought: &Ought, (number, group): (usize, &Group), world: &World) -> Verdict {
-    let running = running(world);
+fn judge_group(ought: &Ought, (group, running): (&Group, Mask), world: &World) -> Verdict {
     let names = &group.services;
     let candidates = group.holders & running;
     let holder = holder_of(group, world);
@@ -69,8 +81,9 @@ fn judge_group(ought: &Ought, (number, group): (usize, &Group), world: &World) -
         }
         _ => {}
     }
-    for (addr, (of, nodes)) in &ought.addrs {
-        let Some(at) = world.number_of(*addr).filter(|_| *of == number) else { continue };
+    let parts = names.iter().filter_map(|name| ought.part(name));
+    for addr in parts.flat_map(|part| &part.addrs) {
+        let (Some(at), Some((_, nodes))) = (world.number_of(*addr), ought.addrs.get(addr)) else { continue };
         if world.vips[at].purpose == Purpose::ControlPlane {
             continue; // `liveness` judges it
         }

@@ -10,7 +10,7 @@ use vip_model::service::{Service, ServiceName};
 use vip_model::store::{Ask, ServiceStatusWrite};
 
 use super::calm::Calm;
-use super::served::{holder_of, is_planted, running};
+use super::served::{Planted, holder_of, running};
 use super::{Check, Verdict};
 use crate::client::Mask;
 use crate::clock::Moment;
@@ -62,6 +62,7 @@ fn judge(world: &World) -> Verdict {
         return Ok(());
     }
     let ought = world.ought();
+    let planted = Planted::of(world);
     for (name, service) in world.store.objects.services.now().iter() {
         match &ought.duties[name] {
             Duty::NotOurs => {}
@@ -70,7 +71,7 @@ fn judge(world: &World) -> Verdict {
             }
             Duty::NoAddress => {}
             Duty::Impossible | Duty::Clash => says(name, service, "False")?,
-            Duty::Part(part) if is_planted(&ought, part.group, world) => {}
+            Duty::Part(part) if planted.is_in(part.group, &ought) => {}
             Duty::Part(part) => judge_part((name, service), (part, &ought), world)?,
         }
     }

@@ -4,7 +4,7 @@ use vip_model::service::ServiceName;
 use vip_model::verdict::{Reason, Subject, Verdict as Decision};
 
 use super::calm::Calm;
-use super::served::{holder_of, is_planted, running};
+use super::served::{Planted, holder_of, running};
 use super::{Check, Verdict};
 use crate::process::{Life, Process};
 use crate::setup::node_name;
@@ -18,6 +18,7 @@ pub(super) struct Verdicts {
 fn judge(world: &World) -> Verdict {
     let Some((agent, services)) = world.setup.services() else { return Ok(()) };
     let ought = world.ought();
+    let planted = Planted::of(world);
     let runs = |it: &&Process| it.number == agent && it.life == Life::Running;
     for process in world.processes.iter().filter(runs) {
         let Some(own) = &process.agent else { continue };
@@ -29,7 +30,8 @@ fn judge(world: &World) -> Verdict {
             let Some(decision) = own.plan().verdicts.get(&Subject::Service(name.clone())) else {
                 return Err(format!("{node} has no verdict on {name}"));
             };
-            if !is_true((name, duty), decision, (process.node, &ought), world) {
+            let is_planted = matches!(duty, Duty::Part(part) if planted.is_in(part.group, &ought));
+            if !is_planted && !is_true((name, duty), decision, (process.node, &ought), world) {
                 return Err(format!("{node} says {decision:?} of {name}; true is {duty:?}"));
             }
         }
@@ -53,7 +55,7 @@ fn is_true(
 ) -> bool {
     let Decision::Skip(reason) = decision else {
         let Duty::Part(part) = duty else { return false };
-        return is_planted(ought, part.group, world) || is_served_by(node, (part, ought), world);
+        return is_served_by(node, (part, ought), world);
     };
     match duty {
         Duty::NotOurs => matches!(
@@ -69,7 +71,6 @@ fn is_true(
         }
         Duty::Impossible => matches!(reason, Reason::Invalid(_) | Reason::NotSupported(_)),
         Duty::Clash => matches!(reason, Reason::PortClash(_) | Reason::Invalid(_)),
-        Duty::Part(part) if is_planted(ought, part.group, world) => true,
         Duty::Part(part) => {
             !is_served_by(node, (part, ought), world) && explains(name, reason, (part, node, ought), world)
         }

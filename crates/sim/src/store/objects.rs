@@ -65,6 +65,8 @@ pub struct Rewrite {
     pub before: Arc<Service>,
     /// What it is.
     pub after: Arc<Service>,
+    /// The version that the writer had seen.
+    pub expect: Version,
 }
 
 /// What became of a write of a Service.
@@ -291,7 +293,7 @@ impl Objects {
         }
         after.version = version;
         self.put(now, name, Some(after.clone()));
-        Written::Done(Rewrite { before, after: Arc::new(after) })
+        Written::Done(Rewrite { before, after: Arc::new(after), expect: expect.clone() })
     }
 }
 
