@@ -108,6 +108,8 @@ const STORIES: &[(&str, Mutation, &str)] = &[
     ("047-policy-flips", Mutation::HidesPolicy, "story"),
     ("048-common-lease", Mutation::ReportsRemovalsEarly, "story"),
     ("049-spread", Mutation::OneNodeReady, "spread"),
+    ("051-all-drained", Mutation::HidesDrains, "story"),
+    ("052-all-drained-per-service", Mutation::HidesDrains, "story"),
 ];
 
 fn case(row: &Row, seed: u64) -> Case {

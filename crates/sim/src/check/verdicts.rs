@@ -94,7 +94,8 @@ fn explains(
     let facts = world.store.objects.nodes.now();
     match reason {
         Reason::HeldBy(other) => holder == Some(other.as_str()) && *other != node_name(node).as_str(),
-        Reason::LeaseFree => holder.is_none(),
+        // A node that was drained says that, and not that somebody else may come.
+        Reason::LeaseFree => holder.is_none() && facts[&node_name(node)].excluded.is_none(),
         Reason::NoEndpoint => part.nodes == 0,
         Reason::NoLocalEndpoint => part.nodes & (1 << node) == 0,
         Reason::NodeExcluded(_) => facts[&node_name(node)].excluded.is_some(),
