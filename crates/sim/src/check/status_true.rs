@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use vip_agent::Output;
+use vip_agent::{Input, Output};
+use vip_model::Known;
 use vip_model::service::{Service, ServiceName};
 use vip_model::store::{Ask, ServiceStatusWrite};
 
@@ -27,7 +29,11 @@ pub(super) struct StatusTrue {
     /// Who answered for each address at the last change, and since when each node does not any more.
     answered: Vec<Mask>,
     had: BTreeMap<(usize, IpAddr), Moment>,
+    /// What each agent was told of Services; its gateway may have heard more.
+    told: BTreeMap<ProcessId, Told>,
 }
+
+type Told = Known<Arc<BTreeMap<ServiceName, Arc<Service>>>>;
 
 impl StatusTrue {
     fn note(&mut self, world: &World) {
@@ -42,7 +48,7 @@ impl StatusTrue {
 
     fn write(&self, id: ProcessId, write: &ServiceStatusWrite, world: &World) -> Verdict {
         let node = world.processes[id].node;
-        let known = world.processes[id].heard.services.get().and_then(|all| all.get(&write.service));
+        let known = self.told.get(&id).and_then(Known::get).and_then(|all| all.get(&write.service));
         let shown = |addr| known.is_some_and(|it| it.ingress.iter().any(|ingress| ingress.ip == Some(addr)));
         let kernel = world.nodes[node].kernel.as_ref();
         for addr in write.ingress.iter().filter_map(|ingress| ingress.ip).filter(|addr| !shown(*addr)) {
@@ -128,6 +134,9 @@ impl Check for StatusTrue {
     fn see(&mut self, fact: &Fact<'_>, world: &World) -> Verdict {
         match fact {
             Fact::Answering => self.note(world),
+            Fact::Input(id, Input::Snapshot(snapshot)) => {
+                self.told.insert(*id, snapshot.services.clone());
+            }
             Fact::Output(id, Output::Ask(question)) => {
                 if let Ask::WriteServiceStatus(write) = &question.ask {
                     return self.write(*id, write, world);
