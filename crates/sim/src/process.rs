@@ -163,6 +163,8 @@ pub struct Process {
     pub(crate) connections: u32,
     pub(crate) listening: BTreeSet<LinkIndex>,
     pub(crate) frozen: Vec<Event>,
+    /// Frames among it: those in the packet socket.
+    pub(crate) frames_waiting: usize,
     pub(crate) trap: Option<Trap>,
     /// Its door for heartbeats.
     pub(crate) door: Door,
@@ -198,6 +200,7 @@ impl Process {
             connections: 0,
             listening: BTreeSet::new(),
             frozen: Vec::new(),
+            frames_waiting: 0,
             trap: None,
             door: Door::default(),
         }

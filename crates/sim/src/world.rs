@@ -390,6 +390,7 @@ impl World {
             return;
         }
         let mut at = self.now;
+        self.processes[id].frames_waiting = 0;
         for event in std::mem::take(&mut self.processes[id].frozen) {
             at = at + self.up_to(Duration::from_micros(30));
             self.queue.push(at, event);

@@ -13,12 +13,15 @@ use super::World;
 use super::fabric::is_announcement;
 use crate::kernel::FakeKernel;
 use crate::mutation::Mutation;
-use crate::process::ProcessId;
+use crate::process::{Life, ProcessId};
 use crate::queue::{Event, Host, Wired};
 use crate::wire::Path;
 
 /// How long a frame is on its way on a good day.
 const HOP: Duration = Duration::from_micros(300);
+/// Frames that wait in the packet socket of a process that does not read: the kernel's default of 208 kB, 768 bytes for
+/// each; what comes after is lost.
+const FRAMES_BUFFER: usize = 277;
 /// How often the client asks who has each VIP.
 const CLIENT_ASKS: Duration = Duration::from_secs(2);
 /// The client's addresses.
@@ -115,7 +118,14 @@ impl World {
         let link = self.nodes[node].kernel.as_ref().and_then(|kernel| kernel.vip_link());
         let Some(link) = link.map(|link| link.index) else { return };
         for id in self.processes_of(node) {
-            if self.processes[id].listening.contains(&link) {
+            let process = &mut self.processes[id];
+            if process.life == Life::Paused {
+                if process.frames_waiting >= FRAMES_BUFFER {
+                    continue;
+                }
+                process.frames_waiting += 1;
+            }
+            if process.listening.contains(&link) {
                 let input = FrameIn {
                     link,
                     from: Some(frame.source.clone()),

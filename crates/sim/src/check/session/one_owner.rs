@@ -26,7 +26,7 @@ const AFTER: Duration = Duration::from_secs(1);
 const LATE: Duration = Duration::from_millis(1_500);
 
 pub(in crate::check) struct OneOwner {
-    since: Vec<Option<Moment>>,
+    since: Vec<Option<Double>>,
     lifetime: Duration,
     /// When a group was last handed over in the store.
     moved: Option<Moment>,
@@ -38,6 +38,14 @@ impl OneOwner {
         let lifetime = session.map_or(Duration::ZERO, |session| session.control_plane_lifetime);
         Self { since: vec![None; setup.vips().len()], lifetime: lifetime + LATE, moved: None }
     }
+}
+
+/// An overlap that is under way.
+#[derive(Clone, Copy)]
+struct Double {
+    since: Moment,
+    /// All nodes that took part in it.
+    mask: Mask,
 }
 
 /// The nodes that answer the client for a VIP by an agent's hand, without those that are excused.
@@ -94,12 +102,19 @@ fn parts(what: What) -> bool {
     )
 }
 
+/// A network that loses so many per cent of all frames can't be told from one that is cut: a look and its answer pass
+/// once in four times, or less.
+const AS_GOOD_AS_CUT: u32 = 50;
+
 /// Faults of the VIPs' network that make jurors see something else than clients do.
-fn hides(what: What) -> bool {
-    matches!(
-        what,
-        What::Cut | What::CutOut | What::Isolate | What::CarrierLoss | What::LinkDown | What::LinkRemoved
-    )
+fn hides(fault: &Fault) -> bool {
+    match fault.what {
+        What::Cut | What::CutOut | What::Isolate | What::CarrierLoss | What::LinkDown | What::LinkRemoved => {
+            true
+        }
+        What::Loss => fault.amount >= AS_GOOD_AS_CUT,
+        _ => false,
+    }
 }
 
 impl OneOwner {
@@ -109,6 +124,8 @@ impl OneOwner {
         let under_way = |kind: &dyn Fn(What) -> bool, from: Moment| {
             world.schedule.iter().any(|fault| kind(fault.what) && recent(fault, from, world))
         };
+        let hidden =
+            |from: Moment| world.schedule.iter().any(|fault| hides(fault) && recent(fault, from, world));
         let slow = world
             .schedule
             .iter()
@@ -122,7 +139,7 @@ impl OneOwner {
             |node: usize| world.processes_of(node).any(|id| world.processes[id].life != Life::Running);
         // An agent that cannot act, and its network was cut: its address ends by itself.
         let silent = (0..world.nodes.len()).any(|node| mask & (1 << node) != 0 && is_down(node));
-        if silent && under_way(&hides, since.before(self.lifetime)) {
+        if silent && hidden(since.before(self.lifetime)) {
             return (self.lifetime, "an agent that cannot act behind a cut");
         }
         let refuses = |what| matches!(what, What::ApplyFails);
@@ -154,14 +171,16 @@ impl OneOwner {
         for number in 0..self.since.len() {
             let mask = answering(world, number);
             let doubled = mask.count_ones() > 1;
-            let Some(since) = self.since[number] else {
-                self.since[number] = doubled.then_some(world.now);
+            let Some(Double { since, mask: former }) = self.since[number] else {
+                self.since[number] = doubled.then_some(Double { since: world.now, mask });
                 if doubled && self.allowance(world, world.now, mask).0.is_zero() {
                     let vip = world.vips[number].addr();
                     return Err(format!("{} answer for {vip} at the same time", nodes_of(mask)));
                 }
                 continue;
             };
+            // At its end one of them answers no more.
+            let mask = mask | former;
             let (allowed, why) = self.allowance(world, since, mask);
             let span = world.now.since(since);
             if span > allowed {
@@ -171,9 +190,7 @@ impl OneOwner {
                     nodes_of(mask)
                 ));
             }
-            if !doubled {
-                self.since[number] = None;
-            }
+            self.since[number] = doubled.then_some(Double { since, mask });
         }
         Ok(())
     }
