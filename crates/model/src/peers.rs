@@ -18,6 +18,11 @@ use crate::{Instant, LeaseName, NodeName};
 #[serde(transparent)]
 pub struct KeyId(pub u32);
 
+/// Tells the heartbeats of several instances in one cluster apart (`InstanceName::address_tag`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InstanceTag(pub u8);
+
 /// A key for heartbeats. Only the gateways and the door see it: it has no text, is in no journal and in no view.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PeerKey([u8; Self::LENGTH]);
@@ -70,6 +75,8 @@ impl GroupId {
 /// What one datagram says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Datagram {
+    /// The sender's instance: one node may run several, and the port of one may once have been that of another.
+    pub instance: InstanceTag,
     /// The sender's node.
     pub from: NodeName,
     /// The sender's session.

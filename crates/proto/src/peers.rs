@@ -7,7 +7,7 @@
 //!  0                   1                   2                   3
 //!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
 //! +---------------+---------------+---------------+---------------+
-//! |      'k'      |      'v'      |    version    |       0       |
+//! |      'k'      |      'v'      |    version    |   instance    |
 //! +---------------+---------------+---------------+---------------+
 //! |           key: first four bytes of SHA-256(key)               |
 //! +---------------------------------------------------------------+
@@ -95,7 +95,7 @@ impl Refused {
 /// Lists that are too long are cut: of asks, grants, successions and `unseen` the first ones go, of groups those that
 /// matter first (see [`encode`]).
 pub fn seal(key: &SealKey, datagram: &Datagram) -> Result<Vec<u8>, Unsendable> {
-    let mut bytes = wire::header(key.id());
+    let mut bytes = wire::header(key.id(), datagram.instance);
     encode(datagram, &mut bytes)?;
     let code = key.code(&bytes);
     bytes.extend_from_slice(&code);
@@ -114,5 +114,5 @@ pub fn admit(keys: &[SealKey], bytes: &[u8]) -> Result<Datagram, Refused> {
     if !named.any(|key| key.verifies(sealed.authenticated, sealed.code)) {
         return Err(Refused::Forged);
     }
-    decode(sealed.body)
+    decode(sealed.instance, sealed.body)
 }

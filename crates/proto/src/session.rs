@@ -46,7 +46,7 @@ use std::time::Duration;
 use vip_model::config::{PeerMode, SessionSettings};
 use vip_model::kernel::{FrameIn, FrameOut};
 use vip_model::members::ElectionState;
-use vip_model::peers::{DoorState, DoorWant, Fitness, KeyId, PeerHeard, PeerSend};
+use vip_model::peers::{DoorState, DoorWant, Fitness, InstanceTag, KeyId, PeerHeard, PeerSend};
 use vip_model::plan::ElectionWant;
 use vip_model::session::{
     BootId, Memory, Recall, SessionId, SessionRecord, SessionSeen, Sessions, Site, session_lease,
@@ -128,6 +128,12 @@ pub struct Ticket(u64);
 struct Identity {
     node: NodeName,
     instance: InstanceName,
+}
+
+impl Identity {
+    fn tag(&self) -> InstanceTag {
+        InstanceTag(self.instance.address_tag())
+    }
 }
 
 /// What a question was about.

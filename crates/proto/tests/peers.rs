@@ -27,6 +27,7 @@ fn vectors() -> BTreeMap<&'static str, Vec<u8>> {
 
 fn quiet() -> Datagram {
     Datagram {
+        instance: vip_model::peers::InstanceTag::default(),
         from: NodeName::new("a"),
         session: SessionId(0x1111),
         to: NodeName::new("b"),
@@ -54,6 +55,7 @@ fn full() -> Datagram {
     };
     let word = |group, stage| GroupWord { group: GroupId(group), stage };
     Datagram {
+        instance: vip_model::peers::InstanceTag::default(),
         from: NodeName::new("node-1.example.org"),
         session: SessionId(0x0123_4567_89ab_cdef),
         to: NodeName::new("node-2.example.org"),

@@ -209,7 +209,7 @@ pub(crate) fn as_on_the_wire(datagram: Datagram) -> Datagram {
     if fits {
         return datagram;
     }
-    let mut bytes = Vec::new();
+    let (instance, mut bytes) = (datagram.instance, Vec::new());
     encode(&datagram, &mut bytes).expect("names of nodes are short");
-    decode(&bytes).expect("what was just encoded")
+    decode(instance, &bytes).expect("what was just encoded")
 }

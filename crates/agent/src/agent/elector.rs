@@ -3,7 +3,7 @@
 
 use vip_model::Instant;
 use vip_model::config::{Config, ElectionMode, OnStop};
-use vip_model::kernel::{Actual, Address, Change, LinkKind, LinkState};
+use vip_model::kernel::{Actual, Address, Change, Lifetime, LinkKind, LinkState};
 use vip_model::observed::Gate;
 use vip_model::peers::Fitness;
 use vip_model::plan::{Footprint, NodePlan};
@@ -173,10 +173,16 @@ impl Agent {
 
 /// Nothing that grants something may be done later than the right to it is sure: the first instant is for addresses that
 /// are there, the second for others.
-pub(super) fn bound(changes: &mut [Change], (keep, add): (Instant, Instant), actual: &Actual) {
+pub(super) fn bound(now: Instant, changes: &mut [Change], (keep, add): (Instant, Instant), actual: &Actual) {
     for change in changes {
         if let Change::SetAddress(set) = change {
-            let is_there = |address: &Address| address.link == set.link && address.net == set.net.0;
+            // A process that was stopped has an old picture: what has run out meanwhile is not there any more.
+            let lives = |valid: Lifetime| {
+                valid == Lifetime::Forever || matches!(valid, Lifetime::Until(until) if now < until)
+            };
+            let is_there = |address: &Address| {
+                address.link == set.link && address.net == set.net.0 && lives(address.valid)
+            };
             let horizon = if actual.addresses.iter().any(is_there) { keep } else { add };
             set.not_after = set.not_after.min(horizon);
         }

@@ -192,7 +192,7 @@ impl Agent {
             changes.extend(vip_plan::diff::filter(filter, actual.filter.get(), self.desk.filter(), instance));
             if let Some(ownership) = &self.ownership {
                 let horizons = (ownership.horizon(now), ownership.horizon_to_add(now));
-                elector::bound(&mut changes, horizons, actual);
+                elector::bound(now, &mut changes, horizons, actual);
             }
             let is_wanted = !changes.is_empty();
             let batch = self.desk.submit(now, changes);

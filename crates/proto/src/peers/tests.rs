@@ -47,6 +47,7 @@ fn datagram(random: &mut Random, groups: usize, longest_name: usize) -> Datagram
     let [echoed, word] = [random.next_u64(), random.below(3)];
     let word = [None, Some(Word::Silent), Some(Word::Vouches)][word as usize];
     Datagram {
+        instance: vip_model::peers::InstanceTag(random.next_u64() as u8),
         from: name(random, longest_name),
         session: SessionId(random.next_u64()),
         to: name(random, longest_name),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use vip_model::peers::{Datagram, Echo, Fitness, GroupId, GroupWord, KeyId, Kind, Stage, Vote, Word};
+use vip_model::peers::{
+    Datagram, Echo, Fitness, GroupId, GroupWord, InstanceTag, KeyId, Kind, Stage, Vote, Word,
+};
 use vip_model::session::{SessionId, Succession};
 use vip_model::{Instant, NodeName};
 
@@ -51,10 +53,10 @@ const _: () = assert!(
 );
 
 /// The first bytes of a heartbeat that is sealed with `key`.
-pub(super) fn header(key: KeyId) -> Vec<u8> {
+pub(super) fn header(key: KeyId, instance: InstanceTag) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(LONGEST);
     bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&[VERSION, 0]);
+    bytes.extend_from_slice(&[VERSION, instance.0]);
     bytes.extend_from_slice(&key.0.to_be_bytes());
     bytes
 }
@@ -62,6 +64,7 @@ pub(super) fn header(key: KeyId) -> Vec<u8> {
 /// A heartbeat in its parts, unchecked.
 pub(super) struct Sealed<'a> {
     pub(super) key: KeyId,
+    pub(super) instance: InstanceTag,
     pub(super) authenticated: &'a [u8],
     pub(super) body: &'a [u8],
     pub(super) code: &'a [u8],
@@ -81,7 +84,8 @@ impl<'a> Sealed<'a> {
         }
         let key = KeyId(u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]));
         let (authenticated, code) = bytes.split_at(bytes.len() - CODE_LENGTH);
-        Ok(Self { key, authenticated, body: &authenticated[HEADER..], code })
+        let instance = InstanceTag(bytes[3]);
+        Ok(Self { key, instance, authenticated, body: &authenticated[HEADER..], code })
     }
 }
 
@@ -195,7 +199,7 @@ fn put_succession(succession: Succession, bytes: &mut Vec<u8>) {
 }
 
 /// Reads what stands between the header and the code; nothing may be left over.
-pub fn decode(body: &[u8]) -> Result<Datagram, Refused> {
+pub fn decode(instance: InstanceTag, body: &[u8]) -> Result<Datagram, Refused> {
     let mut rest = Rest(body);
     let sequence = Instant::from_nanos(rest.u64()?);
     let session = SessionId(rest.u64()?);
@@ -221,6 +225,7 @@ pub fn decode(body: &[u8]) -> Result<Datagram, Refused> {
         return Err(Refused::Malformed("the length of a list"));
     }
     let datagram = Datagram {
+        instance,
         kind,
         jury: rest.u32()?,
         from: rest.name()?,

@@ -112,6 +112,7 @@ impl Ownership {
             word: self.word_for(now, peer.session),
         });
         let datagram = Datagram {
+            instance: self.id.tag(),
             from: self.id.node.clone(),
             session,
             to: node.clone(),
@@ -125,7 +126,7 @@ impl Ownership {
             asks: self.asks(),
             grants: self.grants(),
             successions: self.successions_for(node),
-            unseen: self.unseen_of(node),
+            unseen: self.unseen_of(now, node),
         };
         self.send(to, datagram);
         let owes_beats = self.owes_beats(node);

@@ -227,6 +227,13 @@ impl Ownership {
         self.speak_soon(now);
     }
 
+    /// A session left everything to us by heartbeat.
+    pub(super) fn depose_for(&mut self, now: Instant, id: SessionId) {
+        if let Some(node) = self.lineage.node(id).cloned() {
+            self.depose(now, id, &node, false);
+        }
+    }
+
     fn depose(&mut self, now: Instant, id: SessionId, node: &NodeName, by_store: bool) {
         let version = self.members.get(node).map(|member| member.version.clone()).unwrap_or_default();
         let deposal = Deposal {

@@ -13,8 +13,8 @@ use super::{Asked, Ownership, Ticket};
 
 /// Time between two questions, when the last one was answered; and when it was not: then the usual renewal is asked, too,
 /// and both keep one budget.
-const EVERY: Duration = Duration::from_millis(400);
-const EVERY_UNANSWERED: Duration = Duration::from_millis(650);
+const EVERY: Duration = Duration::from_millis(450);
+const EVERY_UNANSWERED: Duration = Duration::from_millis(700);
 
 impl Ownership {
     /// Asks, when it is time.
@@ -34,24 +34,35 @@ impl Ownership {
         let ticket = self.ask(Asked::Elsewhere, Ask::WriteSession(Box::new(write)), timeout);
         let Some(own) = &mut self.own else { return };
         own.elsewhere_asked = Some(now);
-        if let Some(former) = own.asking_elsewhere.replace(Asking { ticket, at: now, what }) {
-            self.asked.remove(&former.ticket);
-        }
+        let asked = &mut self.asked;
+        own.asking_elsewhere.retain(|asking| {
+            let is_waited_for = now < asking.at + timeout + super::step::ANSWER_GRACE;
+            if !is_waited_for {
+                asked.remove(&asking.ticket);
+            }
+            is_waited_for
+        });
+        own.asking_elsewhere.push(Asking { ticket, at: now, what });
         self.remember_soon(now);
     }
 
     pub(super) fn elsewhere_answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
         let retry = self.want.settings.timings.retry_period;
         let Some(own) = &mut self.own else { return };
-        let Some(asking) = own.asking_elsewhere.take_if(|asking| asking.ticket == ticket) else { return };
+        let Some(place) = own.asking_elsewhere.iter().position(|asking| asking.ticket == ticket) else {
+            return;
+        };
+        let asking = own.asking_elsewhere.remove(place);
+        let is_newest = place == own.asking_elsewhere.len();
         if matches!(answer, Answer::Failed(_)) {
             return; // whether any server answers is what the usual renewal finds out
         }
-        own.elsewhere = Some(asking.at);
+        // A slow server's answer to an older question proves as much, from the moment of asking.
+        own.elsewhere = own.elsewhere.max(Some(asking.at));
         let Answer::Session(_, seen) = answer else {
             // Another write was faster, most likely our own renewal.
-            own.must_read = true;
-            if own.asking.is_none() {
+            own.must_read |= is_newest;
+            if is_newest && own.asking.is_none() {
                 own.renew_at = own.renew_at.min(now);
             }
             return;
@@ -61,7 +72,9 @@ impl Ownership {
             own.renew_at = now;
             return;
         };
-        own.version = Some(seen.version.clone());
+        if !own.version.as_ref().is_some_and(|version| seen.version.is_older_than(version)) {
+            own.version = Some(seen.version.clone());
+        }
         if seen.record.id == own.record.id && seen.record.end.is_none() {
             own.learn(&seen.record);
             own.prove(&asking, retry);

@@ -9,7 +9,8 @@ use vip_model::peers::{GroupId, Stage};
 use vip_model::plan::{ElectionWant, Footprint, Look, Standing};
 use vip_model::session::{CLAIM, CLAIM_DURATION, CLAIM_FROM, HAND_OVER_TO, SessionId};
 use vip_model::store::{
-    Acquired, Answer, Ask, Expect, Failure, LeaseRecord, LeaseSeen, LeaseWrite, Purpose, Sight, Version,
+    Acquired, Answer, Ask, Expect, Failure, FailureClass, LeaseRecord, LeaseSeen, LeaseWrite, Purpose, Sight,
+    Version,
 };
 use vip_model::{Instant, LeaseName, LinkAddr, NodeName};
 
@@ -22,14 +23,16 @@ const RANK_STEP: Duration = Duration::from_millis(30);
 const RANK_MAX: u32 = 3;
 /// Looks without an answer after which a free group's address has nobody: 45 ms.
 const FREE_MISSES: u32 = 3;
-/// The same for a group that was inherited: its owner was looked at before.
-const HEIR_MISSES: u32 = 2;
+/// The same for a group whose owner was looked at before: inherited, or not seen by most jurors.
+pub(super) const HEIR_MISSES: u32 = 2;
 /// Shortest and longest time that an answer is worth waiting for.
 const TIMEOUT_MIN: Duration = Duration::from_millis(500);
 const TIMEOUT_MAX: Duration = Duration::from_secs(5);
 /// Pauses after failed questions.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_millis(400);
+/// The longest after conflicts.
+const CONFLICT_MAX: Duration = Duration::from_millis(1_600);
 
 /// An address group.
 #[derive(Debug)]
@@ -44,12 +47,16 @@ pub(super) struct Group {
     pub(super) asking: Option<Asking>,
     pub(super) not_before: Instant,
     failures: u32,
+    /// Writes in a row that met another version: a lagging server shows the old one again and again.
+    conflicts: u32,
     must_read: bool,
     history: History,
     trouble: Option<Failure>,
     /// Since when we stand for it.
     stood_at: Instant,
     pub(super) free_since: Option<Instant>,
+    /// Since when nobody knows the session that owns it.
+    orphan_since: Option<Instant>,
     /// Whether it was ours when it was last looked at, and what still keeps us from serving it.
     pub(super) guard: Guard,
     was_mine: bool,
@@ -96,11 +103,12 @@ pub(super) enum Writing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Guard {
     Clear,
-    /// Its addresses are looked at: at all members, or at the node of the session that it came from.
+    /// Its addresses are looked at, at all members: so many looks in a row without an answer are enough.
     Look {
-        from: Option<SessionId>,
         misses: u32,
     },
+    /// A member that knows the store better says that it serves it.
+    Contested,
 }
 
 /// Whose a group is.
@@ -129,11 +137,13 @@ impl Group {
             asking: None,
             not_before: now,
             failures: 0,
+            conflicts: 0,
             must_read: false,
             history: History::Unknown,
             trouble: None,
             stood_at: now,
             free_since: None,
+            orphan_since: None,
             guard: Guard::Clear,
             was_mine: remembered,
             remembered,
@@ -259,8 +269,10 @@ impl Ownership {
             .as_ref()
             .and_then(|record| record.holder.as_deref())
             .is_some_and(|holder| holder != me.as_str());
+        // Whoever begins to look while it has a holder, and be it this node, cannot know who held it before.
+        let has_holder = record.as_ref().is_some_and(|record| record.holder.is_some());
         let was_held = record.as_ref().is_some_and(|record| record.transitions > 0);
-        if names_other || (group.history == History::Unknown && was_held) {
+        if names_other || was_held || (group.history == History::Unknown && has_holder) {
             group.history = History::Held;
         } else if group.history == History::Unknown {
             group.history = History::New;
@@ -304,6 +316,10 @@ impl Ownership {
         match self.lineage.follow(session) {
             Heir::Lives(id) if id == own => Whose::Mine { from: from.filter(|from| *from != own) },
             Heir::Lives(session) => Whose::Theirs { session, from_us: from == Some(own) },
+            // Handed over by us to a session that ended: we serve it on, and it counts as handed over until it is back.
+            Heir::Ended(session) if from == Some(own) && (group.was_mine || !group.hand.is_over()) => {
+                Whose::Theirs { session, from_us: true }
+            }
             Heir::Ended(_) => Whose::Free,
         }
     }
@@ -333,9 +349,10 @@ impl Ownership {
         self.held.iter().filter_map(|claim| self.groups.get(claim))
     }
 
-    /// Whether nothing of any group is left to do.
+    /// Whether nothing of any group is left to do, and none of their addresses is left in the kernel.
     pub(super) fn is_idle(&self) -> bool {
-        self.held.is_empty() && self.groups.values().all(|group| group.asking.is_none())
+        let is_over = |group: &Group| group.asking.is_none() && group.want.footprint == Footprint::Clear;
+        self.held.is_empty() && self.groups.values().all(is_over)
     }
 
     /// Looks at a group and does what is due. Gives when it wants to be looked at again.
@@ -348,7 +365,15 @@ impl Ownership {
         let next = match whose.clone() {
             Whose::Unknown => self.step_unknown(now, claim),
             Whose::Mine { from } => self.step_mine(now, claim, from),
-            Whose::Theirs { session, from_us } => self.step_theirs(now, claim, (session, from_us)),
+            Whose::Theirs { session, from_us: false } if self.is_orphaned(now, claim, session) => {
+                self.step_free(now, claim, &whose)
+            }
+            Whose::Theirs { session, from_us } => {
+                let orphaned = self.groups.get(claim).and_then(|group| group.orphan_since);
+                let orphaned = orphaned.map(|since| since + self.want.settings.timings.duration);
+                let moving = self.step_theirs(now, claim, (session, from_us));
+                moving.into_iter().chain(orphaned).min()
+            }
             Whose::Leased { until, .. } if now < until => Some(until),
             Whose::Leased { .. } | Whose::Free => self.step_free(now, claim, &whose),
         };
@@ -366,6 +391,23 @@ impl Ownership {
             return;
         }
         self.publish(claim, &whose);
+    }
+
+    /// Whether nobody knows the session that a claim names, for a whole session's duration: its Lease was deleted, and its
+    /// node is gone or has begun another one. Then it can neither expire nor be followed.
+    fn is_orphaned(&mut self, now: Instant, claim: &LeaseName, session: SessionId) -> bool {
+        let is_known = !self.has_listed
+            || self.members.values().any(|member| member.listed && member.record.id == session)
+            || self.peers.values().any(|peer| peer.session == session && peer.is_exchanging(now));
+        let is_fresh = self.is_store_fresh(now);
+        let span = self.want.settings.timings.duration;
+        let Some(group) = self.groups.get_mut(claim) else { return false };
+        if is_known || !is_fresh {
+            group.orphan_since = None;
+            return false;
+        }
+        let since = *group.orphan_since.get_or_insert(now);
+        now >= since + span
     }
 
     /// The watch may show that we gave a group away before the answer does: we serve it until its new owner does, all the
@@ -433,14 +475,15 @@ impl Ownership {
     }
 
     fn step_mine(&mut self, now: Instant, claim: &LeaseName, from: Option<SessionId>) -> Option<Instant> {
-        self.arrive(now, claim);
+        self.arrive(now, claim, from);
         let group = self.groups.get(claim)?;
         let standing = group.want.standing;
         if group.must_read && group.asking.is_none() && now >= group.not_before {
             self.ask_claim(now, claim, Writing::Read);
             return None;
         }
-        let looking = self.step_guard(now, claim);
+        let contested = if from.is_none() { self.step_contested(now, claim) } else { None };
+        let looking = self.step_guard(now, claim).into_iter().chain(contested).min();
         let handing = match standing {
             // One move after the other: who gave it to us has to withdraw first.
             Standing::Contend if from.is_some() => self.step_received(now, claim, from),
@@ -455,8 +498,38 @@ impl Ownership {
         looking.into_iter().chain(handing).min()
     }
 
+    /// Another member serves a group that is ours as far as we know: when its picture of the store is newer than ours, we
+    /// do not, until it says so no more or the store shows whose it is.
+    fn step_contested(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
+        let theirs = self.served_by_other(now, claim);
+        let ours = self.own.as_ref().and_then(|own| own.proven).map(|proven| now - proven);
+        let is_old = !self.is_store_fresh(now);
+        let group = self.groups.get_mut(claim)?;
+        let Some(theirs) = theirs else {
+            if group.guard == Guard::Contested {
+                group.guard = Guard::Look { misses: FREE_MISSES };
+            }
+            return None;
+        };
+        if is_old && ours.is_none_or(|ours| theirs < ours) {
+            group.guard = Guard::Contested;
+        }
+        Some(now + self.interval())
+    }
+
+    /// The age of the picture of whoever else says that it serves a group.
+    fn served_by_other(&self, now: Instant, claim: &LeaseName) -> Option<Duration> {
+        let group = self.groups.get(claim)?;
+        let serves = |peer: &&super::Peer| {
+            peer.stage(group.id) == Some(Stage::Announced)
+                && peer.is_exchanging(now)
+                && !self.lineage.has_ended(peer.session)
+        };
+        self.peers.values().filter(serves).filter_map(|peer| peer.word.api_age).min()
+    }
+
     /// A group has just become ours.
-    fn arrive(&mut self, now: Instant, claim: &LeaseName) {
+    fn arrive(&mut self, now: Instant, claim: &LeaseName, handed_by: Option<SessionId>) {
         let Some(group) = self.groups.get(claim) else { return };
         if group.was_mine {
             return;
@@ -464,8 +537,12 @@ impl Ownership {
         let inherited = group.record().and_then(|record| session_in(record, CLAIM));
         let own = self.own_id();
         let from = inherited.filter(|session| Some(*session) != own);
-        let grace = now + self.interval() * 3;
-        self.trust.grace = self.trust.grace.max(Some(grace));
+        // What was ours when we began to look may have been followed meanwhile: only what becomes ours is a proof.
+        let was_decided = self.states.get(claim).is_some_and(|state| state.role != Role::Undecided);
+        if was_decided {
+            let grace = now + self.interval() * 3;
+            self.trust.grace = self.trust.grace.max(Some(grace));
+        }
         let rewrite = from.map(|_| now + Duration::from_millis(500) + self.jitter(Duration::from_secs(2)));
         if let Some(group) = self.groups.get_mut(claim) {
             group.was_mine = true;
@@ -473,7 +550,9 @@ impl Ownership {
             group.rewrite_at = rewrite;
             group.free_since = None;
             if from.is_some() {
-                group.guard = Guard::Look { from, misses: HEIR_MISSES };
+                group.guard = Guard::Look { misses: HEIR_MISSES };
+            } else if handed_by.is_some() {
+                group.guard = Guard::Clear; // who hands it over answers until we do
             }
         }
         self.speak_soon(now);
@@ -488,15 +567,8 @@ impl Ownership {
     /// Looks whether somebody still answers for a group that is ours.
     fn step_guard(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
         let group = self.groups.get(claim)?;
-        let Guard::Look { from, misses } = group.guard else { return None };
-        let mut places: Vec<(Look, LinkAddr)> = Vec::new();
-        for look in group.looks() {
-            let whom: Vec<LinkAddr> = match from.and_then(|from| self.lineage.node(from)) {
-                Some(node) => self.sites_of(node, look.at.addr),
-                None => self.sites_near(look.at.addr).map(|(_, addr)| addr).collect(),
-            };
-            places.extend(whom.into_iter().map(|addr| (look.clone(), addr)));
-        }
+        let Guard::Look { misses } = group.guard else { return None };
+        let places = self.places_near(group.looks());
         let silent = |(look, whom): &(Look, LinkAddr)| {
             self.looks.misses(look.at.addr, whom).is_some_and(|count| count >= misses)
         };
@@ -508,6 +580,13 @@ impl Ownership {
             self.looks.want(now, (look, whom), self.look_pace());
         }
         Some(now + self.look_pace() / 3)
+    }
+
+    /// Looks at all other members.
+    pub(super) fn places_near<'a>(&self, looks: impl Iterator<Item = &'a Look>) -> Vec<(Look, LinkAddr)> {
+        looks
+            .flat_map(|look| self.sites_near(look.at.addr).map(move |(_, addr)| (look.clone(), addr)))
+            .collect()
     }
 
     /// Link-layer addresses of a node on the network of an address.
@@ -569,7 +648,7 @@ impl Ownership {
         }
         let is_new = matches!(whose, Whose::Free) && self.is_unheard_of(claim);
         let group = self.groups.get_mut(claim)?;
-        group.guard = if is_new { Guard::Clear } else { Guard::Look { from: None, misses: FREE_MISSES } };
+        group.guard = if is_new { Guard::Clear } else { Guard::Look { misses: FREE_MISSES } };
         self.ask_claim(now, claim, Writing::Take);
         self.step_guard(now, claim)
     }
@@ -646,6 +725,7 @@ impl Ownership {
                 group.must_read = false;
                 if asking.what != Writing::Read {
                     group.rewrite_at = None; // until then it is tried again
+                    group.conflicts = 0;
                 }
                 if let Writing::HandOver(to) = asking.what {
                     group.hand = super::hand::Hand::Given { to, since: now };
@@ -655,13 +735,21 @@ impl Ownership {
             Answer::Conflict => {
                 group.must_read = true;
                 group.failures = group.failures.saturating_add(1);
-                let pause = BACKOFF_FIRST * group.failures.min(4).saturating_sub(1);
+                group.conflicts = group.conflicts.saturating_add(1);
+                let pause = match group.conflicts {
+                    1 => Duration::ZERO,
+                    more => (BACKOFF_FIRST * 2u32.saturating_pow(more.min(8) - 2)).min(CONFLICT_MAX),
+                };
                 group.not_before = now + pause.mul_f64(jitter);
             }
             Answer::Failed(failure) => {
                 let pause = (BACKOFF_FIRST * 2u32.saturating_pow(group.failures.min(8))).min(BACKOFF_MAX);
                 let retry = self.want.settings.timings.retry_period;
-                let pause = if failure.class.is_transient() { pause } else { retry };
+                // Nobody waits for a claim that is only to be tidied.
+                let is_urgent = failure.class.is_transient()
+                    && failure.class != FailureClass::Throttled
+                    && asking.what != Writing::Rewrite;
+                let pause = if is_urgent { pause } else { retry };
                 group.failures = group.failures.saturating_add(1);
                 group.not_before = now + pause.mul_f64(jitter);
                 group.trouble = Some(failure);

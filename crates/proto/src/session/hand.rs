@@ -179,6 +179,7 @@ impl Ownership {
     fn bequeath(&mut self, now: Instant, heir: SessionId) {
         let Some(own) = self.own_id() else { return };
         self.lineage.ended(Succession { id: own, heir: Some(heir) });
+        self.remember_soon(now);
         self.speak_soon(now);
         self.mark_all(now);
     }
@@ -197,6 +198,7 @@ impl Ownership {
             let group = self.groups.get(claim)?;
             (peer.and_then(|peer| peer.stage(group.id)), peer.map(|peer| peer.heard))
         };
+        let is_over = self.lineage.has_ended(session);
         let group = self.groups.get_mut(claim)?;
         group.free_since = None;
         match group.hand {
@@ -207,7 +209,7 @@ impl Ownership {
                     return Some(now);
                 }
                 let last = heard.unwrap_or(since).max(since);
-                if now < last + patience {
+                if now < last + patience && !is_over {
                     return Some(last + patience);
                 }
                 if group.asking.is_none() && now >= group.not_before() {
@@ -260,6 +262,9 @@ impl Ownership {
         let group = self.groups.get(claim)?;
         if !group.is_announced() {
             return None; // the plan says when
+        }
+        if now < group.not_before() {
+            return Some(group.not_before());
         }
         let patience = self.interval() * 3;
         let since = group.announced_since()?;

@@ -49,9 +49,17 @@ impl Ownership {
 
     /// Goes on looking at a silent session's addresses.
     pub(super) fn look_at_session(&mut self, now: Instant, session: SessionId) {
-        for (look, whom) in self.session_looks(session) {
+        for (look, whom) in self.session_looks(session).into_iter().chain(self.looks_beside(session)) {
             self.looks.want(now, (&look, &whom), self.look_pace());
         }
+    }
+
+    /// The same addresses at everybody else: what we know of the claims may be old, and an heir that begins to look when
+    /// it is one would serve later.
+    fn looks_beside(&self, session: SessionId) -> Vec<(vip_model::plan::Look, LinkAddr)> {
+        let claims = self.holdings.get(&session).into_iter().flatten();
+        let groups = claims.filter_map(|claim| self.groups.get(claim));
+        self.places_near(groups.flat_map(super::Group::looks).take(SAMPLE))
     }
 
     /// Whether a session's addresses do not answer at its node; `least` looks at least.

@@ -72,6 +72,10 @@ impl Looks {
                 until: now,
             }
         });
+        // A link that was removed comes back with another index, and a node may change its own link-layer address.
+        if live.look != *look {
+            live.look.clone_from(look);
+        }
         if every < live.every {
             let next = live.next.min(live.sent.map_or(now, |sent| sent + every));
             self.due.remove(&(live.next, place.clone()));

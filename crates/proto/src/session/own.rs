@@ -42,7 +42,7 @@ pub(super) struct Own {
     /// When a server on another node was last asked.
     pub(super) elsewhere_asked: Option<Instant>,
     /// What one is asked now, beside the question in flight.
-    pub(super) asking_elsewhere: Option<Asking>,
+    pub(super) asking_elsewhere: Vec<Asking>,
     pub(super) renew_at: Instant,
     pub(super) must_read: bool,
     failures: u32,
@@ -86,7 +86,7 @@ impl Own {
             proven: None,
             elsewhere: None,
             elsewhere_asked: None,
-            asking_elsewhere: None,
+            asking_elsewhere: Vec::new(),
             renew_at: now,
             must_read: false,
             failures: 0,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use vip_model::peers::{Datagram, DoorState, Fitness, GroupId, Kind, Stage, Vote, Word};
 use vip_model::session::{Jury, SessionId, Succession};
-use vip_model::{Instant, NodeName};
+use vip_model::{Instant, LeaseName, NodeName};
 
 use super::{Ownership, OwnershipOutput};
 
@@ -108,11 +108,17 @@ impl Ownership {
     /// A heartbeat that the door let in.
     pub(super) fn heard(&mut self, now: Instant, heard: vip_model::peers::PeerHeard) {
         let vip_model::peers::PeerHeard { from, datagram } = heard;
-        if datagram.to != self.id.node || datagram.from == self.id.node {
+        let is_astray = datagram.to != self.id.node || datagram.instance != self.id.tag();
+        if is_astray || datagram.from == self.id.node {
             return;
         }
         self.lineage.lives_at(datagram.session, &datagram.from);
         for succession in datagram.successions.clone() {
+            // Left to us by somebody who can't tell the store: we do.
+            let is_left_to_us = succession.heir.is_some() && succession.heir == self.own_id();
+            if is_left_to_us && !self.lineage.has_ended(succession.id) {
+                self.depose_for(now, succession.id);
+            }
             self.note_end(now, succession);
         }
         // A session that was succeeded and does not know it is told at once, before anything of it is believed.
@@ -164,11 +170,28 @@ impl Ownership {
         let changed = former.as_ref().is_none_or(|former| peer.says_more_than(former));
         self.track(now, &peer, is_over);
         let is_exchanging = peer.is_exchanging(now);
-        self.peers.insert(node, peer);
+        self.peers.insert(node.clone(), peer);
         if changed {
             self.mark_moving(now);
+            self.mark_contested(now, &node);
         }
         is_exchanging && !was_exchanging
+    }
+
+    /// Groups that are ours and that another member serves are looked at.
+    fn mark_contested(&mut self, now: Instant, node: &NodeName) {
+        let Some(peer) = self.peers.get(node) else { return };
+        let serves = |claim: &&LeaseName| {
+            let group = self.groups.get(*claim);
+            group.is_some_and(|group| peer.stage(group.id) == Some(Stage::Announced))
+        };
+        if peer.word.groups.is_empty() {
+            return;
+        }
+        let contested: Vec<LeaseName> = self.held.iter().filter(serves).cloned().collect();
+        for claim in contested {
+            self.mark(now, &claim);
+        }
     }
 
     fn track(&mut self, now: Instant, peer: &Peer, is_over: bool) {

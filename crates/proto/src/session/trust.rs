@@ -179,9 +179,11 @@ impl Ownership {
             Ok(Some(vouched)) => Some(vouched + self.interval().mul_f64(2.5)),
             Ok(None) | Err(()) => None,
         };
+        // In doubt others may have found an address that is gone silent, and taken it: who adds it first looks at them.
+        let is_safe = right == Right::Keep || !self.trust.is_in_doubt() || self.nobody_else_answers(now);
         let other = match self.proof(now, right) {
-            Proof::Until(until) => Some(until),
-            Proof::None => None,
+            Proof::Until(until) if is_safe => Some(until),
+            Proof::Until(_) | Proof::None => None,
         };
         jurors.max(self.trust.grace).max(other).unwrap_or(now)
     }
@@ -272,10 +274,17 @@ impl Ownership {
     /// A process that was stopped in the middle of a doubt has heard nothing meanwhile: the answers wait for it.
     fn forgive_stall(&mut self, now: Instant, checked: Instant) {
         let interval = self.interval();
-        if let Mood::Doubt { decide_at, .. } = &mut self.trust.mood
-            && now > checked + interval
+        if let Mood::Doubt { since, decide_at } = &mut self.trust.mood
+            && now > checked + interval + DOUBT_BEAT
         {
             *decide_at = (*decide_at).max(now + interval.mul_f64(1.5));
+            if now >= checked + interval * 3 {
+                // Others may have taken meanwhile: what was proven before proves nothing about that time.
+                *since = now;
+                if let Some(own) = &mut self.own {
+                    own.elsewhere_asked = None;
+                }
+            }
         }
     }
 
@@ -377,10 +386,7 @@ impl Ownership {
 
     /// Own addresses at all other members.
     fn second_looks(&self) -> Vec<(vip_model::plan::Look, vip_model::LinkAddr)> {
-        let looks = self.held_groups().flat_map(super::group::Group::looks).take(SECOND_LOOKS);
-        looks
-            .flat_map(|look| self.sites_near(look.at.addr).map(move |(_, addr)| (look.clone(), addr)))
-            .collect()
+        self.places_near(self.held_groups().flat_map(super::group::Group::looks).take(SECOND_LOOKS))
     }
 
     /// Whether another member answers for an address of ours.
@@ -401,7 +407,7 @@ impl Ownership {
     }
 
     /// Looks at a node's own address on a network that we share.
-    fn look_at_kernel(&mut self, now: Instant, node: &NodeName, every: Duration) {
+    pub(super) fn look_at_kernel(&mut self, now: Instant, node: &NodeName, every: Duration) {
         let Some(member) = self.members.get(node) else { return };
         let sites = member.record.sites.clone();
         for site in sites {

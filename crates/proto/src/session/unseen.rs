@@ -9,13 +9,15 @@ use vip_model::session::SessionId;
 use vip_model::{Instant, LeaseName, NodeName};
 
 use super::Ownership;
-use super::group::Writing;
+use super::group::{Guard, HEIR_MISSES, Writing};
 use super::look::LOOK_EVERY;
 
 /// Time between two looks at a living session's addresses.
 const QUIET: Duration = Duration::from_secs(1);
 /// Looks in a row without an answer after which a group is unseen; from the first on they come every 15 ms.
 const MISSES: u32 = 5;
+/// A claim that has not changed hands for so long.
+const SETTLED: Duration = Duration::from_secs(1);
 /// Groups that are watched this way, over all sessions.
 const WATCHED: usize = 32;
 /// A session is heard when its last datagram is younger than this many intervals.
@@ -36,21 +38,44 @@ impl Ownership {
         self.holdings.iter().filter(|(id, _)| lives(id)).flat_map(of).take(WATCHED).collect()
     }
 
+    /// Whether anybody else answers on the network of a group: who sees nobody has lost its own link.
+    fn sees_others(&self, now: Instant, id: SessionId) -> bool {
+        let owner = self.lineage.node(id);
+        let answers = |(node, member): (&NodeName, &super::Member)| {
+            Some(node) != owner
+                && member.record.sites.iter().any(|site| {
+                    let answered = self.looks.answered(site.net.addr(), &site.addr);
+                    answered.is_some_and(|answered| now < answered + self.interval() * HEARD)
+                })
+        };
+        self.members.iter().any(answers)
+    }
+
     /// Looks, and takes what more than half of a jury does not see.
     pub(super) fn step_unseen(&mut self, now: Instant) {
         for (id, claim) in self.watched(now) {
             self.watch_group(now, id, &claim);
-            if self.is_unseen(id, &claim) && self.is_unseen_by_most(now, id, &claim) {
+            if self.is_unseen(now, id, &claim) && self.is_unseen_by_most(now, id, &claim) {
                 self.take_unseen(now, id, &claim);
             }
         }
     }
 
     fn watch_group(&mut self, now: Instant, id: SessionId, claim: &LeaseName) {
+        let mut is_missed = false;
         for (look, whom) in self.places(id, claim) {
             let misses = self.looks.misses(look.at.addr, &whom).unwrap_or(0);
             let every = if misses > 0 { LOOK_EVERY } else { QUIET };
+            is_missed |= misses > 0;
             self.looks.want(now, (&look, &whom), every);
+        }
+        if is_missed {
+            let owner = self.lineage.node(id).cloned();
+            let others: Vec<NodeName> =
+                self.members.keys().filter(|node| Some(*node) != owner.as_ref()).cloned().collect();
+            for node in others {
+                self.look_at_kernel(now, &node, LOOK_EVERY);
+            }
         }
     }
 
@@ -65,7 +90,7 @@ impl Ownership {
     }
 
     /// Whether its addresses do not answer though its owner says that it serves it.
-    fn is_unseen(&self, id: SessionId, claim: &LeaseName) -> bool {
+    fn is_unseen(&self, now: Instant, id: SessionId, claim: &LeaseName) -> bool {
         let Some(group) = self.groups.get(claim) else { return false };
         let node = self.lineage.node(id);
         let peer = node.and_then(|node| self.peers.get(node)).filter(|peer| peer.session == id);
@@ -74,18 +99,18 @@ impl Ownership {
         let misses = |(look, whom): &(vip_model::plan::Look, vip_model::LinkAddr)| {
             self.looks.misses(look.at.addr, whom).is_some_and(|misses| misses >= MISSES)
         };
-        serves && !places.is_empty() && places.iter().all(misses)
+        serves && !places.is_empty() && places.iter().all(misses) && self.sees_others(now, id)
     }
 
     /// The groups of a node that do not answer.
-    pub(super) fn unseen_of(&self, node: &NodeName) -> Vec<GroupId> {
+    pub(super) fn unseen_of(&self, now: Instant, node: &NodeName) -> Vec<GroupId> {
         // Everybody is told of all: whoever would take needs the others' word.
         let _ = node;
         let unseen =
             self.holdings.iter().flat_map(|(id, claims)| claims.iter().map(move |claim| (*id, claim)));
         unseen
             .take(WATCHED)
-            .filter(|(id, claim)| self.is_unseen(*id, claim))
+            .filter(|(id, claim)| self.is_unseen(now, *id, claim))
             .filter_map(|(_, claim)| self.groups.get(claim))
             .map(|group| group.id)
             .take(8)
@@ -111,12 +136,19 @@ impl Ownership {
         let Some(group) = self.groups.get(claim) else { return };
         let stands = matches!(group.want.standing, vip_model::plan::Standing::Contend);
         let is_first = self.unseen_rank(now, id);
+        // Whoever has just got it is given time to serve it.
+        let is_settled = group.seen.as_ref().is_some_and(|seen| now >= seen.at + SETTLED);
         if stands
+            && is_settled
             && is_first
             && group.asking.is_none()
             && now >= group.not_before()
             && self.is_store_fresh(now)
         {
+            // The write may be late, and the link of its owner back by then.
+            if let Some(group) = self.groups.get_mut(claim) {
+                group.guard = Guard::Look { misses: HEIR_MISSES };
+            }
             self.ask_claim(now, claim, Writing::Take);
         }
     }

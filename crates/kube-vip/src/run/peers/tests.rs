@@ -18,6 +18,7 @@ mod storm;
 /// A heartbeat of node `n1` to node `n2`.
 pub(crate) fn heartbeat(sequence: u64) -> PeerHeard {
     let datagram = Datagram {
+        instance: vip_model::peers::InstanceTag::default(),
         from: NodeName::new("n1"),
         session: SessionId(0x51),
         to: NodeName::new("n2"),

@@ -30,6 +30,7 @@ fn world(faults: &[&str]) -> World {
 
 fn say(world: &mut World, (from, to): (usize, usize), millis: u64) {
     let datagram = vip_model::peers::Datagram {
+        instance: vip_model::peers::InstanceTag::default(),
         from: NodeName::new(&format!("n{}", from + 1)),
         session: SessionId(from as u64 + 1),
         to: NodeName::new(&format!("n{}", to + 1)),
@@ -82,6 +83,7 @@ fn a_datagram_for_another_node_means_nothing() {
         datagram: {
             say(&mut world, (0, 1), 5);
             vip_model::peers::Datagram {
+                instance: vip_model::peers::InstanceTag::default(),
                 from: NodeName::new("n1"),
                 session: SessionId(1),
                 to: NodeName::new("n2"),
