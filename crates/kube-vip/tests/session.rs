@@ -81,6 +81,7 @@ impl Drop for Kept {
 /// A heartbeat of the other member that answers `heard`.
 fn answer(heard: &Datagram, sequence: u64) -> Datagram {
     Datagram {
+        instance: heard.instance,
         from: NodeName::new("n2"),
         session: OTHER,
         to: NodeName::new("n1"),
