@@ -13,6 +13,7 @@ mod outbox;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod trails;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use vip_model::config::Config;
 use vip_model::explanation::Explanation;
 use vip_model::kernel::{Actual, FrameIn, Lifetime, Report};
 use vip_model::members::{ElectionState, Members, Role};
-use vip_model::observed::{Errand, ErrandAnswer, Observed};
+use vip_model::observed::{Errand, ErrandAnswer, Observed, Trails};
 use vip_model::plan::NodePlan;
 use vip_model::service::ServiceName;
 use vip_model::store::{Answer, Ask, Question, Snapshot, Watches};
@@ -40,6 +41,7 @@ use crate::agent::chronicle::Chronicle;
 use crate::agent::desk::KernelDesk;
 use crate::agent::elections::Elections;
 use crate::agent::outbox::Outbox;
+use crate::agent::trails::Watchman;
 use crate::{Input, Output};
 
 /// How long a stopping agent tries to leave in good order. Beyond it lifetimes and expiry do the rest: with a dead API
@@ -68,6 +70,7 @@ pub struct Agent {
     members: Members,
     observed: Observed,
     adopt_until: Lifetime,
+    watchman: Watchman,
     // the machines
     elections: Elections,
     /// In mode `session` it decides instead of the elections.
@@ -135,6 +138,7 @@ impl Agent {
             actual: Known::Unknown,
             members: Members::default(),
             observed: Observed::default(),
+            watchman: Watchman::new(now),
             elections: Elections::default(),
             ownership: None,
             awaits_right: false,
@@ -161,6 +165,7 @@ impl Agent {
         };
         agent.adopt(now);
         agent.choose_elector(now);
+        agent.choose_memory();
         agent
     }
 
@@ -183,6 +188,20 @@ impl Agent {
             .map_or(Lifetime::Forever, |control_plane| {
                 Lifetime::Until(now + control_plane.election.timings.fence())
             });
+    }
+
+    /// In mode `session` one machine owns all addresses and looks whether somebody else has them.
+    fn choose_memory(&mut self) {
+        let remembers = self.config.services.is_some() && self.config.election_mode.is_lease();
+        let trails = self.observed.trails.take().filter(|_| remembers);
+        self.observed.trails = trails.or_else(|| remembers.then(Trails::default));
+    }
+
+    /// Notices when the process was stopped.
+    fn runs(&mut self, now: Instant) {
+        if let Some(trails) = &mut self.observed.trails {
+            self.watchman.runs(now, trails);
+        }
     }
 
     fn mark(&mut self, now: Instant, urgency: Urgency) {
@@ -238,6 +257,9 @@ impl Agent {
         }
         match asker {
             Asker::Election(lease) => {
+                if let (Answer::Failed(_), Some(trails)) = (&answer, &mut self.observed.trails) {
+                    trails.lost_sight = Some(now);
+                }
                 self.elections.handle(now, &lease, LeaseInput::Answer(answer));
             }
             Asker::Ownership(ticket) => self.own(now, OwnershipInput::Answer(ticket, answer)),
@@ -405,11 +427,13 @@ impl Machine for Agent {
             self.config = config;
             self.adopt(now);
             self.choose_elector(now);
+            self.choose_memory();
             self.mark(now, Urgency::AtOnce);
         }
     }
 
     fn handle(&mut self, now: Instant, input: Input) {
+        self.runs(now);
         match input {
             Input::Actual(actual) => self.saw_kernel(now, actual),
             Input::Report(report) => self.applied(now, &report),
@@ -443,6 +467,7 @@ impl Machine for Agent {
         if self.chronicle.has_exited() {
             return None;
         }
+        self.runs(now);
         self.turn(now);
         self.outputs.pop_front()
     }
@@ -462,6 +487,7 @@ impl Machine for Agent {
             self.desk.first_end(),
             self.outbox.deadline(),
             self.stopping_since.map(|since| since + STOP_LIMIT),
+            self.observed.trails.as_ref().map(|_| self.watchman.deadline()),
         ];
         all.into_iter().flatten().min()
     }

@@ -29,6 +29,9 @@ pub struct ElectionState {
     /// Whether somebody may be about to take a Lease that names nobody and that we do not want.
     #[serde(default)]
     pub vacancy: Vacancy,
+    /// How a holder came by it.
+    #[serde(default)]
+    pub found: Found,
 }
 
 /// For how long a Lease names nobody.
@@ -40,6 +43,17 @@ pub enum Vacancy {
     Passing,
     /// For so long that nobody seems able to.
     Lasting,
+}
+
+/// How a Lease was found by the one who took it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Found {
+    /// New, expired, or released by a holder who left it to others.
+    #[default]
+    Wanted,
+    /// Released by a holder who knew of nobody who asks for it any more: whoever still wants it may have missed that.
+    Retired,
 }
 
 /// Where we stand in an election.

@@ -1,14 +1,15 @@
 //! What the machines learned by asking: health gates and address probes; and what this node has
 //! promised and not yet seen fulfilled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Promise;
 use crate::service::ServiceName;
-use crate::{LinkAddr, QuestionId, ScopedAddr};
+use crate::{Instant, LeaseName, LinkAddr, QuestionId, ScopedAddr};
 
 /// Everything that machines learned by asking.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,40 @@ pub struct Observed {
     /// What the last plan promised as the allocator (`NodePlan::promised`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub promised: BTreeMap<ServiceName, Promise>,
+    /// Under which Leases the addresses of Services were. None where nothing has to be remembered of them: mode
+    /// `session`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trails: Option<Trails>,
+}
+
+/// What this node remembers of the addresses of Services, and how far its picture of the cluster can be trusted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trails {
+    /// By address. What nobody asks for any more is remembered for a while.
+    pub addrs: BTreeMap<IpAddr, Trail>,
+    /// Those that were moved from one Lease to another not long ago.
+    pub moved: BTreeSet<IpAddr>,
+    /// When this turn began: what is news in it counts from here.
+    pub turn: Instant,
+    /// When this process last came to itself after it had been stopped: what it hears of one thing may be older than
+    /// what it hears of another.
+    pub woke: Option<Instant>,
+    /// When the store last gave no answer about a Lease: likewise.
+    pub lost_sight: Option<Instant>,
+}
+
+/// Under which Lease an address is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trail {
+    /// The Lease that decides about it.
+    pub lease: LeaseName,
+    /// Since when that is known here.
+    pub since: Instant,
+    /// The Leases that decided before, when it was moved from one to another not long ago.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<LeaseName>,
+    /// Since when nobody asks for it, if nobody does.
+    pub gone: Option<Instant>,
 }
 
 /// A health gate.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{HealthCheck, LeaseTimings, Scope};
 use crate::kernel::Lifetime;
 use crate::service::{Condition, EndpointCount, Ingress, ServiceName, ServicePort};
+use crate::store::RETIRED;
 use crate::verdict::{Subject, Verdict};
 use crate::{Family, Instant, LeaseName, LinkAddr, LinkIndex, NodeName, ScopedAddr, VipNet};
 
@@ -23,6 +24,10 @@ pub struct NodePlan {
     pub claims: BTreeMap<ScopedAddr, Claim>,
     /// Addresses that are probed for somebody else who answers.
     pub probes: BTreeSet<ScopedAddr>,
+    /// Addresses that a former holder may still have, and how that is found out. What is found comes back as what probes
+    /// find (`Observed::probes`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub doubts: BTreeMap<ScopedAddr, Doubt>,
     /// The health check that runs.
     pub health: Option<HealthCheck>,
     /// Labels of our own Node: key to value, `None` for a key of ours that must not be there. Keys that are not named
@@ -45,6 +50,16 @@ pub struct NodePlan {
     pub places: BTreeMap<Subject, LinkIndex>,
     /// What was decided about each thing that was asked for.
     pub verdicts: BTreeMap<Subject, Verdict>,
+}
+
+/// How it is found out whether a former holder still has an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// By asking, again and again until nobody answers, or until then: whoever answers later is none of ours.
+    Ask(Option<Instant>),
+    /// Nobody can be asked: by then it has surely let go.
+    Wait(Instant),
 }
 
 /// What is planned for one Service of ours.
@@ -163,6 +178,15 @@ pub struct Look {
     pub at: ScopedAddr,
     /// Our link-layer address on that link.
     pub addr: LinkAddr,
+}
+
+impl ElectionWant {
+    /// To let go of the Lease because nobody asks for it any more, and to say so.
+    #[must_use]
+    pub fn retired(mut self, footprint: Footprint) -> Self {
+        self.annotations.insert(RETIRED.to_owned(), "true".to_owned());
+        Self { standing: Standing::Leave, footprint, ..self }
+    }
 }
 
 /// How far this node is with a group.

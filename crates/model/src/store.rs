@@ -46,6 +46,21 @@ pub struct LeaseRecord {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// The annotation of a Lease that its last holder gave up because nobody asks for it any more: `"true"`.
+pub const RETIRED: &str = "kube-vip.io/retired";
+
+impl LeaseRecord {
+    /// Whether its last holder gave it up because nobody asked for it any more.
+    pub fn is_retired(&self) -> bool {
+        self.holder.is_none() && self.says_retired()
+    }
+
+    /// Whether the annotation says so, which a client that does not know it leaves there.
+    pub fn says_retired(&self) -> bool {
+        self.annotations.get(RETIRED).is_some_and(|said| said == "true")
+    }
+}
+
 /// One sight of a Lease: from a watch, a read or our own write.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseSeen {

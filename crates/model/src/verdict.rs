@@ -89,6 +89,8 @@ pub enum Reason {
     NodeAddress(String),
     /// The VIP is new and somebody else answers for it.
     Conflict(LinkAddr),
+    /// It is ours, and a former holder still answers for it.
+    StillAnswered(LinkAddr),
     /// We asked whether somebody else answers for the address and wait for the answer.
     Probing,
     /// The address is on its way into the kernel.
@@ -145,6 +147,9 @@ impl fmt::Display for Reason {
             Self::Unhealthy(why) => write!(f, "the local health check fails: {why}"),
             Self::NodeAddress(node) => write!(f, "the address belongs to node {node}"),
             Self::Conflict(mac) => write!(f, "{mac} already answers for this address"),
+            Self::StillAnswered(mac) => {
+                write!(f, "{mac} still answers for this address: waiting until it lets go")
+            }
             Self::Probing => f.write_str("asking whether somebody else answers for this address"),
             Self::Installing => f.write_str("the address is being installed"),
             Self::NotALoadBalancer => f.write_str("the Service is not of type LoadBalancer"),

@@ -12,7 +12,7 @@ use vip_model::verdict::{Reason, Subject, Verdict};
 
 use crate::label::label_value;
 use crate::place::{self, Links};
-use crate::vip::{Novelty, Vip};
+use crate::vip::{Certainty, Novelty, Vip};
 use crate::world::{KernelWork, Life, World};
 
 /// The label that the holder's Node carries (upstream's name).
@@ -127,6 +127,7 @@ fn place_vip(
         link,
         scope: place::scope(control_plane.loopback_scope, link),
         installed: candidate.installed,
+        certainty: Certainty::Sure,
         novelty: if election.history == History::New { Novelty::New } else { Novelty::Old },
         on_loss: control_plane.on_loss,
     };

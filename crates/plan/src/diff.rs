@@ -5,7 +5,7 @@ mod filter;
 mod labels;
 mod services;
 
-pub use addresses::{Applied, addresses};
+pub use addresses::{Applied, addresses, has_leaving};
 pub use filter::filter;
 pub use labels::node_labels;
 pub use services::services;

@@ -112,7 +112,7 @@ pub fn allocate(input: &AllocationInput<'_>) -> Allocation {
     // What a Service would have for a moment if nobody set it; each is set below.
     let mut outcomes = vec![Outcome::SetByUser; order.len()];
     let mut ledger = Ledger::default();
-    let pending = enter_services(input, &order, (&mut ledger, &mut outcomes));
+    let pending: Vec<Pending> = enter_services(input, &order, (&mut ledger, &mut outcomes));
     let mut search = Search::new(&settings, ledger);
     serve(input, &pending, (&mut search, &mut outcomes));
     let usage = settings
@@ -120,24 +120,28 @@ pub fn allocate(input: &AllocationInput<'_>) -> Allocation {
     Allocation { outcomes, pools: Pools { usage, problems: settings.problems.clone() } }
 }
 
+/// A Service that needs an address: its index, and what it keeps of those that it has.
+type Pending = (usize, Vec<IpAddr>);
+
 /// Notes what is in use: first what Services of ours have, oldest first, then everything else, so that a leftover never
 /// counts against its owner. The Services that need an address come back.
 fn enter_services<'a>(
     input: &AllocationInput<'a>,
     order: &[usize],
     (ledger, outcomes): (&mut Ledger<'a>, &mut [Outcome]),
-) -> Vec<usize> {
+) -> Vec<Pending> {
     let (mut pending, mut leftovers) = (Vec::new(), Vec::new());
     for at in order {
         let (name, service) = input.services[*at];
         let owner = Owner::Namespace(name.namespace());
-        let mut addrs = Vec::new();
-        if let Some((found, outcome)) = present(input, service, ledger) {
-            addrs = found;
+        let addrs = if let Some((found, outcome)) = present(input, service, ledger) {
             outcomes[*at] = outcome;
+            found
         } else {
-            pending.push(*at);
-        }
+            let kept = kept(service, ledger);
+            pending.push((*at, kept.clone()));
+            kept
+        };
         let others = held::leftovers(service).filter(|addr| !addrs.contains(addr));
         leftovers.extend(others.map(|addr| (addr, owner, &service.ports)));
         for addr in addrs {
@@ -181,6 +185,13 @@ fn present(
     }
 }
 
+/// What a Service that needs an address keeps: of two that the allocator gave it, the one in nobody's way.
+fn kept(service: &Service, ledger: &Ledger<'_>) -> Vec<IpAddr> {
+    let Held::Annotation(mut addrs, Author::Allocator) = held::held(service) else { return Vec::new() };
+    addrs.retain(|addr| !ledger.clashes(*addr, &service.ports));
+    addrs
+}
+
 /// Notes what somebody else has.
 fn enter_outsiders<'a>(input: &AllocationInput<'a>, ledger: &mut Ledger<'a>) {
     for service in &input.others {
@@ -208,18 +219,18 @@ fn enter_outsiders<'a>(input: &AllocationInput<'a>, ledger: &mut Ledger<'a>) {
 /// Serves those that need an address: promises first, then by age.
 fn serve<'s>(
     input: &AllocationInput<'s>,
-    pending: &[usize],
+    pending: &'s [Pending],
     (search, outcomes): (&mut Search<'s>, &mut [Outcome]),
 ) {
     let settings = search.settings;
     let mut rest = Vec::new();
-    for at in pending {
+    for (at, kept) in pending {
         let (name, service) = input.services[*at];
         let Some(pool) = settings.pool(name.namespace()) else {
             outcomes[*at] = Outcome::Refused(no_pool(name.namespace()));
             continue;
         };
-        let request = Request { name, service, pool };
+        let request = Request { name, service, pool, kept };
         match input.promised.get(name).and_then(|promise| search.keep(request, promise)) {
             Some(addrs) => outcomes[*at] = assigned(settings, request, addrs),
             None => rest.push((*at, request)),

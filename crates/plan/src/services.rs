@@ -25,6 +25,7 @@ mod request;
 mod seat;
 mod select;
 mod spot;
+mod trail;
 mod write;
 
 use std::cell::LazyCell;
@@ -32,12 +33,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use vip_model::config::{ServiceElection, ServiceSecurity, Services};
-use vip_model::kernel::Address;
 use vip_model::plan::{Completeness, Footprint, NodePlan, PacketFilter, Standing};
 use vip_model::service::{Endpoint, Service, ServiceName};
 use vip_model::verdict::{Reason, Subject, Verdict};
-use vip_model::{Known, ScopedAddr, Walk};
+use vip_model::{Known, Walk};
 
+use crate::diff;
 use crate::world::{Life, World};
 use brief::briefs;
 use election::{Tally, Wants, want_global};
@@ -102,6 +103,9 @@ pub(crate) fn plan(world: &World<'_>, services: &Services, plan: &mut NodePlan) 
     let groups = Groups::new(&ground, &members);
     refuse(&mut rows, &groups);
     let decisions = decide(&ground, &members, &groups, plan);
+    if let Some(trails) = &world.observed.trails {
+        trail::watch_former(&ground, trails, plan);
+    }
     hold_leases(&ground, plan);
     report(&ground, rows, (&mut members, decisions), plan);
 }
@@ -195,17 +199,12 @@ fn decide(
     decisions
 }
 
-/// While an address by our hand is on its way out no Lease is released: the one that covered it may be any of them. A
-/// Service that moves to another address and away from this node in one step leaves such an address behind.
+/// While an address by our hand is on its way out, or only kept until its Lease was seen, no Lease is released: the one
+/// that covered it may be any of them. A Service that moves to another address and away from this node in one step leaves
+/// such an address behind.
 fn hold_leases(ground: &Ground<'_>, plan: &mut NodePlan) {
     let (Some(kernel), Some(actual)) = (&ground.kernel, ground.world.actual.get()) else { return };
-    let addresses = &plan.addresses;
-    let is_going = |address: &Address| {
-        let at = ScopedAddr { addr: address.addr(), link: address.link };
-        let is_planned = addresses.set.get(&at).is_some_and(|planned| planned.net.0 == address.net);
-        address.tag == kernel.tag && !is_planned && !addresses.undecided.contains(&at.addr)
-    };
-    if actual.addresses.iter().any(is_going) {
+    if diff::has_leaving(&plan.addresses, actual, (kernel.tag, ground.world.config)) {
         let leaving = plan.elections.values_mut().filter(|wanted| wanted.standing == Standing::Leave);
         leaving.for_each(|wanted| wanted.footprint = Footprint::Present);
     }

@@ -5,9 +5,9 @@ use vip_model::config::{Advertise, OnLoss, Scope};
 use vip_model::kernel::{Address, Dad, Lifetime, Link};
 use vip_model::members::{ElectionState, Role};
 use vip_model::observed::ProbeState;
-use vip_model::plan::{Claim, NodePlan, PlannedAddress, Presence};
+use vip_model::plan::{Claim, Doubt, NodePlan, PlannedAddress, Presence};
 use vip_model::verdict::{Reason, Verdict};
-use vip_model::{Family, ScopedAddr, VipNet};
+use vip_model::{Family, Instant, ScopedAddr, VipNet};
 
 use crate::place::link_addresses;
 use crate::world::World;
@@ -20,6 +20,7 @@ pub(crate) struct Vip<'a> {
     /// The address as it is on its link, put there by us or to be adopted.
     pub(crate) installed: Option<&'a Address>,
     pub(crate) novelty: Novelty,
+    pub(crate) certainty: Certainty,
     pub(crate) on_loss: OnLoss,
 }
 
@@ -30,6 +31,22 @@ pub(crate) enum Novelty {
     New,
     /// It was, or that is not known yet.
     Old,
+}
+
+/// Whether a former holder of a VIP may still have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Certainty {
+    /// There is none, or it has let go.
+    Sure,
+    /// It may, until its own Lease says otherwise or this instant has come.
+    Wait(Instant),
+    /// It may.
+    Ask {
+        /// Who answers later than that is none of ours.
+        until: Option<Instant>,
+        /// When it has surely let go, where nobody can be asked. None: nothing speaks for a former holder but ignorance.
+        otherwise: Option<Instant>,
+    },
 }
 
 impl Vip<'_> {
@@ -77,21 +94,32 @@ impl Vip<'_> {
     }
 
     /// A *new* VIP that somebody else answers for is not taken. While that is open, the probe runs beside the election.
+    /// One that a former holder may still have waits until that has let go.
     fn conflict(&self, world: &World<'_>, at: ScopedAddr, plan: &mut NodePlan) -> Option<Reason> {
         let Advertise::Arp(layer2) = &world.config.advertise;
-        let can_probe = link_addresses(self.link).is_some();
-        if layer2.skip_conflict_probe || !can_probe || self.novelty == Novelty::Old {
-            return None;
+        let can_probe = link_addresses(self.link).is_some() && !layer2.skip_conflict_probe;
+        let doubt = match self.certainty {
+            Certainty::Sure => None,
+            Certainty::Wait(until) => Some(Doubt::Wait(until)),
+            Certainty::Ask { until, .. } if can_probe => Some(Doubt::Ask(until)),
+            Certainty::Ask { otherwise, .. } => otherwise.map(Doubt::Wait),
+        };
+        let is_new = self.novelty == Novelty::New && can_probe && !matches!(doubt, Some(Doubt::Wait(_)));
+        if is_new {
+            // Wanted for as long as the VIP is new, so that its answer is kept: one that an outsider removes is set again
+            // without asking twice.
+            plan.probes.insert(at);
         }
-        // Wanted for as long as the VIP is new, so that its answer is kept: one that an outsider removes is set again
-        // without asking twice.
-        plan.probes.insert(at);
         if self.installed.is_some() {
             return None;
         }
+        if !is_new {
+            plan.doubts.insert(at, doubt?);
+        }
         match world.observed.probes.get(&at) {
             Some(ProbeState::Silent) => None,
-            Some(ProbeState::Answered(other)) => Some(Reason::Conflict(other.clone())),
+            Some(ProbeState::Answered(other)) if is_new => Some(Reason::Conflict(other.clone())),
+            Some(ProbeState::Answered(other)) => Some(Reason::StillAnswered(other.clone())),
             Some(ProbeState::Asking) | None => Some(Reason::Probing),
         }
     }

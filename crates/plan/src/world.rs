@@ -5,6 +5,7 @@ use vip_model::config::Config;
 use vip_model::kernel::{Actual, Lifetime};
 use vip_model::members::Members;
 use vip_model::observed::Observed;
+use vip_model::plan::NodePlan;
 use vip_model::store::Snapshot;
 
 /// Everything that a plan is made from.
@@ -24,6 +25,8 @@ pub struct World<'a> {
     pub actual: &'a Known<Actual>,
     /// Whether the kernel is at work on something that `actual` cannot show yet.
     pub kernel_work: KernelWork,
+    /// The plan before this one.
+    pub former: Option<&'a NodePlan>,
     /// How long an address that was found at the start may live without proof that we may hold it.
     pub adopt_until: Lifetime,
 }

@@ -106,6 +106,7 @@ impl Case {
             observed: &dump.observed,
             actual,
             kernel_work: KernelWork::Settled,
+            former: None,
             adopt_until: self.adopt_until,
         })
     }

@@ -7,7 +7,7 @@
 //!                                  ▲ foreign claim: again at once, at most every 100 ms
 //!  want: probe ──► ask ──8 ms──► ask ──12 ms──► Silent
 //!                   ▲   └── an answer ──► Answered ──┐
-//!                   └───────────── 1 s ──────────────┘
+//!                   └───────── 50 ms to 1 s ─────────┘
 //! ```
 //!
 //! A claim is announced only until its `not_after`; then it is silent until the want moves that instant. What is no
@@ -81,8 +81,12 @@ pub const PROBE_AGAIN: Duration = Duration::from_millis(8);
 /// link answers within a millisecond and the result holds up a take-over.
 pub const PROBE_LISTEN: Duration = Duration::from_millis(12);
 
-/// Time from an answer to the next probe of the same address.
-pub const PROBE_REPEAT: Duration = Duration::from_secs(1);
+/// Time from the first answer to the next probe of an address that a former holder is about to let go; doubles with every
+/// further answer.
+pub const PROBE_REPEAT: Duration = Duration::from_millis(50);
+
+/// The longest time from an answer to the next probe of the same address.
+pub const PROBE_REPEAT_MAX: Duration = Duration::from_secs(1);
 
 /// All that is wanted of the announcer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,13 +100,32 @@ pub struct AnnounceWant {
     pub own: BTreeSet<LinkAddr>,
 }
 
-/// With what a probe is sent.
+/// How it is found out whether somebody else has an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProbeTarget {
-    /// Our link-layer address on that link.
-    pub addr: LinkAddr,
-    /// The link's broadcast address.
-    pub broadcast: LinkAddr,
+pub enum ProbeTarget {
+    /// By asking the stations on the link.
+    Station {
+        /// Our link-layer address on that link.
+        addr: LinkAddr,
+        /// The link's broadcast address.
+        broadcast: LinkAddr,
+        /// Time from the first answer to the next probe; doubles up to [`PROBE_REPEAT_MAX`].
+        repeat: Duration,
+        /// From then on an answer counts as none.
+        until: Option<Instant>,
+    },
+    /// By time alone: from then on nobody has it.
+    Time(Instant),
+}
+
+impl ProbeTarget {
+    /// Our link-layer address, when stations are asked.
+    const fn station(&self) -> Option<&LinkAddr> {
+        match self {
+            Self::Station { addr, .. } => Some(addr),
+            Self::Time(_) => None,
+        }
+    }
 }
 
 /// Somebody else claims an address that we announce.
@@ -207,7 +230,8 @@ impl Machine for Announcer {
 
     fn want(&mut self, now: Instant, want: AnnounceWant) {
         let AnnounceWant { claims, probes, mut own } = want;
-        let used = claims.values().map(|claim| &claim.addr).chain(probes.values().map(|probe| &probe.addr));
+        let used =
+            claims.values().map(|claim| &claim.addr).chain(probes.values().filter_map(ProbeTarget::station));
         for addr in used {
             if !own.contains(addr) {
                 own.insert(addr.clone());

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 pub use ask::Ventures;
 use vip_model::config::LeaseTimings;
-use vip_model::members::{ElectionState, History, Role, Vacancy};
+use vip_model::members::{ElectionState, Found, History, Role, Vacancy};
 use vip_model::plan::{ElectionWant, Footprint, Standing};
 use vip_model::store::{Answer, Ask, Failure, FailureClass, LeaseSeen, Sight};
 use vip_model::{Instant, LeaseName, NodeName, Random};
@@ -125,6 +125,8 @@ struct Tenure {
     /// What counts from `proven`. A shorter want counts at once, a longer one from the renewal that tells it to the
     /// others: they respect what the Lease says and not what we want by now.
     limits: LeaseTimings,
+    /// How it was found.
+    found: Found,
 }
 
 /// When a holder with a closed health gate last gave way, and how long it waits until it does so again.
@@ -167,6 +169,10 @@ impl LeaseElection {
             history: self.history,
             trouble: self.trouble.clone(),
             vacancy: self.vacancy,
+            found: match self.phase {
+                Phase::Holder(tenure) => tenure.found,
+                Phase::Undecided | Phase::Follower | Phase::Leaving(..) => Found::Wanted,
+            },
         }
     }
 
@@ -204,7 +210,7 @@ impl LeaseElection {
 
     /// Wants to leave: the election is no longer planned.
     pub fn leave(&mut self, now: Instant, footprint: Footprint) {
-        self.want(now, ElectionWant { standing: Standing::Leave, footprint, ..self.want.clone() });
+        self.want(now, self.want.clone().retired(footprint));
     }
 
     /// Whether nothing is left to do for a node that stops: the Lease does not name us, and no write that could make
@@ -318,14 +324,17 @@ impl LeaseElection {
             Intent::Take | Intent::Renew => {
                 self.conflicts = 0;
                 let limits = shorter(asked.timings, self.want.timings);
-                let fresh = Tenure { since: now, proven: asked.at, last_try: asked.at, limits };
+                let found = asked.found;
+                let fresh = Tenure { since: now, proven: asked.at, last_try: asked.at, limits, found };
                 if !self.names_us() || now >= fresh.serve_until() {
                     return;
                 }
                 self.phase = match self.phase {
-                    Phase::Holder(Tenure { since, .. }) => Phase::Holder(Tenure { since, ..fresh }),
-                    Phase::Leaving(Tenure { since, .. }, released) => {
-                        Phase::Leaving(Tenure { since, ..fresh }, released)
+                    Phase::Holder(Tenure { since, found, .. }) => {
+                        Phase::Holder(Tenure { since, found, ..fresh })
+                    }
+                    Phase::Leaving(Tenure { since, found, .. }, released) => {
+                        Phase::Leaving(Tenure { since, found, ..fresh }, released)
                     }
                     Phase::Undecided | Phase::Follower => Phase::Holder(fresh),
                 };

@@ -213,6 +213,7 @@ impl Store {
         }
         let mut annotations = current.map(|(_, record)| record.annotations.clone()).unwrap_or_default();
         annotations.extend(write.annotations.clone());
+        annotations.retain(|_, value| !value.is_empty());
         let wall = format!("{wall}");
         let record = LeaseRecord {
             holder: write.holder.as_ref().map(|node| node.as_str().to_owned()),

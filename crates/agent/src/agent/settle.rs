@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use vip_model::kernel::{Actual, Change, Dad, Lifetime};
-use vip_model::plan::{Footprint, NodePlan};
+use vip_model::plan::{Doubt, Footprint, NodePlan};
 use vip_model::service::ServiceName;
 use vip_model::store::{Ask, Question, ServiceWatch, Watches};
 use vip_model::{Instant, Known, ScopedAddr};
 use vip_plan::{KernelWork, World};
 use vip_proto::Machine;
-use vip_proto::announce::{AnnounceWant, ProbeTarget};
+use vip_proto::announce::{AnnounceWant, PROBE_REPEAT, PROBE_REPEAT_MAX, ProbeTarget};
 use vip_proto::lease::LeaseElection;
 
 use super::chronicle::Listing;
-use super::{Agent, Asker, Urgency, elector, outbox};
+use super::{Agent, Asker, Urgency, elector, outbox, trails};
 use crate::Output;
 
 /// How often plan and machines may answer each other within one turn. Two rounds settle everything known today (a want
@@ -84,6 +84,10 @@ impl Agent {
 
     fn settle(&mut self, now: Instant) {
         self.planned_work = if self.desk.is_idle() { KernelWork::Settled } else { KernelWork::InFlight };
+        if let Some(trails) = &mut self.observed.trails {
+            trails.turn = now;
+            trails::forget(now, trails);
+        }
         let plan = vip_plan::plan(&self.world());
         self.want_elections(now, &plan);
         self.gate.want(now, plan.health.clone());
@@ -92,6 +96,9 @@ impl Agent {
         self.chronicle.planned(now, (&self.plan, &plan), (&self.members, &self.observed), self.actual.get());
         self.chronicle.judge(self.listing(), &self.members, self.actual.get());
         self.observed.promised.clone_from(&plan.promised);
+        if let Some(trails) = &mut self.observed.trails {
+            trails::note(now, trails, (&self.plan, &plan));
+        }
         self.plan = plan;
     }
 
@@ -105,6 +112,7 @@ impl Agent {
             observed: &self.observed,
             actual: &self.actual,
             kernel_work: self.planned_work,
+            former: Some(&self.plan),
             adopt_until: self.adopt_until,
         }
     }
@@ -134,7 +142,8 @@ impl Agent {
         let Some(actual) = self.actual.get() else { return };
         let tag = self.config.instance.address_tag();
         let changes = vip_plan::diff::addresses(&plan.addresses, actual, self.desk.lifetimes(), tag);
-        let is_removing = changes.iter().any(|change| matches!(change, Change::DelAddress { .. }));
+        let is_removing = changes.iter().any(|change| matches!(change, Change::DelAddress { .. }))
+            || vip_plan::diff::has_leaving(&plan.addresses, actual, (tag, &self.config));
         let footprint =
             if is_removing || !self.desk.is_idle() { Footprint::Present } else { Footprint::Clear };
         self.elections.leave_others(now, &plan.elections, footprint);
@@ -169,6 +178,7 @@ impl Agent {
             .claims
             .keys()
             .chain(&plan.probes)
+            .chain(plan.doubts.keys())
             .chain(plan.addresses.set.keys())
             .map(|at| at.link)
             .chain(looked_at)
@@ -253,12 +263,17 @@ impl Agent {
 }
 
 fn announce_want(plan: &NodePlan, actual: Option<&Actual>) -> AnnounceWant {
-    let link_addresses = |at: &ScopedAddr| {
+    let ask = |at: &ScopedAddr, repeat, until| {
         let link = actual?.links.get(&at.link)?;
         let (addr, broadcast) = vip_plan::link_addresses(link)?;
-        Some((*at, ProbeTarget { addr, broadcast }))
+        Some((*at, ProbeTarget::Station { addr, broadcast, repeat, until }))
     };
-    let probes: BTreeMap<_, _> = plan.probes.iter().filter_map(link_addresses).collect();
+    let news = plan.probes.iter().filter_map(|at| ask(at, PROBE_REPEAT_MAX, None));
+    let doubts = plan.doubts.iter().filter_map(|(at, doubt)| match doubt {
+        Doubt::Ask(until) => ask(at, PROBE_REPEAT, *until),
+        Doubt::Wait(until) => Some((*at, ProbeTarget::Time(*until))),
+    });
+    let probes: BTreeMap<_, _> = news.chain(doubts).collect();
     let own = actual.map(|actual| actual.links.values().filter_map(|link| link.addr.clone()).collect());
     AnnounceWant { claims: plan.claims.clone(), probes, own: own.unwrap_or_default() }
 }

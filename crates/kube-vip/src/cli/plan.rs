@@ -65,6 +65,7 @@ fn plan(effective: &settings::Effective, dump: Dump) -> vip_model::plan::NodePla
         observed: &dump.observed,
         actual: &actual,
         kernel_work: KernelWork::Settled,
+        former: None,
         adopt_until: Lifetime::Forever,
     })
 }

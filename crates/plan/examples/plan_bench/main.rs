@@ -97,6 +97,7 @@ impl Bench {
             observed: &observed,
             actual: &self.actual,
             kernel_work: KernelWork::Settled,
+            former: None,
             adopt_until: Lifetime::Forever,
         };
         let actual = self.actual.get().expect("the bench has a kernel");

@@ -168,6 +168,7 @@ impl Scene {
             observed: &self.observed,
             actual: &self.actual,
             kernel_work: self.kernel_work,
+            former: None,
             adopt_until: Lifetime::Until(at(13_700)),
         })
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use vip_model::config::Config;
 use vip_model::kernel::{Actual, Address, Change, Dad, Lifetime, SetAddress};
 use vip_model::plan::{AddressWant, Completeness, PlannedAddress, Presence};
 use vip_model::{Family, ScopedAddr};
@@ -34,6 +35,22 @@ pub fn addresses(want: &AddressWant, actual: &Actual, applied: &Applied, tag: u8
         changes.extend(unwanted.map(|address| Change::DelAddress { link: address.link, net: address.net }));
     }
     changes
+}
+
+/// Whether the kernel has an address by our hand that may not stay: one that goes, or one that is only kept until more is
+/// known. The control plane's are kept for reasons of their own.
+pub fn has_leaving(want: &AddressWant, actual: &Actual, (tag, config): (u8, &Config)) -> bool {
+    let vips: Vec<_> = config.control_plane.iter().flat_map(|it| &it.vips).map(|vip| vip.addr()).collect();
+    let stays = |address: &Address| {
+        let at = ScopedAddr { addr: address.addr(), link: address.link };
+        match want.set.get(&at).filter(|planned| planned.net.0 == address.net).map(|planned| planned.presence)
+        {
+            Some(Presence::Install { .. }) => true,
+            Some(Presence::Keep { .. }) => vips.contains(&at.addr),
+            None => vips.contains(&at.addr) && want.undecided.contains(&at.addr),
+        }
+    };
+    actual.addresses.iter().any(|address| address.tag == tag && !stays(address))
 }
 
 fn is_ours(want: &AddressWant, address: &Address, tag: u8) -> bool {

@@ -18,6 +18,8 @@ pub(super) struct Request<'a> {
     pub(super) name: &'a ServiceName,
     pub(super) service: &'a Service,
     pub(super) pool: &'a Pool<'a>,
+    /// What it has and keeps.
+    pub(super) kept: &'a [IpAddr],
 }
 
 /// Which searches for a shared address are alike.
@@ -44,7 +46,9 @@ impl<'a> Search<'a> {
         let fits = |addr: &IpAddr| {
             let (family, number) = number(*addr);
             let is_of_pool = request.pool.space(family).is_some_and(|space| space.contains(number));
-            is_of_pool && self.ledger.get(*addr).is_none_or(|found| found.bears(&request.service.ports))
+            request.kept.contains(addr)
+                || is_of_pool
+                    && self.ledger.get(*addr).is_none_or(|found| found.bears(&request.service.ports))
         };
         let is_whole = match (request.service.family_policy, &promise.addrs[..]) {
             (FamilyPolicy::SingleStack, [addr]) => {
@@ -69,7 +73,8 @@ impl<'a> Search<'a> {
         let mut addrs = Vec::new();
         let mut missing = Vec::new();
         for family in families {
-            match self.find_one(request, family) {
+            let kept = request.kept.iter().copied().find(|addr| Family::of(*addr) == family);
+            match kept.or_else(|| self.find_one(request, family)) {
                 Some(addr) => addrs.push(addr),
                 None => missing.push(family),
             }

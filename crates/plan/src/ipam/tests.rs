@@ -149,6 +149,7 @@ impl Scene {
             observed: &self.observed,
             actual: &actual,
             kernel_work: KernelWork::Settled,
+            former: None,
             adopt_until: vip_model::kernel::Lifetime::Forever,
         };
         ipam::plan(&world, self.config.services.as_ref().unwrap(), &mut plan);

@@ -307,7 +307,12 @@ impl Wants {
     }
 }
 
-fn own_want(ground: &Ground<'_>, standing: Standing, rank: u32, footprint: Footprint) -> ElectionWant {
+pub(super) fn own_want(
+    ground: &Ground<'_>,
+    standing: Standing,
+    rank: u32,
+    footprint: Footprint,
+) -> ElectionWant {
     let timings = match (&ground.services.election, &ground.services.on_demand) {
         (ServiceElection::PerService(timings), _) | (_, OnDemand::On(timings)) => *timings,
         (ServiceElection::Global(election), OnDemand::Off) => election.timings,

@@ -86,7 +86,7 @@ pub(super) fn seat(
     wants.gather(ground, (brief, &chair), footprint(ground, present));
     want_control_plane(ground, brief, footprint(ground, present), plan);
     let verdicts: Vec<_> =
-        spots.iter().map(|spot| spot.settle((ground, members), (&chair, brief.ballot), plan)).collect();
+        spots.iter().map(|spot| spot.settle((ground, members), (&chair, brief), plan)).collect();
     let view = View { ground, members, brief, chair: &chair, spots: &spots, verdicts: &verdicts };
     let mut linked = 0;
     for at in brief.group {

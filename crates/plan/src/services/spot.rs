@@ -14,14 +14,16 @@ use vip_model::plan::{NodePlan, Presence};
 use vip_model::verdict::{Reason, Subject, Verdict};
 use vip_model::{Family, ScopedAddr, VipNet};
 
+use super::brief::Brief;
 use super::election::{Ballot, Chair};
 use super::endpoint::Backing;
 use super::filter;
 use super::ground::{Ground, Kernel, is_holder};
 use super::member::Member;
 use super::request::Source;
+use super::trail;
 use crate::place;
-use crate::vip::{Novelty, Vip, other_holder};
+use crate::vip::{Certainty, Novelty, Vip, other_holder};
 
 /// An address of a group.
 pub(super) struct Spot<'g> {
@@ -73,7 +75,7 @@ impl<'g> Spot<'g> {
     pub(super) fn settle(
         &self,
         (ground, members): (&Ground<'_>, &[Member<'_>]),
-        (chair, ballot): (&Chair<'_>, &Ballot),
+        (chair, brief): (&Chair<'_>, &Brief<'_>),
         plan: &mut NodePlan,
     ) -> Verdict {
         if ground.control_plane_vip(self.addr).is_some() {
@@ -95,7 +97,7 @@ impl<'g> Spot<'g> {
         if is_blind && !chair.is_unseen() && !ground.names_us(chair.election) {
             return Verdict::Skip(Reason::EndpointsUnknown); // others may take the Lease, we may not
         }
-        let novelty = self.novelty((ground, members), (chair, ballot));
+        let novelty = self.novelty((ground, members), (chair, brief.ballot));
         if let Some(reason) = self.refusal((ground, kernel, link), members, novelty) {
             return Verdict::Skip(reason);
         }
@@ -110,8 +112,13 @@ impl<'g> Spot<'g> {
         if chair.election.role == Role::Undecided {
             plan.addresses.undecided.insert(self.addr);
         }
+        // What is there stays: nobody else installs what somebody of ours answers for.
+        let certainty = match (installed, brief.lease) {
+            (None, Some(lease)) => trail::certainty(ground, at, (lease, chair.election)),
+            _ => Certainty::Sure,
+        };
         let scope = place::scope(Scope::Host, link);
-        let vip = Vip { net: self.net, link, scope, installed, novelty, on_loss: OnLoss::Remove };
+        let vip = Vip { net: self.net, link, scope, installed, novelty, certainty, on_loss: OnLoss::Remove };
         let verdict = vip.plan(&ground.world, chair.election, plan);
         self.open(members, at, plan);
         verdict

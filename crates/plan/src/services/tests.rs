@@ -9,5 +9,6 @@ mod laws;
 mod malformed;
 mod scene;
 mod select;
+mod trail;
 mod unknown;
 mod write;

@@ -376,3 +376,22 @@ fn an_address_that_was_given_twice_stays_with_the_older_service() {
     assert_eq!(cluster.outcome("web/a-younger"), "10.0.0.9");
     assert_eq!(cluster.outcome("web/by-hand"), "set by user", "what a user wrote is never changed");
 }
+
+#[test]
+fn of_two_families_only_the_address_that_was_given_twice_moves() {
+    let pool = [("range-global", "10.0.0.8-10.0.0.11,fd00::8-fd00::b")];
+    let mut cluster = Cluster::new(&pool);
+    let allocated = |list: &'static str, policy: vip_model::service::FamilyPolicy| {
+        move |service: &mut Service| {
+            annotate(list)(service);
+            service.annotations.insert(ALLOCATED.to_owned(), list.to_owned());
+            (service.families, service.family_policy) = (vec![V4, V6], policy);
+        }
+    };
+    cluster.add("web/older", allocated("10.0.0.8", PreferDualStack));
+    cluster.add("web/younger", allocated("10.0.0.8,fd00::9", RequireDualStack));
+    assert_eq!(cluster.outcome("web/younger"), "10.0.0.9,fd00::9");
+    let promise = Promise { uid: "uid-1".to_owned(), addrs: vec![ip("10.0.0.10"), ip("fd00::9")] };
+    cluster.promised.insert(named("web/younger"), promise);
+    assert_eq!(cluster.outcome("web/younger"), "10.0.0.10,fd00::9", "a promise stands");
+}

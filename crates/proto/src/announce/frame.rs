@@ -6,7 +6,6 @@ use vip_model::kernel::{ETHERTYPE_ARP, ETHERTYPE_IPV6, FrameIn, FrameOut};
 use vip_model::plan::Claim;
 use vip_model::{Instant, LinkAddr, ScopedAddr};
 
-use super::ProbeTarget;
 use crate::{arp, ndp};
 
 /// A frame, or that it could not be written: link and broadcast address are of different kinds of link.
@@ -46,8 +45,11 @@ pub(super) fn announcement(at: ScopedAddr, claim: &Claim, part: Part) -> Written
 }
 
 /// The probe for `at`.
-pub(super) fn probe(at: ScopedAddr, target: &ProbeTarget, not_after: Instant) -> Written {
-    let ProbeTarget { addr, broadcast } = target;
+pub(super) fn probe(
+    at: ScopedAddr,
+    (addr, broadcast): (&LinkAddr, &LinkAddr),
+    not_after: Instant,
+) -> Written {
     match at.addr {
         _ if arp::Hardware::pair(addr, broadcast).is_none() => Written::Not,
         IpAddr::V4(vip) => arp_frame(at, &arp::Packet::probe(addr, vip), broadcast, not_after),

@@ -8,7 +8,7 @@ use vip_model::{Instant, LinkAddr, ScopedAddr, Walk};
 
 use super::frame::{Written, probe};
 use super::queue::Queue;
-use super::{PROBE_AGAIN, PROBE_LISTEN, PROBE_REPEAT, ProbeTarget};
+use super::{PROBE_AGAIN, PROBE_LISTEN, PROBE_REPEAT_MAX, ProbeTarget};
 
 /// All wanted probes.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +29,8 @@ pub(super) struct Probes {
 struct Live {
     target: ProbeTarget,
     step: Step,
+    /// How often it was answered.
+    answers: u32,
 }
 
 /// Where a probe stands.
@@ -80,8 +82,17 @@ impl Probes {
         let news: Vec<_> = wanted.into_iter().filter(|(at, _)| live.find(at).is_none()).collect();
         for (at, target) in news {
             self.find(at, ProbeState::Asking);
-            self.asking.add(now, at);
-            self.live.insert(at, Live { target, step: Step::Ask { due: now } });
+            let step = match target {
+                ProbeTarget::Station { .. } => {
+                    self.asking.add(now, at);
+                    Step::Ask { due: now }
+                }
+                ProbeTarget::Time(until) => {
+                    self.listening.add(until, at);
+                    Step::Listen { until }
+                }
+            };
+            self.live.insert(at, Live { target, step, answers: 0 });
         }
     }
 
@@ -100,13 +111,26 @@ impl Probes {
 
     /// Somebody has `at`.
     pub(super) fn answer(&mut self, now: Instant, at: ScopedAddr, from: &LinkAddr) {
-        self.unqueue(at);
-        let Some(live) = self.live.get_mut(&at) else { return };
-        // Whoever comes after the silence came after us: that is a foreign claim, not a finding of the probe.
-        if matches!(live.step, Step::Rest) {
+        // Whoever comes after the silence came after us: that is a foreign claim, not a finding of the probe. Where time
+        // decides, nobody is asked.
+        let Some(Live { target: ProbeTarget::Station { repeat, until, .. }, step, answers }) =
+            self.live.get(&at)
+        else {
+            return;
+        };
+        if matches!(step, Step::Rest) {
             return;
         }
-        let due = now + PROBE_REPEAT;
+        let is_over = until.is_some_and(|until| now >= until);
+        let pause = (*repeat * 2u32.saturating_pow((*answers).min(16))).min(PROBE_REPEAT_MAX);
+        self.unqueue(at);
+        let Some(live) = self.live.get_mut(&at) else { return };
+        if is_over {
+            live.step = Step::Rest;
+            return self.find(at, ProbeState::Silent);
+        }
+        live.answers = live.answers.saturating_add(1);
+        let due = now + pause;
         live.step = Step::Ask { due };
         self.asking.add(due, at);
         self.find(at, ProbeState::Answered(from.clone()));
@@ -126,6 +150,7 @@ impl Probes {
     pub(super) fn next(&mut self, now: Instant) -> Option<Written> {
         let (_, at) = self.asking.pop(now)?;
         let live = self.live.get_mut(&at)?;
+        let ProbeTarget::Station { addr, broadcast, .. } = &live.target else { return None };
         if let Step::AskAgain { .. } = live.step {
             // Counted from the second frame, which the pace may hold up, so that it has its time to be answered too.
             let until = now + PROBE_LISTEN;
@@ -136,6 +161,6 @@ impl Probes {
             live.step = Step::AskAgain { due };
             self.asking.add(due, at);
         }
-        Some(probe(at, &live.target, now + PROBE_LISTEN))
+        Some(probe(at, (addr, broadcast), now + PROBE_LISTEN))
     }
 }

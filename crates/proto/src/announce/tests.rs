@@ -48,7 +48,11 @@ pub(super) fn claim() -> Claim {
 }
 
 pub(super) fn target() -> ProbeTarget {
-    ProbeTarget { addr: MAC, broadcast: LinkAddr::BROADCAST }
+    asked_by(MAC)
+}
+
+pub(super) fn asked_by(addr: LinkAddr) -> ProbeTarget {
+    ProbeTarget::Station { addr, broadcast: LinkAddr::BROADCAST, repeat: PROBE_REPEAT_MAX, until: None }
 }
 
 pub(super) fn claims(at: impl IntoIterator<Item = ScopedAddr>) -> AnnounceWant {
@@ -70,8 +74,7 @@ pub(super) fn claim_by(from: &LinkAddr, at: ScopedAddr) -> FrameIn {
 
 /// A frame in which `from` asks whether anybody has `at`.
 pub(super) fn probe_by(from: &LinkAddr, at: ScopedAddr) -> FrameIn {
-    let target = ProbeTarget { addr: from.clone(), ..target() };
-    let frame::Written::Frame(frame) = frame::probe(at, &target, T0) else {
+    let frame::Written::Frame(frame) = frame::probe(at, (from, &LinkAddr::BROADCAST), T0) else {
         panic!("two Ethernet addresses")
     };
     heard(frame, from)

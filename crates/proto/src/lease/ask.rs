@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use vip_model::Instant;
 use vip_model::config::LeaseTimings;
-use vip_model::members::History;
+use vip_model::members::{Found, History};
 use vip_model::plan::Standing;
-use vip_model::store::{Acquired, Ask, Expect, LeaseWrite, Purpose, Sight};
+use vip_model::store::{Acquired, Ask, Expect, LeaseRecord, LeaseWrite, Purpose, RETIRED, Sight};
 
 use super::{LeaseElection, LeaseQuestion, Phase, Released};
 
@@ -38,6 +38,8 @@ pub(super) struct Asked {
     pub(super) timings: LeaseTimings,
     /// Whether others should have come first.
     pub(super) claim: Claim,
+    /// How the Lease was found.
+    pub(super) found: Found,
 }
 
 /// How good a contender's claim to a Lease is.
@@ -140,7 +142,9 @@ impl LeaseElection {
             Intent::Release => Ask::WriteLease(self.write(Purpose::Release)),
         };
         let claim = if intent == Intent::Take { self.claim() } else { Claim::Own };
-        self.asked = Some(Asked { intent, at: now, timeout, timings: self.want.timings, claim });
+        let record = self.last.as_ref().and_then(super::LastSight::record);
+        let found = if record.is_some_and(LeaseRecord::is_retired) { Found::Retired } else { Found::Wanted };
+        self.asked = Some(Asked { intent, at: now, timeout, timings: self.want.timings, claim, found });
         LeaseQuestion { ask, timeout }
     }
 
@@ -165,7 +169,10 @@ impl LeaseElection {
                 kept.and_then(|kept| kept.acquired.clone()).map_or(Acquired::Now, Acquired::Keep),
             ),
         };
-        let annotations = self.want.annotations.clone();
+        let mut annotations = self.want.annotations.clone();
+        if record.is_some_and(LeaseRecord::says_retired) {
+            annotations.entry(RETIRED.to_owned()).or_default(); // an empty one is taken away
+        }
         LeaseWrite {
             lease: self.lease.clone(),
             expect,

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vip_model::config::LeaseTimings;
-use vip_model::members::{History, Role, Vacancy};
+use vip_model::members::{Found, History, Role, Vacancy};
 use vip_model::plan::{ElectionWant, Footprint, Standing};
 use vip_model::store::{
-    Acquired, Answer, Ask, Expect, Failure, FailureClass, LeaseRecord, LeaseSeen, LeaseWrite, Purpose, Sight,
-    Version,
+    Acquired, Answer, Ask, Expect, Failure, FailureClass, LeaseRecord, LeaseSeen, LeaseWrite, Purpose,
+    RETIRED, Sight, Version,
 };
 use vip_model::{Instant, LeaseName, NodeName, Random};
 
@@ -538,4 +538,25 @@ fn a_lease_that_nobody_takes_and_we_do_not_want_is_vacant_after_its_duration() {
     bench.now = 6000;
     bench.see(Some(record(Some("b"), 5)));
     assert_eq!(bench.election.state().vacancy, Vacancy::Passing);
+}
+
+#[test]
+fn a_lease_that_nobody_asks_for_says_so_until_it_is_taken_again() {
+    let mut bench = Bench::holder();
+    assert_eq!(bench.election.state().found, Found::Wanted);
+    bench.election.leave(bench.at(), Footprint::Clear);
+    let release = bench.next_write(0, Purpose::Release);
+    assert_eq!(release.annotations.get(RETIRED).map(String::as_str), Some("true"));
+
+    let mut other = Bench::new();
+    let mut retired = record(None, 1);
+    retired.annotations.insert(RETIRED.to_owned(), "true".to_owned());
+    other.see(Some(retired));
+    let take = other.next_write(1000, Purpose::Take);
+    assert_eq!(take.annotations.get(RETIRED).map(String::as_str), Some(""), "an empty one is taken away");
+    other.accept(&take);
+    assert_eq!(other.election.state().found, Found::Retired);
+    let renew = other.next_write(1000, Purpose::Renew);
+    other.accept(&renew);
+    assert_eq!(other.election.state().found, Found::Retired, "as long as this tenure lasts");
 }

@@ -287,7 +287,7 @@ fn many(args: &Args) -> ExitCode {
     let counted = shared.counted.lock().expect("no thread panics").clone();
     for (checker, mut seeds) in counted {
         seeds.sort_unstable();
-        println!("{checker}: {} failed, {:?}", seeds.len(), &seeds[..seeds.len().min(12)]);
+        println!("{checker}: {} failed, {:?}", seeds.len(), &seeds[..seeds.len().min(100)]);
     }
     let failed = shared.failed.lock().expect("no thread panics").take();
     let Some((seed, objection)) = failed else { return ExitCode::SUCCESS };

@@ -34,6 +34,13 @@ fn list(service: &Service, key: &str) -> Vec<IpAddr> {
     text.split(',').filter_map(|word| word.trim().parse().ok()).collect()
 }
 
+/// Addresses that were given to a Service and that it still asks for: once its user has named others, the note of what
+/// was given says nothing any more.
+fn in_use(service: &Service) -> Vec<IpAddr> {
+    let asked = list(service, ADDRESSES);
+    list(service, ALLOCATED).into_iter().filter(|addr| asked.contains(addr)).collect()
+}
+
 /// Every address that a Service asks for or shows.
 fn all_of(service: &Service) -> Vec<IpAddr> {
     let mut addrs = list(service, ADDRESSES);
@@ -114,8 +121,8 @@ fn judge(world: &World) -> Verdict {
     let is_ours = |name: &ServiceName| ought.duties[name] != Duty::NotOurs;
     for (name, service) in services.iter().filter(|(name, _)| is_ours(name)) {
         for (other, rival) in services.range(name.clone()..).skip(1).filter(|(name, _)| is_ours(name)) {
-            let both = list(service, ALLOCATED);
-            let twice = list(rival, ALLOCATED).into_iter().find(|addr| both.contains(addr));
+            let both = in_use(service);
+            let twice = in_use(rival).into_iter().find(|addr| both.contains(addr));
             // Where the pool has no other, the younger one keeps it in name only, and says so.
             let is_refused = assigned(service) == Some("False") || assigned(rival) == Some("False");
             let twice = twice.filter(|_| share_a_port(service, rival) && !is_refused);

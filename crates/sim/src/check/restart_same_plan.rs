@@ -147,9 +147,12 @@ fn decisions(view: &View) -> Vec<(String, &Decision, Option<&str>)> {
     vips.chain(services).collect()
 }
 
-/// Whether somebody else answers for a VIP of a new Lease. That the Lease was new is remembered by the process alone.
+/// Whether somebody else answers for a VIP. That the Lease was new is remembered by the process alone, and the new agent
+/// has no network on which somebody else could answer.
 fn is_in_conflict(process: &Process) -> bool {
-    let is_conflict = |verdict: &Decision| matches!(verdict, Decision::Skip(Reason::Conflict(_)));
+    let is_conflict = |verdict: &Decision| {
+        matches!(verdict, Decision::Skip(Reason::Conflict(_) | Reason::StillAnswered(_)))
+    };
     process.view.verdicts.iter().any(|vip| is_conflict(&vip.verdict))
         || process.view.services.iter().any(|service| is_conflict(&service.verdict))
 }

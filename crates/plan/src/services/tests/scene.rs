@@ -45,6 +45,7 @@ pub(crate) struct Scene {
     pub(crate) actual: Known<Actual>,
     pub(crate) life: Life,
     pub(crate) kernel_work: KernelWork,
+    pub(crate) former: Option<NodePlan>,
 }
 
 pub(crate) fn at(millis: u64) -> Instant {
@@ -171,6 +172,7 @@ impl Scene {
             actual: Known::Known(kernel()),
             life: Life::Running,
             kernel_work: KernelWork::Settled,
+            former: None,
         };
         scene.free(GLOBAL)
     }
@@ -270,6 +272,20 @@ impl Scene {
         self
     }
 
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// All tenures began then.
+    pub(crate) fn tenure(&mut self, begun: Instant) {
+        for state in self.members.elections.values_mut() {
+            if let Role::Holder { since, .. } = &mut state.role {
+                *since = begun;
+            }
+        }
+    }
+
     pub(crate) fn holding(self, lease: &str) -> Self {
         self.election(lease, holder(), Some("n1"))
     }
@@ -329,6 +345,7 @@ impl Scene {
             observed: &self.observed,
             actual: &self.actual,
             kernel_work: self.kernel_work,
+            former: self.former.as_ref(),
             adopt_until: Lifetime::Until(at(13_700)),
         };
         look(&world)

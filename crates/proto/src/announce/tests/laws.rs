@@ -16,7 +16,7 @@ fn want(random: &mut Random) -> AnnounceWant {
                 want.claims.insert(at, Claim { addr: mac(random), interval, not_after, ..claim() });
             }
             if random.chance(0.3) {
-                want.probes.insert(at, ProbeTarget { addr: mac(random), ..target() });
+                want.probes.insert(at, asked_by(mac(random)));
             }
         }
     }

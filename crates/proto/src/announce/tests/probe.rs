@@ -103,3 +103,38 @@ fn probes_that_wait_for_their_pace_have_their_whole_time_and_hold_up_no_announce
         sent.iter().filter(|it| it.1 == Kind::Advertisement).map(|it| it.2).collect();
     assert_eq!(told.len(), 2_000, "each address is announced once in the same second");
 }
+
+#[test]
+fn a_former_holder_that_is_about_to_let_go_is_asked_again_soon_and_then_less_often() {
+    let mut bench = Bench::new();
+    let target = ProbeTarget::Station {
+        addr: MAC,
+        broadcast: LinkAddr::BROADCAST,
+        repeat: PROBE_REPEAT,
+        until: Some(T0 + ms(400)),
+    };
+    bench.want(AnnounceWant { probes: [(v4(1), target)].into(), ..AnnounceWant::default() });
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        bench.hear(claim_by(&OTHER, v4(1)));
+        assert_eq!(state(&bench, v4(1)), Some(ProbeState::Answered(OTHER)));
+        let begun = bench.now;
+        while bench.wait(ms(1)).is_empty() {}
+        asked.push(bench.now.since(begun).as_millis());
+    }
+    assert_eq!(asked, [50, 100, 200, 400]);
+    bench.hear(claim_by(&OTHER, v4(1)));
+    assert_eq!(state(&bench, v4(1)), Some(ProbeState::Silent), "who answers now is none of ours");
+}
+
+#[test]
+fn where_nobody_can_be_asked_time_decides() {
+    let mut bench = Bench::new();
+    let probes = [(v4(1), ProbeTarget::Time(T0 + ms(500)))].into();
+    assert_eq!(bench.want(AnnounceWant { probes, ..AnnounceWant::default() }), []);
+    bench.hear(claim_by(&OTHER, v4(1)));
+    assert_eq!(bench.wait(ms(499)), []);
+    assert_eq!(state(&bench, v4(1)), Some(ProbeState::Asking));
+    bench.wait(ms(1));
+    assert_eq!(state(&bench, v4(1)), Some(ProbeState::Silent));
+}

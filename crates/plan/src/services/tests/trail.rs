@@ -1,0 +1,161 @@
+//! Addresses that somebody else may still have: when they are looked for, and when they are waited for. The scene's tenure
+//! began at 1 s.
+
+use std::collections::BTreeSet;
+
+use vip_model::ScopedAddr;
+use vip_model::config::Advertise;
+use vip_model::members::Found;
+use vip_model::observed::{ProbeState, Trail, Trails};
+use vip_model::plan::{Doubt, ElectionWant, NodePlan, Presence};
+use vip_model::service::Service;
+use vip_model::verdict::{Reason, Verdict};
+
+use super::scene::{ETH1, Scene, at, ip, lease, mac, shown};
+
+const LEASE: &str = "default/kubevip-web";
+const FORMER: &str = "default/kubevip-api";
+const WEB: &str = "default/web";
+const SPOT: ScopedAddr =
+    ScopedAddr { addr: std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 50)), link: ETH1 };
+
+/// A Service that was served before, with an election of its own that this node holds. Its address is not in the kernel.
+/// It is known under that Lease since `since`, and came from `before`.
+fn scene(since: u64, before: &[&str]) -> Scene {
+    let served = |service: &mut Service| service.ingress = vec![shown("10.0.0.50")];
+    let mut scene = Scene::per_service().holding(LEASE).service_with(WEB, "10.0.0.50", served);
+    let before = before.iter().map(|it| lease(it)).collect();
+    let trail = Trail { lease: lease(LEASE), since: at(since), before, gone: None };
+    let addrs = [(ip("10.0.0.50"), trail)].into();
+    let moved = BTreeSet::from([ip("10.0.0.50")]);
+    scene.observed.trails = Some(Trails { addrs, moved, turn: at(10_000), ..Trails::default() });
+    scene
+}
+
+impl Scene {
+    fn trails(&mut self) -> &mut Trails {
+        self.observed.trails.as_mut().unwrap()
+    }
+
+    fn without_probes(mut self) -> Self {
+        let Advertise::Arp(layer2) = &mut self.config.advertise;
+        layer2.skip_conflict_probe = true;
+        self
+    }
+
+    fn found(mut self, state: ProbeState) -> Self {
+        self.observed.probes = [(SPOT, state)].into();
+        self
+    }
+}
+
+fn doubt(scene: &Scene) -> Option<Doubt> {
+    scene.plan().doubts.get(&SPOT).copied()
+}
+
+fn is_installed(scene: &Scene) -> bool {
+    let plan = scene.plan();
+    let planned = plan.addresses.set.get(&SPOT);
+    planned.is_some_and(|planned| matches!(planned.presence, Presence::Install { .. }))
+}
+
+fn assert_taken_at_once(scene: &Scene) {
+    assert_eq!(doubt(scene), None);
+    assert!(is_installed(scene), "{:?}", scene.verdict(WEB));
+}
+
+#[test]
+fn a_take_over_of_what_was_known_before_costs_no_probe() {
+    assert_taken_at_once(&scene(0, &[]).with(|scene| {
+        // The tenure began at 1 s, and 2 s are what a picture needs: it was known long before.
+        scene.trails().addrs.get_mut(&ip("10.0.0.50")).unwrap().since = at(0);
+        scene.tenure(at(2000));
+    }));
+}
+
+#[test]
+fn an_address_that_joins_a_tenure_is_looked_for_first() {
+    let scene = scene(5000, &[]);
+    assert_eq!(doubt(&scene), Some(Doubt::Ask(Some(at(16_000)))));
+    assert!(!is_installed(&scene));
+    assert_eq!(scene.verdict(WEB), Verdict::Skip(Reason::Probing));
+    let answered = scene.clone().found(ProbeState::Answered(mac(9)));
+    assert_eq!(answered.verdict(WEB), Verdict::Skip(Reason::StillAnswered(mac(9))));
+    assert!(is_installed(&scene.found(ProbeState::Silent)));
+}
+
+#[test]
+fn what_this_tenure_had_is_set_again_without_a_question() {
+    let scene = scene(5000, &[]).found(ProbeState::Silent);
+    let former = scene.plan();
+    assert_taken_at_once(&Scene { former: Some(former), observed: scene_without_probes(&scene), ..scene });
+}
+
+fn scene_without_probes(scene: &Scene) -> vip_model::observed::Observed {
+    vip_model::observed::Observed { probes: Default::default(), ..scene.observed.clone() }
+}
+
+#[test]
+fn after_a_stop_or_a_silence_of_the_store_a_take_over_is_looked_at() {
+    let known = || scene(0, &[]).with(|scene| scene.tenure(at(9000)));
+    assert_taken_at_once(&known());
+    for unrest in [
+        known().with(|scene| scene.trails().woke = Some(at(8000))),
+        known().with(|scene| scene.trails().lost_sight = Some(at(8000))),
+    ] {
+        assert_eq!(doubt(&unrest), Some(Doubt::Ask(Some(at(24_000)))));
+    }
+    let stopped = known().with(|scene| scene.trails().woke = Some(at(8000))).without_probes();
+    assert_eq!(doubt(&stopped), Some(Doubt::Wait(at(10_000))));
+    let silent = known().with(|scene| scene.trails().lost_sight = Some(at(8000))).without_probes();
+    assert_taken_at_once(&silent);
+    assert_taken_at_once(&known().with(|scene| scene.trails().woke = Some(at(7000))));
+}
+
+#[test]
+fn a_lease_that_was_given_up_is_taken_with_a_look() {
+    let given_up = |scene: Scene| {
+        scene.with(|scene| {
+            scene.tenure(at(9000));
+            scene.members.elections.get_mut(&lease(LEASE)).unwrap().found = Found::Retired;
+        })
+    };
+    assert_eq!(doubt(&given_up(scene(0, &[]))), Some(Doubt::Ask(None)));
+    assert_eq!(doubt(&given_up(scene(0, &[]).without_probes())), Some(Doubt::Wait(at(11_000))));
+}
+
+#[test]
+fn an_address_from_another_lease_waits_until_that_is_free() {
+    for probing in [true, false] {
+        let moved = || if probing { scene(5000, &[FORMER]) } else { scene(5000, &[FORMER]).without_probes() };
+        assert_eq!(doubt(&moved().held_by(FORMER, "n2")), Some(Doubt::Wait(at(20_000))));
+        assert_eq!(doubt(&moved().undecided(FORMER)), Some(Doubt::Wait(at(20_000))));
+        assert_taken_at_once(&moved().free(FORMER));
+        assert_taken_at_once(&moved().holding(FORMER));
+    }
+    let long_ago =
+        scene(5000, &[FORMER]).held_by(FORMER, "n2").with(|scene| scene.trails().turn = at(20_000));
+    assert_eq!(doubt(&long_ago), Some(Doubt::Ask(None)));
+}
+
+#[test]
+fn the_lease_that_an_address_came_from_is_watched_and_not_stood_for() {
+    let scene = scene(5000, &[FORMER]).held_by(FORMER, "n2");
+    assert_eq!(scene.want(FORMER), scene.want(FORMER).retired(vip_model::plan::Footprint::Clear));
+    let settled = scene.with(|scene| scene.trails().moved.clear());
+    assert!(!settled.plan().elections.contains_key(&lease(FORMER)));
+}
+
+#[test]
+fn where_the_former_lease_decides_about_others_the_network_is_asked() {
+    let moved = || {
+        scene(5000, &[FORMER]).service("default/api", "10.0.0.51").held_by(FORMER, "n2").with(|scene| {
+            let former: NodePlan = scene.plan();
+            let want: &ElectionWant = &former.elections[&lease(FORMER)];
+            assert!(want.annotations.is_empty());
+            scene.former = Some(former);
+        })
+    };
+    assert_eq!(doubt(&moved()), Some(Doubt::Ask(None)));
+    assert_eq!(doubt(&moved().without_probes()), Some(Doubt::Wait(at(20_000))));
+}
