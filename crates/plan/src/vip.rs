@@ -113,10 +113,14 @@ impl Vip<'_> {
         if self.installed.is_some() {
             return None;
         }
+        let asked = |former: &NodePlan| {
+            if is_new { former.probes.contains(&at) } else { former.doubts.get(&at) == doubt.as_ref() }
+        };
         if !is_new {
             plan.doubts.insert(at, doubt?);
         }
-        match world.observed.probes.get(&at) {
+        // What was found is the answer to the last plan: to another question than today's it says nothing.
+        match world.observed.probes.get(&at).filter(|_| world.former.is_none_or(asked)) {
             Some(ProbeState::Silent) => None,
             Some(ProbeState::Answered(other)) if is_new => Some(Reason::Conflict(other.clone())),
             Some(ProbeState::Answered(other)) => Some(Reason::StillAnswered(other.clone())),

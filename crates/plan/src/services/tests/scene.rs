@@ -272,11 +272,6 @@ impl Scene {
         self
     }
 
-    pub(crate) fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
-        change(&mut self);
-        self
-    }
-
     /// All tenures began then.
     pub(crate) fn tenure(&mut self, begun: Instant) {
         for state in self.members.elections.values_mut() {

@@ -92,7 +92,7 @@ fn what_this_tenure_had_is_set_again_without_a_question() {
 }
 
 fn scene_without_probes(scene: &Scene) -> vip_model::observed::Observed {
-    vip_model::observed::Observed { probes: Default::default(), ..scene.observed.clone() }
+    vip_model::observed::Observed { probes: std::collections::BTreeMap::new(), ..scene.observed.clone() }
 }
 
 #[test]
