@@ -59,7 +59,9 @@ impl Tape<'_> {
                 claims.insert(at, Claim { addr, broadcast, interval, not_after });
             }
             if probed >> n & 1 == 1 {
-                probes.insert(at, ProbeTarget { addr: self.link_addr(), broadcast: self.broadcast() });
+                let (addr, broadcast) = (self.link_addr(), self.broadcast());
+                let repeat = Duration::from_millis(50);
+                probes.insert(at, ProbeTarget::Station { addr, broadcast, repeat, until: None });
             }
         }
         AnnounceWant { claims, probes, own: [self.link_addr()].into() }
