@@ -166,7 +166,9 @@ impl<'g> Chair<'g> {
         // of the group keeps what is installed.
         let regent = siblings.iter().map(|lease| ground.state(lease)).find(|state| is_holder(state));
         let election = match regent {
-            Some(regent) if !is_holder(authority) && authority.holder.is_none() => regent,
+            Some(regent) if !is_holder(authority) && other_holder(&ground.world, authority).is_none() => {
+                regent
+            }
             _ => authority,
         };
         let (bar, gives) = soften(ground, bar(ground, brief.ballot), election);
