@@ -1,21 +1,22 @@
 //! Address groups: whose is each, and what is to be done for it. A claim names the session that owns a group; a session
 //! that ended leaves its groups to its heir, or free. What the store does not say yet, heartbeats may.
 
+mod claim;
+mod mine;
+mod state;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vip_model::members::{ElectionState, History, Role};
+use vip_model::members::History;
 use vip_model::peers::{GroupId, Stage};
 use vip_model::plan::{ElectionWant, Footprint, Look, Standing};
-use vip_model::session::{CLAIM, CLAIM_DURATION, CLAIM_FROM, HAND_OVER_TO, SessionId};
-use vip_model::store::{
-    Acquired, Answer, Ask, Expect, Failure, FailureClass, LeaseRecord, LeaseSeen, LeaseWrite, Purpose, Sight,
-    Version,
-};
-use vip_model::{Instant, LeaseName, LinkAddr, NodeName};
+use vip_model::session::{CLAIM, CLAIM_FROM, SessionId};
+use vip_model::store::{Failure, LeaseRecord, Version};
+use vip_model::{Instant, LeaseName};
 
 use super::lineage::Heir;
-use super::{Asked, Ownership, Ticket};
+use super::{Ownership, Ticket};
 
 /// How long each better-placed contender for a free group is waited for.
 const RANK_STEP: Duration = Duration::from_millis(30);
@@ -249,51 +250,6 @@ impl Ownership {
         }
     }
 
-    pub(super) fn saw_claim(&mut self, now: Instant, seen: LeaseSeen) {
-        self.note_claim(now, &seen.lease, seen.sight);
-    }
-
-    fn note_claim(&mut self, now: Instant, claim: &LeaseName, sight: Sight) {
-        let me = self.id.node.clone();
-        let Some(group) = self.groups.get_mut(claim) else { return };
-        let (version, record) = match sight {
-            Sight::Absent(version) => (version, None),
-            Sight::Present { version, record } => (Some(version), Some(record)),
-        };
-        if let (Some(seen), Some(version)) = (&group.seen, &version)
-            && seen.version.as_ref().is_some_and(|old| version.is_older_than(old) || version == old)
-        {
-            return;
-        }
-        let names_other = record
-            .as_ref()
-            .and_then(|record| record.holder.as_deref())
-            .is_some_and(|holder| holder != me.as_str());
-        // Whoever begins to look while it has a holder, and be it this node, cannot know who held it before.
-        let has_holder = record.as_ref().is_some_and(|record| record.holder.is_some());
-        let was_held = record.as_ref().is_some_and(|record| record.transitions > 0);
-        if names_other || was_held || (group.history == History::Unknown && has_holder) {
-            group.history = History::Held;
-        } else if group.history == History::Unknown {
-            group.history = History::New;
-        }
-        // Deleted by hand: counts as its last known session's, and its owner makes it again.
-        let record = match (&group.seen, record) {
-            (Some(former), None) if former.record.as_ref().is_some_and(|record| record.holder.is_some()) => {
-                group.seen = Some(Seen { version, record: former.record.clone(), at: now });
-                group.must_read = false;
-                group.seen.as_mut().expect("set just now").version = None;
-                self.mark(now, claim);
-                return;
-            }
-            (_, record) => record,
-        };
-        group.remembered = false;
-        group.seen = Some(Seen { version, record, at: now });
-        self.mark(now, claim);
-        self.remember_soon(now);
-    }
-
     /// Whose a group is.
     pub(super) fn whose(&self, group: &Group) -> Whose {
         let Some(own) = &self.own else { return Whose::Unknown };
@@ -474,153 +430,6 @@ impl Ownership {
         (group.asking.is_none() && self.own.is_some()).then_some(late)
     }
 
-    fn step_mine(&mut self, now: Instant, claim: &LeaseName, from: Option<SessionId>) -> Option<Instant> {
-        self.arrive(now, claim, from);
-        let group = self.groups.get(claim)?;
-        let standing = group.want.standing;
-        if group.must_read && group.asking.is_none() && now >= group.not_before {
-            self.ask_claim(now, claim, Writing::Read);
-            return None;
-        }
-        let contested = if from.is_none() { self.step_contested(now, claim) } else { None };
-        let looking = self.step_guard(now, claim).into_iter().chain(contested).min();
-        let handing = match standing {
-            // One move after the other: who gave it to us has to withdraw first.
-            Standing::Contend if from.is_some() => self.step_received(now, claim, from),
-            Standing::Contend if self.is_asked_for(claim) => self.step_asked_for(now, claim),
-            Standing::Contend => {
-                let received = self.step_received(now, claim, from);
-                received.into_iter().chain(self.step_failback(now, claim)).min()
-            }
-            Standing::HandOver | Standing::Reluctant => self.step_give(now, claim),
-            Standing::Leave => self.step_release(now, claim),
-        };
-        looking.into_iter().chain(handing).min()
-    }
-
-    /// Another member serves a group that is ours as far as we know: when its picture of the store is newer than ours, we
-    /// do not, until it says so no more or the store shows whose it is.
-    fn step_contested(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
-        let theirs = self.served_by_other(now, claim);
-        let ours = self.own.as_ref().and_then(|own| own.proven).map(|proven| now - proven);
-        let is_old = !self.is_store_fresh(now);
-        let group = self.groups.get_mut(claim)?;
-        let Some(theirs) = theirs else {
-            if group.guard == Guard::Contested {
-                group.guard = Guard::Look { misses: FREE_MISSES };
-            }
-            return None;
-        };
-        if is_old && ours.is_none_or(|ours| theirs < ours) {
-            group.guard = Guard::Contested;
-        }
-        Some(now + self.interval())
-    }
-
-    /// The age of the picture of whoever else says that it serves a group.
-    fn served_by_other(&self, now: Instant, claim: &LeaseName) -> Option<Duration> {
-        let group = self.groups.get(claim)?;
-        let serves = |peer: &&super::Peer| {
-            peer.stage(group.id) == Some(Stage::Announced)
-                && peer.is_exchanging(now)
-                && !self.lineage.has_ended(peer.session)
-        };
-        self.peers.values().filter(serves).filter_map(|peer| peer.word.api_age).min()
-    }
-
-    /// A group has just become ours.
-    fn arrive(&mut self, now: Instant, claim: &LeaseName, handed_by: Option<SessionId>) {
-        let Some(group) = self.groups.get(claim) else { return };
-        if group.was_mine {
-            return;
-        }
-        let inherited = group.record().and_then(|record| session_in(record, CLAIM));
-        let own = self.own_id();
-        let from = inherited.filter(|session| Some(*session) != own);
-        // What was ours when we began to look may have been followed meanwhile: only what becomes ours is a proof.
-        let was_decided = self.states.get(claim).is_some_and(|state| state.role != Role::Undecided);
-        if was_decided {
-            let grace = now + self.interval() * 3;
-            self.trust.grace = self.trust.grace.max(Some(grace));
-        }
-        let rewrite = from.map(|_| now + Duration::from_millis(500) + self.jitter(Duration::from_secs(2)));
-        if let Some(group) = self.groups.get_mut(claim) {
-            group.was_mine = true;
-            group.hand = super::hand::Hand::None;
-            group.rewrite_at = rewrite;
-            group.free_since = None;
-            if from.is_some() {
-                group.guard = Guard::Look { misses: HEIR_MISSES };
-            } else if handed_by.is_some() {
-                group.guard = Guard::Clear; // who hands it over answers until we do
-            }
-        }
-        self.speak_soon(now);
-        self.remember_soon(now);
-        self.refreshed = now;
-    }
-
-    pub(super) fn jitter(&mut self, span: Duration) -> Duration {
-        span.mul_f64(self.random.unit())
-    }
-
-    /// Looks whether somebody still answers for a group that is ours.
-    fn step_guard(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
-        let group = self.groups.get(claim)?;
-        let Guard::Look { misses } = group.guard else { return None };
-        let places = self.places_near(group.looks());
-        let silent = |(look, whom): &(Look, LinkAddr)| {
-            self.looks.misses(look.at.addr, whom).is_some_and(|count| count >= misses)
-        };
-        if places.iter().all(silent) {
-            self.groups.get_mut(claim)?.guard = Guard::Clear;
-            return None;
-        }
-        for (look, whom) in &places {
-            self.looks.want(now, (look, whom), self.look_pace());
-        }
-        Some(now + self.look_pace() / 3)
-    }
-
-    /// Looks at all other members.
-    pub(super) fn places_near<'a>(&self, looks: impl Iterator<Item = &'a Look>) -> Vec<(Look, LinkAddr)> {
-        looks
-            .flat_map(|look| self.sites_near(look.at.addr).map(move |(_, addr)| (look.clone(), addr)))
-            .collect()
-    }
-
-    /// Link-layer addresses of a node on the network of an address.
-    pub(super) fn sites_of(&self, node: &NodeName, addr: std::net::IpAddr) -> Vec<LinkAddr> {
-        let Some(member) = self.members.get(node) else { return Vec::new() };
-        let near = member.record.sites.iter().filter(|site| site.holds(addr));
-        near.map(|site| site.addr.clone()).collect()
-    }
-
-    /// Link-layer addresses of all members on the network of an address.
-    pub(super) fn sites_near(
-        &self,
-        addr: std::net::IpAddr,
-    ) -> impl Iterator<Item = (NodeName, LinkAddr)> + use<> {
-        let of = |(node, member): (&NodeName, &super::Member)| {
-            let near = member.record.sites.iter().filter(|site| site.holds(addr));
-            near.map(|site| (node.clone(), site.addr.clone())).collect::<Vec<_>>()
-        };
-        self.members.iter().flat_map(of).collect::<Vec<_>>().into_iter()
-    }
-
-    /// Gives a group up: addresses first, then the claim.
-    fn step_release(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
-        let group = self.groups.get(claim)?;
-        if group.want.footprint == Footprint::Present || group.asking.is_some() {
-            return None;
-        }
-        if now < group.not_before {
-            return Some(group.not_before);
-        }
-        self.ask_claim(now, claim, Writing::Release);
-        None
-    }
-
     /// A group that nobody owns: take it, in the order of ranks.
     pub(super) fn step_free(&mut self, now: Instant, claim: &LeaseName, whose: &Whose) -> Option<Instant> {
         let group = self.groups.get_mut(claim)?;
@@ -660,180 +469,6 @@ impl Ownership {
         let speaks =
             |peer: &super::Peer| matches!(peer.stage(group.id), Some(Stage::Owned | Stage::Announced));
         is_absent && group.history == History::New && !self.peers.values().any(speaks)
-    }
-
-    pub(super) fn ask_claim(&mut self, now: Instant, claim: &LeaseName, what: Writing) {
-        let timeout = self.want.settings.timings.retry_period.clamp(TIMEOUT_MIN, TIMEOUT_MAX);
-        let ask = match what {
-            Writing::Read => Ask::ReadLease(claim.clone()),
-            _ => match self.claim_write(claim, what) {
-                Some(write) => Ask::WriteLease(write),
-                None => return,
-            },
-        };
-        let ticket = self.ask(Asked::Claim(claim.clone()), ask, timeout);
-        if let Some(group) = self.groups.get_mut(claim) {
-            group.asking = Some(Asking { ticket, at: now, what });
-        }
-    }
-
-    fn claim_write(&self, claim: &LeaseName, what: Writing) -> Option<LeaseWrite> {
-        let group = self.groups.get(claim)?;
-        let own = self.own_id()?;
-        let expect = match group.seen.as_ref().and_then(|seen| seen.version.clone()) {
-            Some(version) if group.record().is_some() => Expect::Version(version),
-            _ => Expect::Absent,
-        };
-        let transitions = group.record().map_or(0, |record| record.transitions);
-        let (purpose, to, from) = match what {
-            Writing::Read => return None,
-            Writing::Take => (Purpose::Take, Some(own), None),
-            Writing::Rewrite | Writing::TakeBack => (Purpose::Renew, Some(own), None),
-            Writing::Release => (Purpose::Release, None, None),
-            Writing::HandOver(to) => (Purpose::HandOver, Some(to), Some(own)),
-            Writing::GiveBack(to) => (Purpose::HandOver, Some(to), None),
-        };
-        let holder = match to {
-            Some(to) => Some(self.lineage.node(to)?.clone()),
-            None => None,
-        };
-        let mut annotations = group.want.annotations.clone();
-        annotations.insert(HAND_OVER_TO.to_owned(), String::new());
-        annotations.insert(CLAIM.to_owned(), to.map(|id| id.to_string()).unwrap_or_default());
-        annotations.insert(CLAIM_FROM.to_owned(), from.map(|id| id.to_string()).unwrap_or_default());
-        let moves = matches!(what, Writing::Take | Writing::HandOver(_) | Writing::GiveBack(_));
-        Some(LeaseWrite {
-            lease: claim.clone(),
-            expect,
-            purpose,
-            duration: if holder.is_some() { CLAIM_DURATION } else { Duration::from_secs(1) },
-            holder,
-            acquired: Acquired::Now,
-            transitions: transitions.saturating_add(u32::from(moves && group.record().is_some())),
-            annotations,
-        })
-    }
-
-    pub(super) fn claim_answered(&mut self, now: Instant, claim: &LeaseName, answer: Answer) {
-        let jitter = 0.75 + self.random.unit() / 4.0;
-        let Some(group) = self.groups.get_mut(claim) else { return };
-        let Some(asking) = group.asking.take() else { return };
-        match answer {
-            Answer::Lease(seen) => {
-                group.failures = 0;
-                group.trouble = None;
-                group.must_read = false;
-                if asking.what != Writing::Read {
-                    group.rewrite_at = None; // until then it is tried again
-                    group.conflicts = 0;
-                }
-                if let Writing::HandOver(to) = asking.what {
-                    group.hand = super::hand::Hand::Given { to, since: now };
-                }
-                self.note_claim(now, claim, seen.sight);
-            }
-            Answer::Conflict => {
-                group.must_read = true;
-                group.failures = group.failures.saturating_add(1);
-                group.conflicts = group.conflicts.saturating_add(1);
-                let pause = match group.conflicts {
-                    1 => Duration::ZERO,
-                    more => (BACKOFF_FIRST * 2u32.saturating_pow(more.min(8) - 2)).min(CONFLICT_MAX),
-                };
-                group.not_before = now + pause.mul_f64(jitter);
-            }
-            Answer::Failed(failure) => {
-                let pause = (BACKOFF_FIRST * 2u32.saturating_pow(group.failures.min(8))).min(BACKOFF_MAX);
-                let retry = self.want.settings.timings.retry_period;
-                // Nobody waits for a claim that is only to be tidied.
-                let is_urgent = failure.class.is_transient()
-                    && failure.class != FailureClass::Throttled
-                    && asking.what != Writing::Rewrite;
-                let pause = if is_urgent { pause } else { retry };
-                group.failures = group.failures.saturating_add(1);
-                group.not_before = now + pause.mul_f64(jitter);
-                group.trouble = Some(failure);
-            }
-            Answer::Done | Answer::Session(..) => group.must_read = true,
-        }
-        self.mark(now, claim);
-    }
-
-    /// An answer that never came.
-    pub(super) fn give_up_waiting(&mut self, now: Instant, claim: &LeaseName) {
-        let limit = TIMEOUT_MAX + super::step::ANSWER_GRACE;
-        let Some(group) = self.groups.get_mut(claim) else { return };
-        if let Some(asking) = group.asking.take_if(|asking| now >= asking.at + limit) {
-            self.asked.remove(&asking.ticket);
-            group.must_read = true;
-        }
-    }
-
-    /// What the plan reads of a group.
-    fn publish(&mut self, claim: &LeaseName, whose: &Whose) {
-        let Some(group) = self.groups.get(claim) else { return };
-        let state = ElectionState {
-            role: self.role(group, whose),
-            holder: self.holder_name(whose),
-            history: group.history,
-            trouble: group.trouble.clone().or_else(|| self.own.as_ref()?.trouble.clone()),
-            ..ElectionState::default()
-        };
-        if self.states.get(claim) != Some(&state) {
-            self.states.insert(claim.clone(), state);
-            self.changed.insert(claim.clone());
-        }
-    }
-
-    fn role(&self, group: &Group, whose: &Whose) -> Role {
-        let serves = match whose {
-            Whose::Unknown => return Role::Undecided,
-            Whose::Mine { .. } if group.want.standing == Standing::Leave => return Role::Leaving,
-            Whose::Mine { .. } if group.hand == super::hand::Hand::Alone => return Role::Leaving,
-            Whose::Mine { .. } => group.guard == Guard::Clear,
-            Whose::Theirs { from_us, .. } => *from_us && group.hand.still_serves(),
-            Whose::Leased { .. } | Whose::Free => false,
-        };
-        if self.trust.is_untested() && matches!(whose, Whose::Mine { .. }) {
-            return Role::Undecided;
-        }
-        if !serves || !self.trust.may_serve() {
-            return if matches!(whose, Whose::Theirs { from_us: true, .. }) {
-                Role::Leaving
-            } else {
-                Role::Follower
-            };
-        }
-        let fence_until = self.refreshed + group.lifetime() + super::step::ROUNDING;
-        Role::Holder { since: self.refreshed_since(group), fence_until, serve_until: fence_until }
-    }
-
-    /// Since when we hold it, as the claim's sight tells.
-    fn refreshed_since(&self, group: &Group) -> Instant {
-        group.seen.as_ref().map_or(self.started, |seen| seen.at)
-    }
-
-    fn holder_name(&self, whose: &Whose) -> Option<String> {
-        match whose {
-            Whose::Unknown | Whose::Free => None,
-            Whose::Mine { .. } => Some(self.id.node.to_string()),
-            Whose::Theirs { session, .. } => self.lineage.node(*session).map(ToString::to_string),
-            Whose::Leased { node, .. } => Some(node.clone()),
-        }
-    }
-
-    /// The lifetime of addresses was renewed: all holders say so.
-    pub(super) fn republish_held(&mut self) {
-        let of = |claim: &LeaseName| Some((claim.clone(), self.whose(self.groups.get(claim)?)));
-        let held: Vec<(LeaseName, Whose)> = self.held.iter().filter_map(of).collect();
-        for (claim, whose) in held {
-            self.publish(&claim, &whose);
-        }
-    }
-
-    /// The shortest lifetime among the groups that are held.
-    pub(super) fn shortest_lifetime(&self) -> Option<Duration> {
-        self.held_groups().map(Group::lifetime).min()
     }
 }
 

@@ -1,0 +1,167 @@
+//! Questions about a group's claim: read, taken, rewritten, handed over, released; what the store shows and answers.
+
+use std::time::Duration;
+
+use vip_model::members::History;
+use vip_model::session::{CLAIM, CLAIM_DURATION, CLAIM_FROM, HAND_OVER_TO};
+use vip_model::store::{Acquired, Answer, Ask, Expect, FailureClass, LeaseSeen, LeaseWrite, Purpose, Sight};
+use vip_model::{Instant, LeaseName};
+
+use super::{Asking, BACKOFF_FIRST, BACKOFF_MAX, CONFLICT_MAX, Seen, TIMEOUT_MAX, TIMEOUT_MIN, Writing};
+use crate::session::hand::Hand;
+use crate::session::step::ANSWER_GRACE;
+use crate::session::{Asked, Ownership};
+
+impl Ownership {
+    pub(in crate::session) fn saw_claim(&mut self, now: Instant, seen: LeaseSeen) {
+        self.note_claim(now, &seen.lease, seen.sight);
+    }
+
+    pub(in crate::session) fn note_claim(&mut self, now: Instant, claim: &LeaseName, sight: Sight) {
+        let me = self.id.node.clone();
+        let Some(group) = self.groups.get_mut(claim) else { return };
+        let (version, record) = match sight {
+            Sight::Absent(version) => (version, None),
+            Sight::Present { version, record } => (Some(version), Some(record)),
+        };
+        if let (Some(seen), Some(version)) = (&group.seen, &version)
+            && seen.version.as_ref().is_some_and(|old| version.is_older_than(old) || version == old)
+        {
+            return;
+        }
+        let names_other = record
+            .as_ref()
+            .and_then(|record| record.holder.as_deref())
+            .is_some_and(|holder| holder != me.as_str());
+        // Whoever begins to look while it has a holder, and be it this node, cannot know who held it before.
+        let has_holder = record.as_ref().is_some_and(|record| record.holder.is_some());
+        let was_held = record.as_ref().is_some_and(|record| record.transitions > 0);
+        if names_other || was_held || (group.history == History::Unknown && has_holder) {
+            group.history = History::Held;
+        } else if group.history == History::Unknown {
+            group.history = History::New;
+        }
+        // Deleted by hand: counts as its last known session's, and its owner makes it again.
+        let record = match (&group.seen, record) {
+            (Some(former), None) if former.record.as_ref().is_some_and(|record| record.holder.is_some()) => {
+                group.seen = Some(Seen { version, record: former.record.clone(), at: now });
+                group.must_read = false;
+                group.seen.as_mut().expect("set just now").version = None;
+                self.mark(now, claim);
+                return;
+            }
+            (_, record) => record,
+        };
+        group.remembered = false;
+        group.seen = Some(Seen { version, record, at: now });
+        self.mark(now, claim);
+        self.remember_soon(now);
+    }
+
+    pub(in crate::session) fn ask_claim(&mut self, now: Instant, claim: &LeaseName, what: Writing) {
+        let timeout = self.want.settings.timings.retry_period.clamp(TIMEOUT_MIN, TIMEOUT_MAX);
+        let ask = match what {
+            Writing::Read => Ask::ReadLease(claim.clone()),
+            _ => match self.claim_write(claim, what) {
+                Some(write) => Ask::WriteLease(write),
+                None => return,
+            },
+        };
+        let ticket = self.ask(Asked::Claim(claim.clone()), ask, timeout);
+        if let Some(group) = self.groups.get_mut(claim) {
+            group.asking = Some(Asking { ticket, at: now, what });
+        }
+    }
+
+    pub(in crate::session) fn claim_write(&self, claim: &LeaseName, what: Writing) -> Option<LeaseWrite> {
+        let group = self.groups.get(claim)?;
+        let own = self.own_id()?;
+        let expect = match group.seen.as_ref().and_then(|seen| seen.version.clone()) {
+            Some(version) if group.record().is_some() => Expect::Version(version),
+            _ => Expect::Absent,
+        };
+        let transitions = group.record().map_or(0, |record| record.transitions);
+        let (purpose, to, from) = match what {
+            Writing::Read => return None,
+            Writing::Take => (Purpose::Take, Some(own), None),
+            Writing::Rewrite | Writing::TakeBack => (Purpose::Renew, Some(own), None),
+            Writing::Release => (Purpose::Release, None, None),
+            Writing::HandOver(to) => (Purpose::HandOver, Some(to), Some(own)),
+            Writing::GiveBack(to) => (Purpose::HandOver, Some(to), None),
+        };
+        let holder = match to {
+            Some(to) => Some(self.lineage.node(to)?.clone()),
+            None => None,
+        };
+        let mut annotations = group.want.annotations.clone();
+        annotations.insert(HAND_OVER_TO.to_owned(), String::new());
+        annotations.insert(CLAIM.to_owned(), to.map(|id| id.to_string()).unwrap_or_default());
+        annotations.insert(CLAIM_FROM.to_owned(), from.map(|id| id.to_string()).unwrap_or_default());
+        let moves = matches!(what, Writing::Take | Writing::HandOver(_) | Writing::GiveBack(_));
+        Some(LeaseWrite {
+            lease: claim.clone(),
+            expect,
+            purpose,
+            duration: if holder.is_some() { CLAIM_DURATION } else { Duration::from_secs(1) },
+            holder,
+            acquired: Acquired::Now,
+            transitions: transitions.saturating_add(u32::from(moves && group.record().is_some())),
+            annotations,
+        })
+    }
+
+    pub(in crate::session) fn claim_answered(&mut self, now: Instant, claim: &LeaseName, answer: Answer) {
+        let jitter = 0.75 + self.random.unit() / 4.0;
+        let Some(group) = self.groups.get_mut(claim) else { return };
+        let Some(asking) = group.asking.take() else { return };
+        match answer {
+            Answer::Lease(seen) => {
+                group.failures = 0;
+                group.trouble = None;
+                group.must_read = false;
+                if asking.what != Writing::Read {
+                    group.rewrite_at = None; // until then it is tried again
+                    group.conflicts = 0;
+                }
+                if let Writing::HandOver(to) = asking.what {
+                    group.hand = Hand::Given { to, since: now };
+                }
+                self.note_claim(now, claim, seen.sight);
+            }
+            Answer::Conflict => {
+                group.must_read = true;
+                group.failures = group.failures.saturating_add(1);
+                group.conflicts = group.conflicts.saturating_add(1);
+                let pause = match group.conflicts {
+                    1 => Duration::ZERO,
+                    more => (BACKOFF_FIRST * 2u32.saturating_pow(more.min(8) - 2)).min(CONFLICT_MAX),
+                };
+                group.not_before = now + pause.mul_f64(jitter);
+            }
+            Answer::Failed(failure) => {
+                let pause = (BACKOFF_FIRST * 2u32.saturating_pow(group.failures.min(8))).min(BACKOFF_MAX);
+                let retry = self.want.settings.timings.retry_period;
+                // Nobody waits for a claim that is only to be tidied.
+                let is_urgent = failure.class.is_transient()
+                    && failure.class != FailureClass::Throttled
+                    && asking.what != Writing::Rewrite;
+                let pause = if is_urgent { pause } else { retry };
+                group.failures = group.failures.saturating_add(1);
+                group.not_before = now + pause.mul_f64(jitter);
+                group.trouble = Some(failure);
+            }
+            Answer::Done | Answer::Session(..) => group.must_read = true,
+        }
+        self.mark(now, claim);
+    }
+
+    /// An answer that never came.
+    pub(in crate::session) fn give_up_waiting(&mut self, now: Instant, claim: &LeaseName) {
+        let limit = TIMEOUT_MAX + ANSWER_GRACE;
+        let Some(group) = self.groups.get_mut(claim) else { return };
+        if let Some(asking) = group.asking.take_if(|asking| now >= asking.at + limit) {
+            self.asked.remove(&asking.ticket);
+            group.must_read = true;
+        }
+    }
+}

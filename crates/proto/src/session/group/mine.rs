@@ -1,0 +1,176 @@
+//! A group that is ours: when it becomes ours, what keeps us from serving it, and how it is given up.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use vip_model::members::Role;
+use vip_model::peers::Stage;
+use vip_model::plan::{Footprint, Look, Standing};
+use vip_model::session::{CLAIM, SessionId};
+use vip_model::{Instant, LeaseName, LinkAddr, NodeName};
+
+use super::{FREE_MISSES, Guard, HEIR_MISSES, Writing, session_in};
+use crate::session::hand::Hand;
+use crate::session::{Member, Ownership, Peer};
+
+impl Ownership {
+    pub(in crate::session) fn step_mine(
+        &mut self,
+        now: Instant,
+        claim: &LeaseName,
+        from: Option<SessionId>,
+    ) -> Option<Instant> {
+        self.arrive(now, claim, from);
+        let group = self.groups.get(claim)?;
+        let standing = group.want.standing;
+        if group.must_read && group.asking.is_none() && now >= group.not_before {
+            self.ask_claim(now, claim, Writing::Read);
+            return None;
+        }
+        let contested = if from.is_none() { self.step_contested(now, claim) } else { None };
+        let looking = self.step_guard(now, claim).into_iter().chain(contested).min();
+        let handing = match standing {
+            // One move after the other: who gave it to us has to withdraw first.
+            Standing::Contend if from.is_some() => self.step_received(now, claim, from),
+            Standing::Contend if self.is_asked_for(claim) => self.step_asked_for(now, claim),
+            Standing::Contend => {
+                let received = self.step_received(now, claim, from);
+                received.into_iter().chain(self.step_failback(now, claim)).min()
+            }
+            Standing::HandOver | Standing::Reluctant => self.step_give(now, claim),
+            Standing::Leave => self.step_release(now, claim),
+        };
+        looking.into_iter().chain(handing).min()
+    }
+
+    /// Another member serves a group that is ours as far as we know: when its picture of the store is newer than ours, we
+    /// do not, until it says so no more or the store shows whose it is.
+    pub(in crate::session) fn step_contested(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
+        let theirs = self.served_by_other(now, claim);
+        let ours = self.own.as_ref().and_then(|own| own.proven).map(|proven| now - proven);
+        let is_old = !self.is_store_fresh(now);
+        let group = self.groups.get_mut(claim)?;
+        let Some(theirs) = theirs else {
+            if group.guard == Guard::Contested {
+                group.guard = Guard::Look { misses: FREE_MISSES };
+            }
+            return None;
+        };
+        if is_old && ours.is_none_or(|ours| theirs < ours) {
+            group.guard = Guard::Contested;
+        }
+        Some(now + self.interval())
+    }
+
+    /// The age of the picture of whoever else says that it serves a group.
+    pub(in crate::session) fn served_by_other(&self, now: Instant, claim: &LeaseName) -> Option<Duration> {
+        let group = self.groups.get(claim)?;
+        let serves = |peer: &&Peer| {
+            peer.stage(group.id) == Some(Stage::Announced)
+                && peer.is_exchanging(now)
+                && !self.lineage.has_ended(peer.session)
+        };
+        self.peers.values().filter(serves).filter_map(|peer| peer.word.api_age).min()
+    }
+
+    /// A group has just become ours.
+    pub(in crate::session) fn arrive(
+        &mut self,
+        now: Instant,
+        claim: &LeaseName,
+        handed_by: Option<SessionId>,
+    ) {
+        let Some(group) = self.groups.get(claim) else { return };
+        if group.was_mine {
+            return;
+        }
+        let inherited = group.record().and_then(|record| session_in(record, CLAIM));
+        let own = self.own_id();
+        let from = inherited.filter(|session| Some(*session) != own);
+        // What was ours when we began to look may have been followed meanwhile: only what becomes ours is a proof.
+        let was_decided = self.states.get(claim).is_some_and(|state| state.role != Role::Undecided);
+        if was_decided {
+            let grace = now + self.interval() * 3;
+            self.trust.grace = self.trust.grace.max(Some(grace));
+        }
+        let rewrite = from.map(|_| now + Duration::from_millis(500) + self.jitter(Duration::from_secs(2)));
+        if let Some(group) = self.groups.get_mut(claim) {
+            group.was_mine = true;
+            group.hand = Hand::None;
+            group.rewrite_at = rewrite;
+            group.free_since = None;
+            if from.is_some() {
+                group.guard = Guard::Look { misses: HEIR_MISSES };
+            } else if handed_by.is_some() {
+                group.guard = Guard::Clear; // who hands it over answers until we do
+            }
+        }
+        self.speak_soon(now);
+        self.remember_soon(now);
+        self.refreshed = now;
+    }
+
+    pub(in crate::session) fn jitter(&mut self, span: Duration) -> Duration {
+        span.mul_f64(self.random.unit())
+    }
+
+    /// Looks whether somebody still answers for a group that is ours.
+    pub(in crate::session) fn step_guard(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
+        let group = self.groups.get(claim)?;
+        let Guard::Look { misses } = group.guard else { return None };
+        let places = self.places_near(group.looks());
+        let silent = |(look, whom): &(Look, LinkAddr)| {
+            self.looks.misses(look.at.addr, whom).is_some_and(|count| count >= misses)
+        };
+        if places.iter().all(silent) {
+            self.groups.get_mut(claim)?.guard = Guard::Clear;
+            return None;
+        }
+        for (look, whom) in &places {
+            self.looks.want(now, (look, whom), self.look_pace());
+        }
+        Some(now + self.look_pace() / 3)
+    }
+
+    /// Looks at all other members.
+    pub(in crate::session) fn places_near<'a>(
+        &self,
+        looks: impl Iterator<Item = &'a Look>,
+    ) -> Vec<(Look, LinkAddr)> {
+        looks
+            .flat_map(|look| self.sites_near(look.at.addr).map(move |(_, addr)| (look.clone(), addr)))
+            .collect()
+    }
+
+    /// Link-layer addresses of a node on the network of an address.
+    pub(in crate::session) fn sites_of(&self, node: &NodeName, addr: IpAddr) -> Vec<LinkAddr> {
+        let Some(member) = self.members.get(node) else { return Vec::new() };
+        let near = member.record.sites.iter().filter(|site| site.holds(addr));
+        near.map(|site| site.addr.clone()).collect()
+    }
+
+    /// Link-layer addresses of all members on the network of an address.
+    pub(in crate::session) fn sites_near(
+        &self,
+        addr: IpAddr,
+    ) -> impl Iterator<Item = (NodeName, LinkAddr)> + use<> {
+        let of = |(node, member): (&NodeName, &Member)| {
+            let near = member.record.sites.iter().filter(|site| site.holds(addr));
+            near.map(|site| (node.clone(), site.addr.clone())).collect::<Vec<_>>()
+        };
+        self.members.iter().flat_map(of).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Gives a group up: addresses first, then the claim.
+    pub(in crate::session) fn step_release(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
+        let group = self.groups.get(claim)?;
+        if group.want.footprint == Footprint::Present || group.asking.is_some() {
+            return None;
+        }
+        if now < group.not_before {
+            return Some(group.not_before);
+        }
+        self.ask_claim(now, claim, Writing::Release);
+        None
+    }
+}

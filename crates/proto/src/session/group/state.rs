@@ -1,0 +1,81 @@
+//! What the plan reads of a group: the role in it, who holds it, until when it may be served.
+
+use std::time::Duration;
+
+use vip_model::members::{ElectionState, Role};
+use vip_model::plan::Standing;
+use vip_model::{Instant, LeaseName};
+
+use super::{Group, Guard, Whose};
+use crate::session::Ownership;
+use crate::session::hand::Hand;
+use crate::session::step::ROUNDING;
+
+impl Ownership {
+    /// What the plan reads of a group.
+    pub(in crate::session) fn publish(&mut self, claim: &LeaseName, whose: &Whose) {
+        let Some(group) = self.groups.get(claim) else { return };
+        let state = ElectionState {
+            role: self.role(group, whose),
+            holder: self.holder_name(whose),
+            history: group.history,
+            trouble: group.trouble.clone().or_else(|| self.own.as_ref()?.trouble.clone()),
+            ..ElectionState::default()
+        };
+        if self.states.get(claim) != Some(&state) {
+            self.states.insert(claim.clone(), state);
+            self.changed.insert(claim.clone());
+        }
+    }
+
+    pub(in crate::session) fn role(&self, group: &Group, whose: &Whose) -> Role {
+        let serves = match whose {
+            Whose::Unknown => return Role::Undecided,
+            Whose::Mine { .. } if group.want.standing == Standing::Leave => return Role::Leaving,
+            Whose::Mine { .. } if group.hand == Hand::Alone => return Role::Leaving,
+            Whose::Mine { .. } => group.guard == Guard::Clear,
+            Whose::Theirs { from_us, .. } => *from_us && group.hand.still_serves(),
+            Whose::Leased { .. } | Whose::Free => false,
+        };
+        if self.trust.is_untested() && matches!(whose, Whose::Mine { .. }) {
+            return Role::Undecided;
+        }
+        if !serves || !self.trust.may_serve() {
+            return if matches!(whose, Whose::Theirs { from_us: true, .. }) {
+                Role::Leaving
+            } else {
+                Role::Follower
+            };
+        }
+        let fence_until = self.refreshed + group.lifetime() + ROUNDING;
+        Role::Holder { since: self.refreshed_since(group), fence_until, serve_until: fence_until }
+    }
+
+    /// Since when we hold it, as the claim's sight tells.
+    pub(in crate::session) fn refreshed_since(&self, group: &Group) -> Instant {
+        group.seen.as_ref().map_or(self.started, |seen| seen.at)
+    }
+
+    pub(in crate::session) fn holder_name(&self, whose: &Whose) -> Option<String> {
+        match whose {
+            Whose::Unknown | Whose::Free => None,
+            Whose::Mine { .. } => Some(self.id.node.to_string()),
+            Whose::Theirs { session, .. } => self.lineage.node(*session).map(ToString::to_string),
+            Whose::Leased { node, .. } => Some(node.clone()),
+        }
+    }
+
+    /// The lifetime of addresses was renewed: all holders say so.
+    pub(in crate::session) fn republish_held(&mut self) {
+        let of = |claim: &LeaseName| Some((claim.clone(), self.whose(self.groups.get(claim)?)));
+        let held: Vec<(LeaseName, Whose)> = self.held.iter().filter_map(of).collect();
+        for (claim, whose) in held {
+            self.publish(&claim, &whose);
+        }
+    }
+
+    /// The shortest lifetime among the groups that are held.
+    pub(in crate::session) fn shortest_lifetime(&self) -> Option<Duration> {
+        self.held_groups().map(Group::lifetime).min()
+    }
+}
