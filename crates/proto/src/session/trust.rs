@@ -310,34 +310,12 @@ impl Ownership {
         }
         let is_proven = matches!(self.proof(now, Right::Keep), Proof::Until(until) if now < until);
         match (vouched, self.trust.mood) {
-            (Err(()), Mood::Silent { since }) => {
-                if is_proven && self.nobody_else_answers(now) {
-                    Mood::Sure
-                } else {
-                    Mood::Silent { since }
-                }
-            }
-            (Err(()), Mood::Untested) => {
-                if is_proven {
-                    Mood::Sure
-                } else {
-                    Mood::Untested
-                }
-            }
-            (Err(()), _) => {
-                if is_proven {
-                    Mood::Sure
-                } else {
-                    Mood::Silent { since: now }
-                }
-            }
-            (Ok(_), Mood::Untested) => {
-                if is_proven {
-                    Mood::Doubt { since: self.started, decide_at: now }
-                } else {
-                    Mood::Untested
-                }
-            }
+            (Err(()), Mood::Silent { .. }) if is_proven && self.nobody_else_answers(now) => Mood::Sure,
+            (Err(()), Mood::Silent { since }) => Mood::Silent { since },
+            (Err(()), _) if is_proven => Mood::Sure,
+            (Err(()) | Ok(_), Mood::Untested) if !is_proven => Mood::Untested,
+            (Err(()), _) => Mood::Silent { since: now },
+            (Ok(_), Mood::Untested) => Mood::Doubt { since: self.started, decide_at: now },
             (Ok(None), Mood::Sure) if is_proven => Mood::Sure,
             (Ok(vouched), Mood::Sure) => {
                 let late = vouched.unwrap_or(now) + interval * 3;
@@ -351,13 +329,10 @@ impl Ownership {
                     Mood::Silent { since: now }
                 }
             }
-            (Ok(_), Mood::Silent { since }) => {
-                if is_proven && self.nobody_else_answers(now) {
-                    Mood::Doubt { since, decide_at: now }
-                } else {
-                    Mood::Silent { since }
-                }
+            (Ok(_), Mood::Silent { since }) if is_proven && self.nobody_else_answers(now) => {
+                Mood::Doubt { since, decide_at: now }
             }
+            (Ok(_), Mood::Silent { since }) => Mood::Silent { since },
         }
     }
 
