@@ -27,6 +27,33 @@ pub struct Config {
     /// How owners of addresses are found (`election_mode`).
     #[serde(default, skip_serializing_if = "ElectionMode::is_lease")]
     pub election_mode: ElectionMode,
+    /// Which nodes addresses shall be on while they can (`preferred_nodes`); none prefers nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preferred: Vec<Preference>,
+}
+
+/// A wish for nodes with a label.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preference {
+    /// The label's key.
+    pub label: String,
+    /// The value that it must have; any when none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// How much it counts. The weights of all wishes that a node fulfils are added up; the largest sum goes first.
+    pub weight: u32,
+}
+
+impl Preference {
+    /// How much a node with these labels is preferred.
+    pub fn score(wishes: &[Self], labels: &BTreeMap<String, String>) -> u32 {
+        let counts = |wish: &&Self| match (&wish.value, labels.get(&wish.label)) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(wanted), Some(value)) => wanted == value,
+        };
+        wishes.iter().filter(counts).map(|wish| wish.weight).fold(0, u32::saturating_add)
+    }
 }
 
 /// How owners of addresses are found. One mode per agent.
@@ -64,6 +91,8 @@ pub struct SessionSettings {
     pub api_loss: ApiLoss,
     /// Whether groups go back to a node that is placed better (`failback`).
     pub failback: Failback,
+    /// Least time between two moves from one node that nothing forces (`move_pause`, default 500 ms).
+    pub move_pause: Duration,
     /// What a stopping agent does with what it holds (`on_stop`).
     pub on_stop: OnStop,
 }
@@ -401,6 +430,23 @@ pub struct HealthCheck {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_is_preferred_by_all_the_wishes_that_it_fulfils() {
+        let wish = |label: &str, value: Option<&str>, weight| Preference {
+            label: label.to_owned(),
+            value: value.map(str::to_owned),
+            weight,
+        };
+        let wishes = [wish("zone", Some("a"), 10), wish("ssd", None, 5), wish("zone", Some("b"), 1)];
+        let score = |labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            Preference::score(&wishes, &labels)
+        };
+        assert_eq!(score(&[("zone", "a"), ("ssd", "")]), 15);
+        assert_eq!(score(&[("zone", "b")]), 1);
+        assert_eq!(score(&[("zone", "c"), ("disk", "ssd")]), 0);
+    }
 
     #[test]
     fn the_fence_leaves_room_for_a_late_kernel_and_drifting_clocks() {

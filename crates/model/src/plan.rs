@@ -43,6 +43,12 @@ pub struct NodePlan {
     /// The address pools, when this node is the allocator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pools: Option<Pools>,
+    /// How much nodes are preferred, but for those that are not at all.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub preferences: BTreeMap<NodeName, u32>,
+    /// Nodes that groups shall not be on, by their claims (`GroupWant::avoid`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub avoid: BTreeMap<LeaseName, BTreeSet<NodeName>>,
     /// The packet filter for Services, as a whole; none when it is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<PacketFilter>,
@@ -165,8 +171,12 @@ pub struct GroupWant {
     pub lifetime: Duration,
     /// Where its addresses can be looked for from here; empty for an election without addresses.
     pub looks: Vec<Look>,
-    /// The only nodes that could serve it, the best first; none when every fit member could.
+    /// The only nodes that could serve it; none when every fit member could.
     pub heirs: Option<Vec<NodeName>>,
+    /// Nodes that it shall not be on while another one can have it: they hold another group of its anti-affinity group. This
+    /// node is among them when the other one comes first.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub avoid: BTreeSet<NodeName>,
     /// Whether this node serves all that it wants of the group: installed and announced.
     pub progress: Progress,
 }

@@ -381,6 +381,9 @@ pub struct NodeFacts {
     pub addresses: BTreeSet<IpAddr>,
     /// Its labels under `kube-vip.io/` and `service-provided.kube-vip.io/`.
     pub labels: BTreeMap<String, String>,
+    /// Those of its labels that decide where addresses shall be (`Config::preferred`), and maybe others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub traits: BTreeMap<String, String>,
     /// Why no address may be on it, when it says so: `node.kubernetes.io/exclude-from-external-load-balancers`, the
     /// annotation `kube-vip.io/drain: "true"`, or the taint `node.kubernetes.io/out-of-service`.
     #[serde(default)]

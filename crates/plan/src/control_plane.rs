@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use vip_model::VipNet;
-use vip_model::config::{ControlPlane, NodeLabel};
+use vip_model::config::{ControlPlane, NodeLabel, Preference};
 use vip_model::kernel::{Actual, Address, Link};
 use vip_model::members::{ElectionState, History, Role};
 use vip_model::observed::Gate;
 use vip_model::plan::{Completeness, ElectionWant, Footprint, NodePlan, Standing};
+use vip_model::store::NodeFacts;
 use vip_model::verdict::{Reason, Subject, Verdict};
 
 use crate::label::label_value;
@@ -145,11 +146,21 @@ fn want_election(world: &World<'_>, control_plane: &ControlPlane, standing: Stan
         timings: election.timings,
         annotations: election.annotations.clone(),
         standing,
-        rank: 0,
+        rank: rank(world),
         footprint: footprint(world, control_plane),
         group: None,
     };
     plan.elections.insert(election.lease.clone(), want);
+}
+
+/// How many nodes are preferred to this one. Agents run on some of the nodes only: those that never stand cost a moment.
+fn rank(world: &World<'_>) -> u32 {
+    let wishes = &world.config.preferred;
+    let Some(nodes) = world.snapshot.nodes.get().filter(|_| !wishes.is_empty()) else { return 0 };
+    let score = |facts: &NodeFacts| Preference::score(wishes, &facts.traits);
+    let mine = nodes.get(&world.config.node).map_or(0, score);
+    let better = |facts: &&NodeFacts| facts.ready && !facts.is_drained() && score(facts) > mine;
+    u32::try_from(nodes.values().filter(better).count()).unwrap_or(u32::MAX)
 }
 
 /// Whether any of the VIPs is still in the kernel, as far as we can tell. Doubt counts as yes.

@@ -186,6 +186,9 @@ fn decide(
     let mut tally = Tally::default();
     let mut wants = Wants::default();
     for brief in briefs(ground, members, groups) {
+        if let Some(lease) = brief.lease.filter(|_| !brief.avoid.is_empty() && ground.world.hands_over()) {
+            plan.avoid.insert(lease.clone(), brief.avoid.clone());
+        }
         let decide = |at: usize, decision| decisions[at] = Some(decision);
         let share = seat((ground, members), &brief, (&mut *plan, &mut wants), decide);
         if global.is_some() && brief.lease == global {

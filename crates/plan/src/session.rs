@@ -1,11 +1,12 @@
 //! What mode `session` needs to know of each claim beside what every election wants: where its addresses can be looked
 //! for, which nodes could serve it, how far this node is. Made last, from the finished plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use vip_model::config::SessionSettings;
+use vip_model::config::{Preference, SessionSettings};
 use vip_model::plan::{GroupWant, Look, NodePlan, Progress};
 use vip_model::service::TrafficPolicy;
+use vip_model::store::NodeFacts;
 use vip_model::verdict::{Subject, Verdict};
 use vip_model::{LeaseName, LinkIndex, NodeName, ScopedAddr};
 
@@ -18,8 +19,14 @@ const LOOKS: usize = 64;
 
 pub(crate) fn plan(world: &World<'_>, settings: &SessionSettings, plan: &mut NodePlan) {
     let mut groups: BTreeMap<LeaseName, GroupWant> = BTreeMap::new();
-    let fresh =
-        |lifetime| GroupWant { lifetime, looks: Vec::new(), heirs: None, progress: Progress::Announced };
+    plan.preferences = preferences(world);
+    let fresh = |lifetime| GroupWant {
+        lifetime,
+        looks: Vec::new(),
+        heirs: None,
+        avoid: BTreeSet::new(),
+        progress: Progress::Announced,
+    };
     if let Some(control_plane) = &world.config.control_plane {
         let group = fresh(settings.control_plane_lifetime);
         let group = groups.entry(control_plane.election.lease.clone()).or_insert(group);
@@ -42,6 +49,7 @@ pub(crate) fn plan(world: &World<'_>, settings: &SessionSettings, plan: &mut Nod
         if group.looks.is_empty() {
             group.progress = Progress::Announced; // nothing to serve
         }
+        group.avoid = plan.avoid.remove(lease).unwrap_or_default();
         want.group = Some(group);
     }
 }
@@ -62,6 +70,15 @@ fn add(
             group.looks.push(Look { at: ScopedAddr { addr: *addr, link }, addr: own.clone() });
         }
     }
+}
+
+/// How much nodes are preferred, but for those that are not at all.
+fn preferences(world: &World<'_>) -> BTreeMap<NodeName, u32> {
+    let wishes = &world.config.preferred;
+    let nodes = world.snapshot.nodes.get().filter(|_| !wishes.is_empty());
+    let score = |facts: &NodeFacts| Preference::score(wishes, &facts.traits);
+    let scores = nodes.into_iter().flat_map(|nodes| nodes.iter().map(|(name, facts)| (name, score(facts))));
+    scores.filter(|(_, score)| *score > 0).map(|(name, score)| (name.clone(), score)).collect()
 }
 
 fn link_addr(world: &World<'_>, link: LinkIndex) -> Option<vip_model::LinkAddr> {

@@ -78,6 +78,7 @@ impl Case {
             instance: InstanceName::new("control-plane"),
             advertise: Advertise::Arp(layer2),
             election_mode: vip_model::config::ElectionMode::Lease,
+            preferred: Vec::new(),
             services: None,
             control_plane: Some(ControlPlane {
                 vips: self.vips.clone(),

@@ -72,6 +72,8 @@ pub struct OwnershipWant {
     pub elections: BTreeMap<LeaseName, ElectionWant>,
     /// The networks of this node.
     pub sites: Vec<Site>,
+    /// How much nodes are preferred, but for those that are not at all.
+    pub preferences: BTreeMap<NodeName, u32>,
     /// Whether this node could hold VIPs.
     pub fitness: Fitness,
     /// Whether the agent stops: its session ends with the last claim.

@@ -30,6 +30,7 @@ impl Agent {
             settings: settings.clone(),
             elections: std::collections::BTreeMap::new(),
             sites: Vec::new(),
+            preferences: std::collections::BTreeMap::new(),
             fitness: Fitness::Fit,
             life: vip_proto::session::Life::Runs,
         };
@@ -56,6 +57,7 @@ impl Agent {
             settings: settings.clone(),
             elections: plan.elections.clone(),
             sites: self.sites(plan),
+            preferences: plan.preferences.clone(),
             fitness: self.fitness(),
             life: match self.life {
                 Life::Running => vip_proto::session::Life::Runs,

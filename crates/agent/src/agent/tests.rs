@@ -45,6 +45,7 @@ fn config() -> Config {
         }),
         services: None,
         election_mode: vip_model::config::ElectionMode::Lease,
+        preferred: Vec::new(),
         control_plane: Some(ControlPlane {
             vips: vec![vip()],
             port: 6443,

@@ -49,6 +49,7 @@ pub(crate) fn first_config() -> Config {
         advertise: Advertise::Arp(Layer2 { announce_interval: seconds(3), skip_conflict_probe: false }),
         services: None,
         election_mode: vip_model::config::ElectionMode::Lease,
+        preferred: Vec::new(),
         control_plane: Some(ControlPlane {
             vips: vec![vip("10.0.0.100/32"), vip("fd00::100/128")],
             port: 6443,

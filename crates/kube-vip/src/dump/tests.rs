@@ -40,6 +40,7 @@ pub(crate) fn effective() -> Effective {
             }),
             services: None,
             election_mode: vip_model::config::ElectionMode::Lease,
+            preferred: Vec::new(),
             control_plane: Some(control_plane),
         },
         api: ApiSettings {

@@ -116,6 +116,7 @@ pub(crate) fn config(mode: Mode) -> Config {
         instance: InstanceName::new("services"),
         advertise: Advertise::Arp(layer2),
         election_mode: vip_model::config::ElectionMode::Lease,
+        preferred: Vec::new(),
         control_plane: None,
         services: Some(services),
     }

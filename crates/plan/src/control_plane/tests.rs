@@ -96,6 +96,7 @@ impl Scene {
             advertise: Advertise::Arp(layer2),
             services: None,
             election_mode: vip_model::config::ElectionMode::Lease,
+            preferred: Vec::new(),
             control_plane: Some(control_plane),
         };
         let links = [link(LinkIndex(1), "lo"), link(ETH0, "eth0"), link(ETH1, "eth1")];
@@ -304,6 +305,7 @@ fn what_cannot_be_served_anyway_is_removed_as_soon_as_the_lease_was_seen() {
         service_lifetime: Duration::from_secs(8),
         api_loss: ApiLoss::HoldIfPeersAgree,
         failback: Failback::Never,
+        move_pause: std::time::Duration::from_millis(500),
         on_stop: OnStop::HandOver,
     };
     let in_session =

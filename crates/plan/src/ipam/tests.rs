@@ -97,6 +97,7 @@ impl Scene {
                 instance: InstanceName::new("services"),
                 advertise: Advertise::Arp(layer2),
                 election_mode: vip_model::config::ElectionMode::Lease,
+                preferred: Vec::new(),
                 control_plane: None,
                 services: Some(services_config()),
             },

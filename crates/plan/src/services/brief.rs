@@ -1,16 +1,18 @@
 //! What is known of a group before this node's part in it is decided: whose election is the authority, which member
 //! leads, and how many nodes come first. Made for all groups together, because placement looks at all of them.
 
+use std::collections::BTreeSet;
+
 use vip_model::members::ElectionState;
 use vip_model::service::TrafficPolicy;
-use vip_model::{LeaseName, Walk};
+use vip_model::{LeaseName, NodeName, Walk};
 
 use super::election::{Ballot, lease_of};
 use super::endpoint::{self, Backing};
 use super::ground::Ground;
 use super::group::Groups;
 use super::member::Member;
-use super::rank::{Field, Race, ranks};
+use super::rank::{Field, Race, crowds, ranks};
 
 /// A group and what is known of it.
 pub(super) struct Brief<'g> {
@@ -28,6 +30,8 @@ pub(super) struct Brief<'g> {
     pub(super) hope: Hope,
     /// How many nodes come first, when the authority is one of the group's own Leases.
     pub(super) rank: u32,
+    /// Nodes that it shall not be on while another one can have it, when this node holds it.
+    pub(super) avoid: BTreeSet<NodeName>,
 }
 
 /// Whether any node could serve a group.
@@ -54,8 +58,11 @@ pub(super) fn briefs<'g>(
     racing.sort_by_key(|at| members[briefs[*at].group[0]].created); // stable: then by name
     let races: Vec<_> = racing.iter().filter_map(|at| race(ground, members, &briefs[*at])).collect();
     let me = ground.cluster.runner(ground.world.config.node.as_str());
-    for (at, rank) in racing.into_iter().zip(ranks(&ground.cluster.runners, me, &races)) {
+    let runners = &ground.cluster.runners;
+    let crowds = crowds(me, &races);
+    for ((at, rank), crowd) in racing.into_iter().zip(ranks(runners, me, &races)).zip(crowds) {
         briefs[at].rank = rank;
+        briefs[at].avoid = crowd.into_iter().map(|node| runners[node].name.clone()).collect();
     }
     briefs
 }
@@ -84,7 +91,7 @@ fn brief<'g>(
     };
     let lead = group.iter().copied().find(can_serve);
     let hope = hope(ground, (members, group), (ballot, lead));
-    Brief { group, ballot, lease, authority, lead, hope, rank: 0 }
+    Brief { group, ballot, lease, authority, lead, hope, rank: 0, avoid: BTreeSet::new() }
 }
 
 fn hope(
@@ -117,5 +124,7 @@ fn race<'g>(ground: &Ground<'_>, members: &'g [Member<'_>], brief: &Brief<'g>) -
         }
     };
     let holder = brief.authority.holder.as_deref().and_then(|holder| ground.cluster.runner(holder));
-    Some(Race { key: members[brief.group[0]].name, field, holder })
+    let key = members[brief.group[0]].name;
+    let apart = brief.group.iter().find_map(|at| members[*at].notes.apart);
+    Some(Race { key, field, holder, apart: apart.map(|name| (key.namespace(), name)) })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use vip_model::config::{ServiceElection, Services};
+use vip_model::config::{Preference, ServiceElection, Services};
 use vip_model::members::{ElectionState, Role};
 use vip_model::{LeaseName, NodeName, VipNet};
 
@@ -112,7 +112,11 @@ impl<'a> Cluster<'a> {
         let own = nodes.clone().find(|(name, _)| *name == me).map(|(_, facts)| facts);
         let free = ready.clone().filter(|(_, facts)| facts.excluded.is_none());
         Self {
-            runners: free.map(|(name, _)| Runner::new(name)).collect(),
+            runners: free
+                .map(|(name, facts)| {
+                    Runner::new(name, Preference::score(&world.config.preferred, &facts.traits))
+                })
+                .collect(),
             owners: nodes
                 .clone()
                 .flat_map(|(name, facts)| facts.addresses.iter().map(move |addr| (*addr, name)))

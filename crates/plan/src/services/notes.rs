@@ -25,6 +25,8 @@ pub(super) struct Notes<'a> {
     pub(super) open: Option<&'a str>,
     /// `vipHost`: the node that serves it.
     pub(super) host: Option<&'a str>,
+    /// `anti-affinity`: a name; Services of its namespace with the same one are on different nodes while they can.
+    pub(super) apart: Option<&'a str>,
 }
 
 impl<'a> Notes<'a> {
@@ -40,6 +42,7 @@ impl<'a> Notes<'a> {
                 Some("allow-reconcile-without-endpoints") => &mut notes.without_endpoints,
                 Some("ignore-service-security") => &mut notes.open,
                 Some("vipHost") => &mut notes.host,
+                Some("anti-affinity") => &mut notes.apart,
                 _ => continue,
             };
             let text = text.trim();

@@ -261,7 +261,7 @@ impl Ownership {
 
     /// How many fit members go before us for an expired session.
     fn expired_rank(&self, now: Instant, id: SessionId) -> u32 {
-        let weight = |node: &NodeName| super::spread::mix(super::spread::hash(node.as_str()) ^ id.0);
+        let weight = |node: &NodeName| self.favour(node, id.0);
         let own = weight(&self.id.node);
         let others = self.peers.iter().filter(|(_, peer)| peer.is_fit(now));
         u32::try_from(others.filter(|(node, _)| weight(node) > own).count().min(8)).unwrap_or(8)
@@ -269,7 +269,7 @@ impl Ownership {
 
     /// How many jurors go before us: those that are heard and fit, in the order of a hash.
     fn rank(&self, now: Instant, id: SessionId, list: &vip_model::session::Jury) -> u8 {
-        let weight = |node: &NodeName| super::spread::mix(super::spread::hash(node.as_str()) ^ id.0);
+        let weight = |node: &NodeName| self.favour(node, id.0);
         let own = weight(&self.id.node);
         let counts = |node: &&NodeName| {
             let Some(peer) = self.peers.get(*node) else { return false };

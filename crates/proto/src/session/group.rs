@@ -13,7 +13,7 @@ use vip_model::peers::{GroupId, Stage};
 use vip_model::plan::{ElectionWant, Footprint, Look, Standing};
 use vip_model::session::{CLAIM, CLAIM_FROM, SessionId};
 use vip_model::store::{Failure, LeaseRecord, Version};
-use vip_model::{Instant, LeaseName};
+use vip_model::{Instant, LeaseName, NodeName};
 
 use super::lineage::Heir;
 use super::{Ownership, Ticket};
@@ -176,6 +176,11 @@ impl Group {
     /// Since when it is served.
     pub(super) const fn announced_since(&self) -> Option<Instant> {
         self.announced_since
+    }
+
+    /// Whether it shall not be on a node while another one can have it.
+    pub(super) fn avoids(&self, node: &NodeName) -> bool {
+        self.want.group.as_ref().is_some_and(|group| group.avoid.contains(node))
     }
 
     fn lifetime(&self) -> Duration {

@@ -16,9 +16,9 @@ use super::{Life, Ownership};
 /// A holder whose health gate is closed gives way at most this often.
 const YIELD_PAUSE: Duration = Duration::from_mins(1);
 /// How often a holder looks whether a better-placed node is back.
-const FAILBACK_LOOK: Duration = Duration::from_secs(1);
-/// Time between two moves that nothing forces.
-const FAILBACK_PAUSE: Duration = Duration::from_millis(500);
+const VOLUNTARY_LOOK: Duration = Duration::from_secs(1);
+/// How soon it looks again while one is there.
+const VOLUNTARY_AGAIN: Duration = Duration::from_millis(100);
 /// A claim that was handed over is cleaned up when the former owner has not spoken of it for so long.
 const CLEAN_AFTER: Duration = Duration::from_secs(2);
 
@@ -81,29 +81,37 @@ impl Ownership {
         None
     }
 
-    /// `failback`: a group goes to the node that a hash of both names prefers, when that one has been fit for long enough;
-    /// one at a time, so that a node that returns is not flooded.
-    pub(super) fn step_failback(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
-        let Failback::After(span) = self.want.settings.failback else { return None };
+    /// Moves that nothing forces: away from a node with another group of the same anti-affinity group; and, by `failback`,
+    /// to a node that is placed better and has been fit for long enough. One at a time, so that a node that returns is
+    /// not flooded.
+    pub(super) fn step_voluntary(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
         let group = self.groups.get(claim)?;
+        let is_crowded = group.avoids(&self.id.node);
+        let span = match self.want.settings.failback {
+            Failback::Never if !is_crowded => return None,
+            Failback::After(span) if !is_crowded => span,
+            Failback::Never | Failback::After(_) => Duration::ZERO,
+        };
         if group.asking.is_some() || !group.is_announced() || !self.trust.is_sure() {
             return None; // whatever ends that looks again
         }
         let heir = self.successor(now, claim)?;
-        let weight = |node: &NodeName| super::spread::mix(super::spread::hash(node.as_str()) ^ group.id.0);
-        let is_listed = |node: &NodeName| {
-            let heirs = group.want.group.as_ref().and_then(|group| group.heirs.as_ref());
-            heirs.is_none_or(|heirs| heirs.contains(node))
+        let is_better = if is_crowded {
+            !group.avoids(&heir)
+        } else {
+            self.place(group, &heir) > self.place(group, &self.id.node)
         };
-        if !is_listed(&heir) || weight(&heir) <= weight(&self.id.node) {
-            return Some(now + FAILBACK_LOOK);
-        }
         let peer = self.peers.get(&heir)?;
+        let is_receiving = peer.word.groups.iter().any(|word| word.stage == Stage::Owned);
+        if !is_better || is_receiving {
+            return Some(now + if is_better { VOLUNTARY_AGAIN } else { VOLUNTARY_LOOK });
+        }
         // A move that somebody asked for counts as long as any other.
-        let due = peer.fit_since?.max(group.announced_since()?) + span;
-        let turn = self.gave_at.map_or(due, |gave| due.max(gave + FAILBACK_PAUSE));
+        let pause = self.want.settings.move_pause;
+        let due = (peer.fit_since? + span).max(group.announced_since()? + span.max(pause));
+        let turn = self.gave_at.map_or(due, |gave| due.max(gave + pause));
         if now < turn || !self.is_store_fresh(now) {
-            return Some(turn.max(now + FAILBACK_LOOK));
+            return Some(turn.max(now + VOLUNTARY_AGAIN));
         }
         let to = peer.session;
         self.gave_at = Some(now);
@@ -157,17 +165,13 @@ impl Ownership {
         None
     }
 
-    /// Who shall have a group: the best of the nodes that could serve it, else the fit member that a hash of both names
-    /// chooses.
+    /// Who shall have a group: of the fit members, or of those that could serve it, the one that is placed best.
     pub(super) fn successor(&self, now: Instant, claim: &LeaseName) -> Option<NodeName> {
         let group = self.groups.get(claim)?;
         let heirs = group.want.group.as_ref().and_then(|group| group.heirs.as_ref());
-        let is_fit = |node: &&NodeName| self.can_have(now, node);
-        if let Some(heirs) = heirs {
-            return heirs.iter().find(is_fit).cloned();
-        }
-        let weight = |node: &&NodeName| super::spread::mix(super::spread::hash(node.as_str()) ^ group.id.0);
-        self.peers.keys().filter(is_fit).max_by_key(weight).cloned()
+        let could =
+            |node: &&NodeName| heirs.is_none_or(|heirs| heirs.contains(node)) && self.can_have(now, node);
+        self.peers.keys().filter(could).max_by_key(|node| self.place(group, node)).cloned()
     }
 
     /// Whether a member could have something: it is fit, and its session is not one that ended since it was last heard.

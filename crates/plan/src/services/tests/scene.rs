@@ -156,6 +156,7 @@ impl Scene {
             advertise: Advertise::Arp(layer2),
             services: Some(services_config()),
             election_mode: vip_model::config::ElectionMode::Lease,
+            preferred: Vec::new(),
             control_plane: None,
         };
         let scene = Self {

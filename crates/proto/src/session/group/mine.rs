@@ -35,7 +35,7 @@ impl Ownership {
             Standing::Contend if self.is_asked_for(claim) => self.step_asked_for(now, claim),
             Standing::Contend => {
                 let received = self.step_received(now, claim, from);
-                received.into_iter().chain(self.step_failback(now, claim)).min()
+                received.into_iter().chain(self.step_voluntary(now, claim)).min()
             }
             Standing::HandOver | Standing::Reluctant => self.step_give(now, claim),
             Standing::Leave => self.step_release(now, claim),

@@ -39,6 +39,12 @@ pub(super) struct Town {
     count: u64,
     heartbeats: bool,
     failback: Failback,
+    /// Time between two moves that nothing forces.
+    pub(super) move_pause: Duration,
+    /// How much nodes are preferred.
+    pub(super) preferences: BTreeMap<NodeName, u32>,
+    /// Nodes that the group shall not be on while another one can have it.
+    pub(super) avoid: BTreeSet<NodeName>,
     /// The longest time without anybody who answers, and all time with two.
     pub(super) gap: Duration,
     pub(super) overlap: Duration,
@@ -115,6 +121,7 @@ fn settings() -> SessionSettings {
         service_lifetime: Duration::from_secs(8),
         api_loss: ApiLoss::HoldIfPeersAgree,
         failback: Failback::Never,
+        move_pause: Duration::from_millis(500),
         on_stop: OnStop::HandOver,
     }
 }
@@ -141,6 +148,9 @@ impl Town {
             count: 0,
             heartbeats: true,
             failback: Failback::Never,
+            move_pause: Duration::from_millis(500),
+            preferences: BTreeMap::new(),
+            avoid: BTreeSet::new(),
             gap: Duration::ZERO,
             overlap: Duration::ZERO,
             silent_since: None,
@@ -559,6 +569,7 @@ impl Town {
             lifetime: LIFETIME,
             looks: vec![Look { at, addr: mac(node) }],
             heirs: None,
+            avoid: self.avoid.clone(),
             progress: if home.announced && is_there { Progress::Announced } else { Progress::Pending },
         };
         let want = ElectionWant {
@@ -576,9 +587,10 @@ impl Town {
         }
         let net = format!("{}/24", addr(node)).parse().expect("a network");
         OwnershipWant {
-            settings: SessionSettings { failback: self.failback, ..settings() },
+            settings: SessionSettings { failback: self.failback, move_pause: self.move_pause, ..settings() },
             elections,
             sites: vec![Site { net, addr: mac(node) }],
+            preferences: self.preferences.clone(),
             fitness: home.fitness,
             life: if home.fitness == Fitness::Leaving { Life::Stops } else { Life::Runs },
         }

@@ -1,0 +1,79 @@
+//! Where a group shall be: preferred nodes, anti-affinity, and how fast moves follow each other that nothing forces.
+
+use std::time::Duration;
+
+use vip_model::NodeName;
+
+use super::{calm, ms};
+
+fn name(node: usize) -> NodeName {
+    NodeName::new(&format!("n{}", node + 1))
+}
+
+#[test]
+fn the_dead_are_followed_by_a_preferred_node_whatever_the_hash_says() {
+    for preferred in 0..2 {
+        let (mut town, holder) = calm(5);
+        let others: Vec<usize> = (0..5).filter(|node| *node != holder).collect();
+        let wanted = others[preferred * 3];
+        town.preferences = [(name(wanted), 10), (name(others[1]), 9)].into();
+        town.failback(None); // tells everybody
+        town.power_off(holder);
+        town.wait(Duration::from_secs(5));
+        assert_eq!(town.holder(), Some(wanted));
+        assert!(town.gap <= ms(200), "{:?}", town.gap);
+        assert_eq!(town.overlap, Duration::ZERO);
+    }
+}
+
+#[test]
+fn a_preference_moves_nothing_by_itself_and_a_failback_goes_where_it_says() {
+    let (mut town, holder) = calm(3);
+    let wanted = (holder + 1) % 3;
+    town.preferences = [(name(wanted), 10)].into();
+    town.failback(None);
+    town.wait(Duration::from_secs(20));
+    assert_eq!(town.holder(), Some(holder), "an owner keeps what it has");
+    town.failback(Some(Duration::from_secs(2)));
+    town.wait(Duration::from_secs(20));
+    assert_eq!(town.holder(), Some(wanted));
+    assert_eq!((town.gap, town.claim_writes), (Duration::ZERO, 2), "one move: the swap and its end");
+}
+
+#[test]
+fn a_group_leaves_the_node_of_another_one_of_its_anti_affinity_group_and_no_further() {
+    let (mut town, holder) = calm(3);
+    let (second, third) = ((holder + 1) % 3, (holder + 2) % 3);
+    town.avoid = [name(holder), name(second)].into();
+    town.failback(None);
+    town.wait(Duration::from_secs(5));
+    assert_eq!(town.holder(), Some(third), "failback is never, and yet");
+    assert_eq!((town.gap, town.claim_writes), (Duration::ZERO, 2));
+    town.forget();
+    // Nobody is without one: it stays where it is.
+    town.avoid = (0..3).map(name).collect();
+    town.failback(None);
+    town.wait(Duration::from_secs(20));
+    assert_eq!((town.holder(), town.claim_writes), (Some(third), 0));
+    assert_eq!(town.overlap, Duration::ZERO);
+}
+
+#[test]
+fn moves_that_nothing_forces_keep_a_distance() {
+    let (mut town, holder) = calm(3);
+    let mut first = holder;
+    for (pause, moves) in [(ms(500), 8..=20), (Duration::from_secs(5), 1..=3)] {
+        town.move_pause = pause;
+        town.forget();
+        let mut seen = 0;
+        for _ in 0..100 {
+            let now = town.holder().unwrap_or(first);
+            seen += u32::from(now != first);
+            first = now;
+            town.avoid = [name(now)].into(); // wherever it is, it shall not be there
+            town.failback(None);
+            town.wait(ms(100));
+        }
+        assert!(moves.contains(&seen), "{pause:?}: {seen} moves in ten seconds");
+    }
+}
