@@ -32,6 +32,8 @@ pub struct ApiSettings {
     pub node: NodeName,
     /// The VIPs that this agent manages. No connection is ever made to one of them.
     pub vips: BTreeSet<IpAddr>,
+    /// The labels of Nodes that decide where addresses shall be: their keys.
+    pub traits: BTreeSet<String>,
 }
 
 /// Host and port of a Service.

@@ -23,6 +23,7 @@ mod control_plane;
 mod election;
 mod file;
 mod link;
+mod placement;
 mod refusal;
 mod services;
 mod session;

@@ -119,6 +119,7 @@ fn set(setup: &mut Setup, line: &str) -> Result<(), String> {
         "skip-dad" => setup.probing = Probing::Skipped,
         "all-endpoints" => setup.endpoints = Endpoints::All,
         "secondaries-go" => setup.secondaries = Secondaries::Go,
+        "prefer" => setup.preferred = nodes(&rest)?,
         "agents" => setup.agents = services::agents(&rest)?,
         _ => match session::set(setup, key, &rest) {
             Some(done) => return done,
@@ -126,6 +127,16 @@ fn set(setup: &mut Setup, line: &str) -> Result<(), String> {
         },
     }
     Ok(())
+}
+
+/// Nodes by name, one bit each.
+fn nodes(words: &[&str]) -> Result<u64, String> {
+    let one = |word: &&str| -> Option<u64> {
+        let number: u32 = word.strip_prefix('n')?.parse().ok()?;
+        (1..=50).contains(&number).then(|| 1 << (number - 1))
+    };
+    let all: Option<Vec<u64>> = words.iter().map(one).collect();
+    Ok(all.ok_or("n1 to n50")?.into_iter().fold(0, |all, one| all | one))
 }
 
 fn vips(words: &[&str]) -> Result<Vec<vip_model::VipNet>, String> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use vip_model::config::{
     Advertise, Config, ControlPlane, Election, ElectionMode, HealthCheck, InterfaceChoice, Layer2,
-    LeaseTimings, LinkDown, NodeLabel, OnLoss, Scope,
+    LeaseTimings, LinkDown, NodeLabel, OnLoss, Preference, Scope,
 };
 use vip_model::{InstanceName, LeaseName, NodeName, Random, VipNet};
 
@@ -54,6 +54,8 @@ pub struct Setup {
     pub secondaries: Secondaries,
     /// What the mode `session` needs; none in worlds of the mode `lease`.
     pub session: Option<SessionSetup>,
+    /// Nodes that are preferred, one bit each.
+    pub preferred: u64,
 }
 
 /// One agent, the same on every node.
@@ -140,6 +142,7 @@ impl Setup {
             endpoints: Endpoints::Own,
             secondaries: Secondaries::Promoted,
             session: None,
+            preferred: 0,
         }
     }
 
@@ -172,6 +175,7 @@ impl Setup {
             endpoints: if dice.chance(0.5) { Endpoints::All } else { Endpoints::Own },
             secondaries: if dice.chance(0.2) { Secondaries::Go } else { Secondaries::Promoted },
             session: None,
+            preferred: 0,
         }
     }
 
@@ -211,6 +215,7 @@ impl Setup {
             }),
             services: self.agents[agent].services.as_ref().map(|services| services.config(self, agent)),
             election_mode: self.election_mode(node),
+            preferred: self.preferred(),
             control_plane: self.agents[agent].vips.first().map(|_| ControlPlane {
                 vips: self.agents[agent].vips.clone(),
                 port: API_PORT,
@@ -224,6 +229,17 @@ impl Setup {
                 node_label: if agent == 0 { self.node_label } else { NodeLabel::Off },
             }),
         }
+    }
+
+    /// Nodes are told apart by a label with their name.
+    fn preferred(&self) -> Vec<Preference> {
+        let is_preferred = |node: &usize| self.preferred & (1 << node) != 0;
+        let wish = |node| Preference {
+            label: NAME_LABEL.to_owned(),
+            value: Some(node_name(node).to_string()),
+            weight: 10,
+        };
+        (0..self.nodes()).filter(is_preferred).map(wish).collect()
     }
 
     fn election_mode(&self, node: usize) -> ElectionMode {
@@ -251,6 +267,8 @@ impl Setup {
 /// The port of the API server.
 pub const API_PORT: u16 = 6443;
 
+/// The label by which nodes are told apart.
+pub const NAME_LABEL: &str = "name";
 /// The link that carries VIPs.
 pub const VIP_LINK: &str = "eth0";
 

@@ -20,6 +20,7 @@ fn settings(root: &TempDir) -> ApiSettings {
         port: 6443,
         node: vip_model::NodeName::new("n1"),
         vips: BTreeSet::new(),
+        traits: BTreeSet::new(),
     }
 }
 

@@ -14,6 +14,7 @@ fn settings(local: LocalApi) -> ApiSettings {
         port: 6443,
         node: vip_model::NodeName::new("n1"),
         vips: BTreeSet::new(),
+        traits: BTreeSet::new(),
     }
 }
 

@@ -1,5 +1,6 @@
-//! Nodes in view: their addresses, our labels, and whether they take part in load balancing. Everything else of a Node
-//! is skipped while it is read, so that a large cluster costs little memory.
+//! Nodes in view: their addresses, our labels, those that addresses are placed by, and whether they take part in load
+//! balancing. Everything else of a Node is skipped while it is read, or soon after, so that a large cluster costs little
+//! memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,20 +37,10 @@ pub(crate) struct NodeShape {
 #[derive(Deserialize)]
 struct Meta {
     name: String,
-    #[serde(default)]
-    labels: Texts<Labels>,
+    #[serde(default, deserialize_with = "or_default")]
+    labels: BTreeMap<String, String>,
     #[serde(default)]
     annotations: Texts<Annotations>,
-}
-
-struct Labels;
-
-impl Keys for Labels {
-    fn keep(key: &str) -> bool {
-        key == EXCLUDE_LABEL
-            || key == CONTROL_PLANE_LABEL
-            || OUR_LABELS.iter().any(|prefix| key.starts_with(prefix))
-    }
 }
 
 struct Annotations;
@@ -96,7 +87,8 @@ struct Condition {
 }
 
 impl NodeShape {
-    fn convert(self) -> (NodeName, NodeFacts) {
+    /// Keeps the labels that are ours, and those that addresses are placed by.
+    fn convert(self, traits: &BTreeSet<String>) -> (NodeName, NodeFacts) {
         let Self { metadata, spec, status } = self;
         let addresses = status
             .addresses
@@ -105,17 +97,20 @@ impl NodeShape {
             .filter_map(|address| address.address.parse().ok())
             .collect::<BTreeSet<_>>();
         let ready = status.conditions.iter().any(|one| one.kind == "Ready" && one.status == "True");
-        let mut labels = metadata.labels.0;
-        let leads = labels.remove(CONTROL_PLANE_LABEL).is_some();
+        let mut labels = metadata.labels;
+        let leads = labels.contains_key(CONTROL_PLANE_LABEL);
         let labelled =
-            labels.remove(EXCLUDE_LABEL).filter(|_| !leads).map(|_| format!("label {EXCLUDE_LABEL}"));
+            (labels.contains_key(EXCLUDE_LABEL) && !leads).then(|| format!("label {EXCLUDE_LABEL}"));
+        let placing = |key: &String| Some((key.clone(), labels.get(key)?.clone()));
+        let traits = traits.iter().filter_map(placing).collect();
+        labels.retain(|key, _| OUR_LABELS.iter().any(|prefix| key.starts_with(prefix)));
         let draining = metadata.annotations.0.get(DRAIN).is_some_and(|drain| drain == "true");
         let tainted = spec.taints.iter().any(|taint| taint.key == OUT_OF_SERVICE);
         let excluded = draining
             .then(|| format!("annotation {DRAIN}"))
             .or(labelled)
             .or_else(|| tainted.then(|| format!("taint {OUT_OF_SERVICE}")));
-        (NodeName::new(&metadata.name), NodeFacts { addresses, labels, excluded, ready })
+        (NodeName::new(&metadata.name), NodeFacts { addresses, labels, traits, excluded, ready })
     }
 }
 
@@ -151,7 +146,8 @@ impl Collection for NodeWatch {
     }
 
     fn found(&mut self, items: Vec<NodeShape>) {
-        self.coming.extend(items.into_iter().map(NodeShape::convert));
+        let traits = &self.gateway.directory.settings().traits;
+        self.coming.extend(items.into_iter().map(|item| item.convert(traits)));
     }
 
     fn listed(&mut self, _version: &Version) {
@@ -160,13 +156,13 @@ impl Collection for NodeWatch {
     }
 
     fn changed(&mut self, item: NodeShape) {
-        let (name, facts) = item.convert();
+        let (name, facts) = item.convert(&self.gateway.directory.settings().traits);
         // A kubelet writes its Node every few minutes; almost never what we read.
         self.gateway.snapshots.change(|snapshot| snapshots::set(&mut snapshot.nodes, name, Some(facts)));
     }
 
     fn deleted(&mut self, item: NodeShape) {
-        let (name, _) = item.convert();
+        let (name, _) = item.convert(&BTreeSet::new());
         self.gateway.snapshots.change(|snapshot| snapshots::set(&mut snapshot.nodes, name, None));
     }
 
@@ -192,7 +188,7 @@ mod tests {
             ], "images": [{"names": ["big"]}]},
         }))
         .unwrap();
-        let (name, facts) = shape.convert();
+        let (name, facts) = shape.convert(&BTreeSet::new());
         assert_eq!(name.as_str(), "n1");
         let addresses: Vec<_> = facts.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(addresses, ["10.0.0.11", "fd00::11"]);
@@ -200,17 +196,30 @@ mod tests {
     }
 
     #[test]
+    fn labels_that_addresses_are_placed_by_are_kept() {
+        let shape: NodeShape = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "n", "labels": {"zone": "a", "kube-vip.io/pool": "edge", "other": "x"}},
+        }))
+        .unwrap();
+        let wanted = ["zone", "kube-vip.io/pool", "absent"].map(str::to_owned);
+        let (_, facts) = shape.convert(&BTreeSet::from(wanted));
+        let keys = |labels: &BTreeMap<String, String>| labels.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(keys(&facts.traits), ["kube-vip.io/pool", "zone"]);
+        assert_eq!(keys(&facts.labels), ["kube-vip.io/pool"]);
+    }
+
+    #[test]
     fn a_node_without_status_or_labels_is_read() {
         let shape: NodeShape =
             serde_json::from_value(serde_json::json!({"metadata": {"name": "n"}})).unwrap();
-        assert_eq!(shape.convert().1, NodeFacts::default());
+        assert_eq!(shape.convert(&BTreeSet::new()).1, NodeFacts::default());
     }
 
     #[test]
     fn a_node_says_itself_that_it_takes_no_part() {
         let facts = |value: serde_json::Value| {
             let shape: NodeShape = serde_json::from_value(value).unwrap();
-            let (_, facts) = shape.convert();
+            let (_, facts) = shape.convert(&BTreeSet::new());
             (facts.excluded, facts.ready, facts.labels.len())
         };
         let rows = [

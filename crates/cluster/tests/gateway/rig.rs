@@ -48,6 +48,7 @@ pub(crate) fn settings(root: &Path, port: u16) -> ApiSettings {
         port,
         node: NodeName::new("n1"),
         vips: BTreeSet::new(),
+        traits: BTreeSet::new(),
     }
 }
 

@@ -105,6 +105,7 @@ fn settings(matches: &ArgMatches) -> ApiSettings {
         port: 6443,
         node: NodeName::new(""),
         vips: std::collections::BTreeSet::new(),
+        traits: std::collections::BTreeSet::new(),
     }
 }
 

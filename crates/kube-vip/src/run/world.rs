@@ -151,6 +151,7 @@ fn api(effective: &Effective) -> vip_cluster::ApiSettings {
         port: settings.port,
         node: effective.config.node.clone(),
         vips: vips.map(|vip| vip.addr()).collect::<BTreeSet<IpAddr>>(),
+        traits: effective.config.preferred.iter().map(|wish| wish.label.clone()).collect(),
     }
 }
 

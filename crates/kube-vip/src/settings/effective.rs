@@ -8,7 +8,7 @@ use super::refusal::Refusal;
 use super::source::Values;
 use super::table::{self, Kind, Setting, Status};
 use super::{ApiSettings, Effective, Listen, LocalApi, Machine, Warning, Weight};
-use super::{control_plane, key, parse, services, session, warning};
+use super::{control_plane, key, parse, placement, services, session, warning};
 
 /// Bytes that an instance name may have: 255 of nftables less `kube_vip_` and `_v4`.
 const LONGEST_INSTANCE: usize = 243;
@@ -35,6 +35,7 @@ pub(super) fn build(values: &Values, machine: &Machine) -> Result<Effective, Ref
     }
     let advertise =
         Advertise::Arp(Layer2 { announce_interval, skip_conflict_probe: values.boolean(key::SKIP_DAD)? });
+    let preferred = placement::preferred(values)?;
     let election_mode = session::mode(values, machine, features, &mut warnings)?;
     warnings.extend(unbuilt(values));
     let effective = Effective {
@@ -42,7 +43,7 @@ pub(super) fn build(values: &Values, machine: &Machine) -> Result<Effective, Ref
         log: parse::log_level(log_number(values)?),
         prometheus_server: prometheus_server(values, &mut warnings),
         health_check_port: health_check_port(values)?,
-        config: Config { node, instance, advertise, control_plane, services, election_mode },
+        config: Config { node, instance, advertise, control_plane, services, election_mode, preferred },
         warnings,
     };
     Ok(effective)

@@ -48,12 +48,14 @@ keys! {
     NAMESPACE = "cp_namespace";
     LOSE_LEADERSHIP = "vip_loseleadership";
     LOSE_TIMEOUT = "vip_loseleadership_timeout_seconds";
+    PREFERRED_NODES = "preferred_nodes";
     // sessions
     PEERS = "peers";
     PEERS_PORT = "peers_port";
     PEERS_INTERVAL = "peers_interval";
     API_LOSS = "api_loss";
     FAILBACK = "failback";
+    MOVE_PAUSE = "move_pause";
     ON_STOP = "on_stop";
     CONTROL_PLANE_LIFETIME = "vip_address_lifetime";
     SERVICES_LIFETIME = "svc_address_lifetime";

@@ -14,6 +14,9 @@ use super::{Machine, Warning, Weight, election, key, parse, table, warning};
 /// Shorter intervals cost more than they gain; with longer ones a death is seen no sooner than by the API.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(1);
 
+/// With shorter ones a node that returns would be flooded.
+const MOVE_PAUSES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
+
 /// The port of an agent that holds addresses of Services alone: the node may have another agent, on the default port.
 const SERVICES_PORT: u16 = 7950;
 
@@ -23,12 +26,13 @@ const SHORTEST_LIFETIME: i64 = 2;
 const UNFINISHED: &str = "session is not finished in this build: for trials only";
 
 /// What mode `lease` does not read.
-const SESSION_ONLY: [&str; 8] = [
+const SESSION_ONLY: [&str; 9] = [
     key::PEERS,
     key::PEERS_PORT,
     key::PEERS_INTERVAL,
     key::API_LOSS,
     key::FAILBACK,
+    key::MOVE_PAUSE,
     key::ON_STOP,
     key::CONTROL_PLANE_LIFETIME,
     key::SERVICES_LIFETIME,
@@ -101,6 +105,7 @@ fn settings(values: &Values, machine: &Machine, features: Features) -> Result<Se
             _ => return Err(values.refuse(key::API_LOSS, "give hold-if-peers-agree, hold or release")),
         },
         failback: failback(values)?,
+        move_pause: values.span(key::MOVE_PAUSE, &MOVE_PAUSES)?,
         on_stop: match values.text(key::ON_STOP) {
             "hand-over" => OnStop::HandOver,
             "stay" => OnStop::Stay,
@@ -124,9 +129,10 @@ fn peers(values: &Values, features: Features) -> Result<PeerMode, Refusal> {
 fn failback(values: &Values) -> Result<Failback, Refusal> {
     match values.text(key::FAILBACK) {
         "never" => Ok(Failback::Never),
+        "at-once" => Ok(Failback::After(Duration::ZERO)),
         text => parse::span(text)
             .map(Failback::After)
-            .ok_or_else(|| values.refuse(key::FAILBACK, "give never, or a time such as 10m (0s is at once)")),
+            .ok_or_else(|| values.refuse(key::FAILBACK, "give never, at-once, or a time such as 10m")),
     }
 }
 

@@ -44,6 +44,8 @@ pub enum Key {
     WithoutEndpoints,
     /// The annotation `serviceInterface`.
     Interface,
+    /// The annotation `anti-affinity`.
+    Apart,
 }
 
 const NAMES: &[(&str, Key)] = &[
@@ -60,6 +62,7 @@ const NAMES: &[(&str, Key)] = &[
     ("stack", Key::Stack),
     ("empty", Key::WithoutEndpoints),
     ("interface", Key::Interface),
+    ("apart", Key::Apart),
 ];
 
 impl Edit {
@@ -106,6 +109,7 @@ impl Edit {
             }
             Key::WithoutEndpoints => annotate(service, "allow-reconcile-without-endpoints", truth(value)),
             Key::Interface => annotate(service, "serviceInterface", value),
+            Key::Apart => annotate(service, "anti-affinity", value),
         }
     }
 
@@ -119,7 +123,9 @@ impl Edit {
             Key::Type => one_of(&["lb", "other"]),
             Key::Stack => one_of(&["single", "prefer", "require"]),
             Key::Ignore | Key::Force | Key::WithoutEndpoints => one_of(&["yes", "no"]),
-            Key::Addresses | Key::SpecAddress | Key::Class | Key::Lease | Key::Interface => Ok(()),
+            Key::Addresses | Key::SpecAddress | Key::Class | Key::Lease | Key::Interface | Key::Apart => {
+                Ok(())
+            }
         }
     }
 }

@@ -65,11 +65,7 @@ fn set_word(session: &mut SessionSetup, key: &str, (first, rest): (&str, &[&str]
             }
         }
         "in-lease-mode" => {
-            for word in rest {
-                let number: Option<u32> = word.strip_prefix('n').and_then(|number| number.parse().ok());
-                let number = number.filter(|number| (1..=50).contains(number)).ok_or("n1 to n50")?;
-                session.in_lease_mode |= 1 << (number - 1);
-            }
+            session.in_lease_mode |= super::nodes(rest)?;
         }
         _ => session.memory = MemorySetup::Unreadable,
     }

@@ -96,6 +96,7 @@ impl SessionSetup {
             service_lifetime: self.service_lifetime,
             api_loss: self.api_loss,
             failback: self.failback,
+            move_pause: Duration::from_millis(500),
             on_stop: self.on_stop,
         })
     }

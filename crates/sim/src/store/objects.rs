@@ -14,7 +14,7 @@ use super::domain::Domain;
 use super::{Swap, failure};
 use crate::clock::Moment;
 use crate::deed::{Pod, PodPlace};
-use crate::setup::{node_name, own_addresses};
+use crate::setup::{NAME_LABEL, node_name, own_addresses};
 
 /// All Services.
 pub type Services = BTreeMap<ServiceName, Arc<Service>>;
@@ -83,7 +83,8 @@ impl Objects {
     pub fn new(nodes: usize) -> Self {
         let facts = |node| {
             let addresses = own_addresses(node).iter().map(ipnet::IpNet::addr).collect();
-            (node_name(node), NodeFacts { addresses, ready: true, ..NodeFacts::default() })
+            let traits = BTreeMap::from([(NAME_LABEL.to_owned(), node_name(node).to_string())]);
+            (node_name(node), NodeFacts { addresses, traits, ready: true, ..NodeFacts::default() })
         };
         Self {
             nodes: Domain::new((0..nodes).map(facts).collect()),

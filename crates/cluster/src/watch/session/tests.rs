@@ -30,6 +30,7 @@ impl Rig {
             port: 6443,
             node: NodeName::new("n1"),
             vips: BTreeSet::new(),
+            traits: BTreeSet::new(),
         };
         let told: Arc<Mutex<Vec<Told>>> = Arc::default();
         let heard = Arc::clone(&told);

@@ -41,6 +41,7 @@ fn defaults_are_those_of_the_page() {
     assert_eq!(settings.service_lifetime, Duration::from_secs(8));
     assert_eq!(settings.api_loss, ApiLoss::HoldIfPeersAgree);
     assert_eq!((settings.failback, settings.on_stop), (Failback::Never, OnStop::HandOver));
+    assert_eq!(settings.move_pause, Duration::from_millis(500));
 }
 
 #[test]
@@ -63,6 +64,7 @@ fn every_policy_is_read() {
         &[
             ("api_loss", "release"),
             ("failback", "10m"),
+            ("move_pause", "5s"),
             ("on_stop", "stay"),
             ("peers_interval", "10ms"),
             ("vip_address_lifetime", "2"),
@@ -72,13 +74,17 @@ fn every_policy_is_read() {
     );
     assert_eq!(settings.api_loss, ApiLoss::Release);
     assert_eq!(settings.failback, Failback::After(Duration::from_secs(600)));
+    assert_eq!(settings.move_pause, Duration::from_secs(5));
     assert_eq!(settings.on_stop, OnStop::Stay);
     assert_eq!(settings.peers, PeerMode::On { port: 7950, interval: Duration::from_millis(10) });
     assert_eq!(settings.control_plane_lifetime, Duration::from_secs(2));
     assert_eq!(settings.service_lifetime, Duration::from_secs(30));
     assert_eq!(settings.namespace, "edge", "that of the first election");
     assert_eq!(session(&SERVICES, &[("peers", "false")]).peers, PeerMode::Off);
-    assert_eq!(session(&SERVICES, &[("failback", "0s")]).failback, Failback::After(Duration::ZERO));
+    for at_once in ["0s", "at-once"] {
+        let settings = session(&SERVICES, &[("failback", at_once)]);
+        assert_eq!(settings.failback, Failback::After(Duration::ZERO), "{at_once}");
+    }
 }
 
 #[test]
@@ -92,7 +98,8 @@ fn values_that_a_policy_does_not_take_are_refused_with_what_is_accepted() {
         ("peers_interval", "1001ms", "give a time from 10ms to 1s"),
         ("peers_interval", "50", "give a time from 10ms to 1s"),
         ("api_loss", "wait", "give hold-if-peers-agree, hold or release"),
-        ("failback", "soon", "give never, or a time such as 10m"),
+        ("failback", "soon", "give never, at-once, or a time such as 10m"),
+        ("move_pause", "10ms", "give a time from 100ms to 3600s"),
         ("on_stop", "leave", "give hand-over or stay"),
         ("vip_address_lifetime", "1", "give a whole number from 2"),
         ("svc_address_lifetime", "8s", "give a whole number from 2"),

@@ -82,6 +82,8 @@ rows! {
             "Annotations for the Lease of the control plane."
         "namespace", key::NAMESPACE, "namespace"; Text "kube-system"; Built;
             "Namespace of the Lease when neither its name nor the service account tells one."
+        "preferredNodes", key::PREFERRED_NODES, "preferredNodes"; List ""; Built;
+            "Where addresses shall be while they can: label[=value][:weight], several with commas; weight is 1 to 100, default 1. The weights of all that fit a node are added up, and the largest sum goes first."
         "loseLeadership", key::LOSE_LEADERSHIP, "loseLeadership"; Bool "false"; NotNeeded(LINK_LOSS);
             "Yield when the link goes down; always so here."
         "loseLeadershiptTimeoutSeconds", key::LOSE_TIMEOUT, "loseLeadershipTimeoutSeconds"; Seconds "30"; NotNeeded(LINK_LOSS);
@@ -99,7 +101,9 @@ rows! {
         "apiLoss", key::API_LOSS, "apiLoss"; Text "hold-if-peers-agree"; Built;
             "What a holder does when the API does not answer: hold-if-peers-agree while enough others vouch for it; hold in any case (in a partition two nodes may answer); release at the renew deadline."
         "failback", key::FAILBACK, "failback"; Text "never"; Built;
-            "When addresses go back to a node that is placed better: never, or how long that node must have been well (0s is at once)."
+            "When addresses go back to a node that is placed better: never, how long that node must have been well, or at-once."
+        "movePause", key::MOVE_PAUSE, "movePause"; Span "500ms"; Built;
+            "Least time between two moves from one node that nothing forces (failback, anti-affinity), 100ms to 1h."
         "onStop", key::ON_STOP, "onStop"; Text "hand-over"; Built;
             "What a stopping agent does with its addresses: hand-over to another node; stay, for a restart of the agent within their lifetime."
         "vipAddressLifetime", key::CONTROL_PLANE_LIFETIME, "vipAddressLifetime"; Seconds "3"; Built;

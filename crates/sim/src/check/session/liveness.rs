@@ -5,7 +5,7 @@ use crate::check::{Check, Verdict, nodes_of, settled_at};
 use crate::clock::Moment;
 use crate::process::Life;
 use crate::setup::node_name;
-use crate::world::{Fact, World};
+use crate::world::{Fact, Purpose, World};
 
 pub(in crate::check) struct Liveness {
     from: Moment,
@@ -25,8 +25,14 @@ enum Look {
 }
 
 fn judge(world: &World, look: Look) -> Verdict {
+    let ought = world.ought();
     for (number, vip) in world.vips.iter().enumerate() {
         let agent = &vip.agent;
+        let lease = match vip.purpose {
+            Purpose::Services => ought.addrs.get(&vip.addr()).map(|(group, _)| &ought.groups[*group].lease),
+            Purpose::ControlPlane => Some(&world.setup.lease(*agent)),
+        };
+        let Some(lease) = lease else { continue }; // nobody asks for it
         let runs =
             |process: &crate::process::Process| process.number == *agent && process.life == Life::Running;
         if !world.processes.iter().any(runs) || world.answering[number] != world.owning[number] {
@@ -36,7 +42,7 @@ fn judge(world: &World, look: Look) -> Verdict {
         if mask.count_ones() != 1 {
             return Err(format!("{} answers for {} in quiet times", nodes_of(mask), vip.addr()));
         }
-        let owner = world.owner(*agent, &world.setup.lease(*agent));
+        let owner = world.owner(*agent, lease);
         let holder = node_name(mask.trailing_zeros() as usize);
         if owner.as_ref() != Some(&holder) {
             return Err(format!("{holder} answers for {}, but {owner:?} owns the claim", vip.addr()));
