@@ -451,6 +451,9 @@ impl Machine for Agent {
             }
             Input::Answer(id, answer) => self.answered(now, id, answer),
             Input::Errand(answer) => self.ran(now, answer),
+            Input::Sessions(sessions) if self.ownership.is_none() => {
+                self.elections.saw_sessions(now, &sessions);
+            }
             Input::Sessions(sessions) => self.own(now, OwnershipInput::Sessions(sessions)),
             Input::Peer(heard) => self.own(now, OwnershipInput::Peer(*heard)),
             Input::Door(door) => self.own(now, OwnershipInput::Door(door)),

@@ -257,6 +257,8 @@ fn in_mode_session_the_policies_are_carried_into_the_pod() {
         "--peersInterval=20ms",
         "--apiLoss=hold",
         "--failback=10m",
+        "--movePause=2s",
+        "--preferredNodes=zone=a:10,ssd",
         "--onStop=stay",
     ];
     let arguments: Vec<&str> = POD.into_iter().chain(given).collect();
@@ -267,6 +269,8 @@ fn in_mode_session_the_policies_are_carried_into_the_pod() {
         ("peers_interval", "20ms"),
         ("api_loss", "hold"),
         ("failback", "10m"),
+        ("move_pause", "2s"),
+        ("preferred_nodes", "zone=a:10,ssd"),
         ("on_stop", "stay"),
     ] {
         let variable = json!({"name": name, "value": value});

@@ -32,6 +32,22 @@ pub struct ElectionState {
     /// How a holder came by it.
     #[serde(default)]
     pub found: Found,
+    /// What keeps the owner of a group from serving it (mode `session`).
+    #[serde(default)]
+    pub restraint: Restraint,
+}
+
+/// What keeps the owner of a group from serving it (mode `session`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Restraint {
+    /// Nothing, or it is not ours.
+    #[default]
+    None,
+    /// It looks whether somebody still answers.
+    Looks,
+    /// Neither jurors nor the store prove its right.
+    Proof,
 }
 
 /// For how long a Lease names nobody.
@@ -54,6 +70,9 @@ pub enum Found {
     Wanted,
     /// Released by a holder who knew of nobody who asks for it any more: whoever still wants it may have missed that.
     Retired,
+    /// A claim of the mode `session`, when the session that owns it and all others had ended or expired: its owner may
+    /// serve on all the same.
+    Orphaned,
 }
 
 /// Where we stand in an election.

@@ -71,6 +71,10 @@ pub enum Reason {
     HeldBy(String),
     /// The Lease still names this node, but no renewal was answered in time: we may not act on it.
     Lapsed,
+    /// It is ours, and first it is looked whether somebody still answers for it.
+    LookingFirst,
+    /// It is ours, and neither other agents nor the API prove that we may serve it.
+    Unproven,
     /// Nobody holds the Lease; we contend.
     LeaseFree,
     /// We are letting go: addresses first, then the Lease.
@@ -135,6 +139,12 @@ impl fmt::Display for Reason {
             Self::HeldBy(node) => write!(f, "{node} holds the Lease"),
             Self::Lapsed => f.write_str(
                 "the Lease names this node, but no renewal was answered in time: waiting for the API",
+            ),
+            Self::LookingFirst => {
+                f.write_str("it is ours; first it is looked whether somebody still answers for it")
+            }
+            Self::Unproven => f.write_str(
+                "it is ours, but neither other agents nor the API prove that this node may serve it",
             ),
             Self::LeaseFree => f.write_str("nobody holds the Lease yet"),
             Self::Leaving => f.write_str("letting go: the address goes first, then the Lease"),

@@ -1,9 +1,11 @@
 //! One VIP on this node: what the role in its election makes of it. Control plane and Services decide here, so that
 //! both have the same address, claim and probe for the same right. Writes into the plan; gives back the verdict.
 
+use std::time::Duration;
+
 use vip_model::config::{Advertise, OnLoss, Scope};
 use vip_model::kernel::{Address, Dad, Lifetime, Link};
-use vip_model::members::{ElectionState, Role};
+use vip_model::members::{ElectionState, Found, Restraint, Role};
 use vip_model::observed::ProbeState;
 use vip_model::plan::{Claim, Doubt, NodePlan, PlannedAddress, Presence};
 use vip_model::verdict::{Reason, Verdict};
@@ -11,6 +13,9 @@ use vip_model::{Family, Instant, ScopedAddr, VipNet};
 
 use crate::place::link_addresses;
 use crate::world::World;
+
+/// How long an address may live in the kernel without its agent, by the defaults of the mode `session`, and a second.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(9);
 
 /// A VIP that has a place and that nothing keeps from this node but its election.
 pub(crate) struct Vip<'a> {
@@ -53,7 +58,7 @@ impl Vip<'_> {
     /// Decides about the VIP: its address, its claim, its probe.
     pub(crate) fn plan(&self, world: &World<'_>, election: &ElectionState, plan: &mut NodePlan) -> Verdict {
         let at = ScopedAddr { addr: self.net.addr(), link: self.link.index };
-        let conflict = self.conflict(world, at, plan);
+        let conflict = self.conflict(world, (at, election), plan);
         let planned =
             |presence| PlannedAddress { net: self.net, link: self.link.index, scope: self.scope, presence };
         match election.role {
@@ -95,10 +100,15 @@ impl Vip<'_> {
 
     /// A *new* VIP that somebody else answers for is not taken. While that is open, the probe runs beside the election.
     /// One that a former holder may still have waits until that has let go.
-    fn conflict(&self, world: &World<'_>, at: ScopedAddr, plan: &mut NodePlan) -> Option<Reason> {
+    fn conflict(
+        &self,
+        world: &World<'_>,
+        (at, election): (ScopedAddr, &ElectionState),
+        plan: &mut NodePlan,
+    ) -> Option<Reason> {
         let Advertise::Arp(layer2) = &world.config.advertise;
         let can_probe = link_addresses(self.link).is_some() && !layer2.skip_conflict_probe;
-        let doubt = match self.certainty {
+        let doubt = match orphaned(election).unwrap_or(self.certainty) {
             Certainty::Sure => None,
             Certainty::Wait(until) => Some(Doubt::Wait(until)),
             Certainty::Ask { until, .. } if can_probe => Some(Doubt::Ask(until)),
@@ -135,16 +145,31 @@ impl Vip<'_> {
     }
 }
 
+/// Whoever owned a claim of the mode `session` may serve on although its session has expired: it is asked for as long as it
+/// takes, and where nobody can be asked, what a dead agent left in the kernel is waited for.
+fn orphaned(election: &ElectionState) -> Option<Certainty> {
+    match (election.role, election.found) {
+        (Role::Holder { since, .. }, Found::Orphaned) => {
+            Some(Certainty::Ask { until: None, otherwise: Some(since + LONGEST_LIFETIME) })
+        }
+        _ => None,
+    }
+}
+
 /// Another node that the Lease names.
 pub(crate) fn other_holder<'a>(world: &World<'_>, election: &'a ElectionState) -> Option<&'a str> {
     election.holder.as_deref().filter(|holder| *holder != world.config.node.as_str())
 }
 
 /// Why a follower does not hold the Lease.
-fn why_not_holder(world: &World<'_>, election: &ElectionState) -> Reason {
+pub(crate) fn why_not_holder(world: &World<'_>, election: &ElectionState) -> Reason {
     match (&election.holder, other_holder(world, election)) {
         (_, Some(other)) => Reason::HeldBy(other.to_owned()),
-        (Some(_), None) => Reason::Lapsed,
+        (Some(_), None) => match election.restraint {
+            Restraint::None => Reason::Lapsed,
+            Restraint::Looks => Reason::LookingFirst,
+            Restraint::Proof => Reason::Unproven,
+        },
         (None, None) => Reason::LeaseFree,
     }
 }

@@ -19,6 +19,7 @@
 //! that the contender missed makes its take fail.
 
 mod ask;
+mod claims;
 #[cfg(any(test, feature = "rig"))]
 pub mod laws;
 mod sight;
@@ -28,8 +29,9 @@ mod tests;
 use std::time::Duration;
 
 pub use ask::Ventures;
+pub use claims::Owners;
 use vip_model::config::LeaseTimings;
-use vip_model::members::{ElectionState, Found, History, Role, Vacancy};
+use vip_model::members::{ElectionState, Found, History, Restraint, Role, Vacancy};
 use vip_model::plan::{ElectionWant, Footprint, Standing};
 use vip_model::store::{Answer, Ask, Failure, FailureClass, LeaseSeen, Sight};
 use vip_model::{Instant, LeaseName, NodeName, Random};
@@ -94,6 +96,8 @@ pub struct LeaseElection {
     trouble: Option<Failure>,
     vacancy: Vacancy,
     yields: Yields,
+    /// From when on the claim of the mode `session` that it is now is free, as far as is known.
+    claim_free_at: Option<Instant>,
     random: Random,
 }
 
@@ -157,6 +161,7 @@ impl LeaseElection {
             trouble: None,
             vacancy: Vacancy::Passing,
             yields: Yields { last: None, pause: YIELD_PAUSE },
+            claim_free_at: None,
             random,
         }
     }
@@ -169,6 +174,7 @@ impl LeaseElection {
             history: self.history,
             trouble: self.trouble.clone(),
             vacancy: self.vacancy,
+            restraint: Restraint::None,
             found: match self.phase {
                 Phase::Holder(tenure) => tenure.found,
                 Phase::Undecided | Phase::Follower | Phase::Leaving(..) => Found::Wanted,
@@ -183,7 +189,7 @@ impl LeaseElection {
 
     /// Since when the Lease can be taken, as far as was seen.
     pub fn takeable_since(&self) -> Option<Instant> {
-        self.last.as_ref().map(|last| last.free_at)
+        self.last.as_ref().map(|last| self.free_at(last))
     }
 
     /// Whether the Lease, as last seen, still names this node.

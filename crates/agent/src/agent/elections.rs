@@ -6,9 +6,10 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use vip_model::plan::{ElectionWant, Footprint};
+use vip_model::session::Sessions;
 use vip_model::{Instant, LeaseName, QuestionId, Walk};
 use vip_proto::Machine;
-use vip_proto::lease::{LeaseElection, LeaseInput, LeaseQuestion, Ventures};
+use vip_proto::lease::{LeaseElection, LeaseInput, LeaseQuestion, Owners, Ventures};
 
 /// So many new Leases may be asked for at a time for which other nodes come first. Two keep a node busy that is alone
 /// with a store that answers in milliseconds, and leave the others their share when all are new and the store is slow.
@@ -25,6 +26,10 @@ pub(super) struct Elections {
     held_back: BTreeSet<LeaseName>,
     /// Those that were touched since their states were last looked at.
     stirred: BTreeSet<LeaseName>,
+    /// Those whose Lease is a claim of the mode `session`, held by another node.
+    claimed: BTreeSet<LeaseName>,
+    /// The sessions that look after those.
+    owners: Owners,
 }
 
 #[derive(Debug, Default)]
@@ -118,7 +123,7 @@ impl Elections {
     /// Those that are not planned leave, and are forgotten when they have left and wait for no answer: it would reach the
     /// one that is made when the Lease is wanted again, beside the question of that one.
     pub(super) fn leave_others(&mut self, now: Instant, planned: &Planned, footprint: Footprint) {
-        let (queues, stirred) = (&mut self.queues, &mut self.stirred);
+        let (queues, stirred, claimed) = (&mut self.queues, &mut self.stirred, &mut self.claimed);
         self.seats.retain(|lease, seat| {
             if planned.contains_key(lease) {
                 return true;
@@ -128,6 +133,7 @@ impl Elections {
             stirred.insert(lease.clone());
             let has_left = seat.election.is_finished() && !seat.election.is_asking();
             if has_left {
+                claimed.remove(lease);
                 queues.forget(lease, seat.due);
             }
             !has_left
@@ -141,8 +147,33 @@ impl Elections {
             seat.question = None;
         }
         seat.election.handle(now, input);
+        match seat.election.claim_of() {
+            Some(session) => {
+                seat.election.claim_is_free(self.owners.free_at(session));
+                self.claimed.insert(lease.clone());
+            }
+            None => {
+                self.claimed.remove(lease);
+            }
+        }
         seat.file(lease, &mut self.queues);
         self.stirred.insert(lease.clone());
+    }
+
+    /// Whether one of them is a claim of the mode `session`: then the sessions are watched.
+    pub(super) fn have_claims(&self) -> bool {
+        !self.claimed.is_empty()
+    }
+
+    /// The sessions in the store, as a whole.
+    pub(super) fn saw_sessions(&mut self, now: Instant, sessions: &Sessions) {
+        self.owners.saw(now, sessions);
+        for lease in &self.claimed {
+            let Some(seat) = self.seats.get_mut(lease) else { continue };
+            let free_at = seat.election.claim_of().and_then(|session| self.owners.free_at(session));
+            seat.election.claim_is_free(free_at);
+            seat.file(lease, &mut self.queues);
+        }
     }
 
     /// Lets those that are due act on the time.

@@ -2,7 +2,7 @@
 //! the outside. Nothing that grants something leaves the node with a longer right than the machine has at this moment.
 
 use vip_model::Instant;
-use vip_model::config::{Config, ElectionMode, OnStop};
+use vip_model::config::{Config, ElectionMode, OnStop, ServiceElection};
 use vip_model::kernel::{Actual, Address, Change, Lifetime, LinkKind, LinkState};
 use vip_model::observed::Gate;
 use vip_model::peers::Fitness;
@@ -167,8 +167,12 @@ impl Agent {
     }
 
     pub(super) fn wanted_sessions(&self) -> Option<SessionWatch> {
-        let ElectionMode::Session(settings) = &self.config.election_mode else { return None };
-        let namespace = settings.namespace.clone();
+        let namespace = match &self.config.election_mode {
+            ElectionMode::Session(settings) => settings.namespace.clone(),
+            // Who looks after claims of the other mode is seen while there are any.
+            ElectionMode::Lease if self.elections.have_claims() => first_namespace(&self.config).to_owned(),
+            ElectionMode::Lease => return None,
+        };
         Some(SessionWatch { namespace, instance: self.config.instance.clone() })
     }
 }
@@ -189,6 +193,16 @@ pub(super) fn bound(now: Instant, changes: &mut [Change], (keep, add): (Instant,
             set.not_after = set.not_after.min(horizon);
         }
     }
+}
+
+/// Where agents of the mode `session` with the same settings keep their sessions: in the namespace of their first election.
+fn first_namespace(config: &Config) -> &str {
+    let control_plane = config.control_plane.as_ref().map(|it| &it.election);
+    let global = config.services.as_ref().and_then(|services| match &services.election {
+        ServiceElection::Global(election) => Some(election),
+        ServiceElection::PerService(_) => None,
+    });
+    control_plane.or(global).map_or("kube-system", |election| election.lease.namespace())
 }
 
 fn is_vip(config: &Config, addr: std::net::IpAddr) -> bool {

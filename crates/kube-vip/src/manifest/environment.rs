@@ -104,6 +104,8 @@ const OURS: &[Row] = &[
     Row { key: k::PEERS_INTERVAL, when: Changed },
     Row { key: k::API_LOSS, when: Changed },
     Row { key: k::FAILBACK, when: Changed },
+    Row { key: k::MOVE_PAUSE, when: Changed },
+    Row { key: k::PREFERRED_NODES, when: Set },
     Row { key: k::ON_STOP, when: Changed },
     Row { key: k::CONTROL_PLANE_LIFETIME, when: Changed },
     Row { key: k::SERVICES_LIFETIME, when: Changed },

@@ -1,5 +1,7 @@
 //! The control plane's part of the plan, one rule per test (F-L2-6, F-L2-7, F-L2-10, F-L2-12, F-L2-14, F-CP-3, F-CP-4).
 
+mod session;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -147,7 +147,7 @@ fn held_by(ground: &Ground<'_>, lease: &LeaseName, state: &ElectionState) -> Str
     match (state.role, &state.holder) {
         (Role::Holder { .. }, _) => format!("{lease}: this node holds it"),
         (_, Some(holder)) if *holder == ground.world.config.node.as_str() => {
-            format!("{lease}: {}", Reason::Lapsed)
+            format!("{lease}: {}", crate::vip::why_not_holder(&ground.world, state))
         }
         (_, Some(holder)) => format!("{lease}: {holder} holds it"),
         (_, None) => format!("{lease}: nobody holds it, as far as was seen"),

@@ -95,6 +95,7 @@ impl LeaseElection {
     fn next_as_follower(&self) -> Option<(Instant, Intent)> {
         let last = self.last.as_ref()?;
         let timings = self.want.timings;
+        let free_at = self.free_at(last);
         let take_at = match self.want.standing {
             // Others need not wait for the expiry of what we can't serve.
             Standing::Leave | Standing::HandOver if self.names_us() && self.is_clear() => {
@@ -104,9 +105,9 @@ impl LeaseElection {
             Standing::Contend if self.claim() == Claim::Venture && self.ventures == Ventures::HeldBack => {
                 return None;
             }
-            Standing::Contend if self.names_us() => last.free_at,
-            Standing::Contend => last.free_at.max(self.stood_at) + RANK_STEP * self.want.rank.min(RANK_MAX),
-            Standing::Reluctant => last.free_at + timings.retry_period,
+            Standing::Contend if self.names_us() => free_at,
+            Standing::Contend => free_at.max(self.stood_at) + RANK_STEP * self.want.rank.min(RANK_MAX),
+            Standing::Reluctant => free_at + timings.retry_period,
         };
         // A living holder writes every retry period. When nothing was seen for long, look whether the watch is dead,
         // so that a release is not missed until the Lease expires.
@@ -143,7 +144,11 @@ impl LeaseElection {
         };
         let claim = if intent == Intent::Take { self.claim() } else { Claim::Own };
         let record = self.last.as_ref().and_then(super::LastSight::record);
-        let found = if record.is_some_and(LeaseRecord::is_retired) { Found::Retired } else { Found::Wanted };
+        let found = match record {
+            Some(record) if record.is_retired() => Found::Retired,
+            Some(_) if self.claim_of().is_some() => Found::Orphaned,
+            Some(_) | None => Found::Wanted,
+        };
         self.asked = Some(Asked { intent, at: now, timeout, timings: self.want.timings, claim, found });
         LeaseQuestion { ask, timeout }
     }
@@ -172,6 +177,9 @@ impl LeaseElection {
         let mut annotations = self.want.annotations.clone();
         if record.is_some_and(LeaseRecord::says_retired) {
             annotations.entry(RETIRED.to_owned()).or_default(); // an empty one is taken away
+        }
+        for word in record.into_iter().flat_map(super::claims::words_of) {
+            annotations.entry(word.to_owned()).or_default();
         }
         LeaseWrite {
             lease: self.lease.clone(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vip_model::members::{ElectionState, Role};
+use vip_model::members::{ElectionState, Restraint, Role};
 use vip_model::plan::Standing;
 use vip_model::{Instant, LeaseName};
 
@@ -19,6 +19,7 @@ impl Ownership {
             role: self.role(group, whose),
             holder: self.holder_name(whose),
             history: group.history,
+            restraint: self.restraint(group, whose),
             trouble: group.trouble.clone().or_else(|| self.own.as_ref()?.trouble.clone()),
             ..ElectionState::default()
         };
@@ -49,6 +50,16 @@ impl Ownership {
         }
         let fence_until = self.refreshed + group.lifetime() + ROUNDING;
         Role::Holder { since: self.refreshed_since(group), fence_until, serve_until: fence_until }
+    }
+
+    /// What keeps us from serving a group that is ours.
+    fn restraint(&self, group: &Group, whose: &Whose) -> Restraint {
+        let is_ours = matches!(whose, Whose::Mine { .. });
+        match (is_ours, group.guard) {
+            (true, Guard::Look { .. } | Guard::Contested) => Restraint::Looks,
+            (true, Guard::Clear) if !self.trust.may_serve() => Restraint::Proof,
+            (true | false, _) => Restraint::None,
+        }
     }
 
     /// Since when we hold it, as the claim's sight tells.
