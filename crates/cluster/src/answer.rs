@@ -2,6 +2,7 @@
 //! their own, those about sessions another, all others a third. Sessions and renewals never wait; of the rest a limited
 //! number is in flight.
 
+mod event;
 mod lease;
 mod service;
 

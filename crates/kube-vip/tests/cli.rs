@@ -396,6 +396,7 @@ fn without_settings_rights_are_given_for_all_that_an_agent_can_do_and_every_subj
             "endpointslices list",
             "endpointslices watch",
             "events create",
+            "events patch",
             "leases create",
             "leases get",
             "leases list",
@@ -462,7 +463,13 @@ fn rights_are_those_that_the_settings_need_where_they_need_them() {
         [everywhere(&only_seen), in_system("kube-vip-leases", &leases)]
     );
     let mut each: Vec<&str> = only_seen.iter().chain(&leases).copied().collect();
-    each.extend(["events create", "services get", "services update", "services/status update"]);
+    each.extend([
+        "events create",
+        "events patch",
+        "services get",
+        "services update",
+        "services/status update",
+    ]);
     each.sort_unstable();
     assert_eq!(rights(&["--services", "--servicesElection"], &[]), [everywhere(&each)]);
     let pools =

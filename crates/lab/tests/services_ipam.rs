@@ -53,22 +53,12 @@ fn holding(draft: &Draft, list: &str) -> Result<Draft> {
     Ok(draft.clone().on(addrs?))
 }
 
-/// Whether there is an Event about a Service with this type and reason.
-fn has_event(rig: &Rig, draft: &Draft, (weight, reason): (&str, &str)) -> bool {
-    rig.store().list(rig::act::kind("events")).iter().any(|event| {
-        event["involvedObject"]["name"] == draft.name.as_str()
-            && event["involvedObject"]["namespace"] == draft.namespace.as_str()
-            && event["type"] == weight
-            && event["reason"] == reason
-    })
-}
-
 /// Waits until a Service is told that it gets no address, and why.
 fn refused(rig: &Rig, draft: &Draft, reason: &str) -> Result<Value> {
     rig.within(SOON, &format!("{} is refused: {reason}", draft.title()), |rig| {
         let condition = rig.condition(draft, "AddressAssigned")?;
         let is_told = condition["status"] == "False" && condition["reason"] == reason;
-        (is_told && has_event(rig, draft, ("Warning", reason))).then_some(condition)
+        (is_told && rig.has_event(draft, ("Warning", reason), "")).then_some(condition)
     })
 }
 
@@ -203,7 +193,7 @@ fn play_case(rig: &Rig, (case, number): (&Case, usize)) -> Result<()> {
             let found = rig.within(SOON, &what, |rig| given(rig, &draft))?;
             ensure!(found == list, "it got {found}, not {list}");
             rig.within(SOON, "an Event that tells of it", |rig| {
-                has_event(rig, &draft, ("Normal", "Allocated")).then_some(())
+                rig.has_event(&draft, ("Normal", "Allocated"), "").then_some(())
             })?;
             let interface = case.pools.iter().find(|(key, _)| *key == "interface-global");
             let noted = note(rig, &draft, "serviceInterface");

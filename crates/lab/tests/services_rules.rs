@@ -127,7 +127,9 @@ fn without(fields: &mut Value, key: &str) {
 
 const EXCLUDE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
-const WAYS: [Way; 3] = [
+const OWN_EXCLUDE: &str = "kube-vip.io/exclude";
+
+const WAYS: [Way; 4] = [
     Way {
         what: "drain annotation",
         out: |node| node["metadata"]["annotations"]["kube-vip.io/drain"] = json!("true"),
@@ -137,6 +139,11 @@ const WAYS: [Way; 3] = [
         what: "exclude label",
         out: |node| node["metadata"]["labels"][EXCLUDE] = json!(""),
         back: |node| without(&mut node["metadata"]["labels"], EXCLUDE),
+    },
+    Way {
+        what: "exclude label of our own",
+        out: |node| node["metadata"]["labels"][OWN_EXCLUDE] = json!("true"),
+        back: |node| without(&mut node["metadata"]["labels"], OWN_EXCLUDE),
     },
     Way {
         what: "out-of-service taint",
@@ -183,6 +190,10 @@ fn take_out(rig: &Rig, way: &Way, draft: &Draft) -> Result<()> {
         rig.server(draft).filter(|next| *next != former)
     })?;
     labelled(rig, draft, next)?;
+    let said = format!("n{next} answers for the addresses, before it was n{former}");
+    rig.within(SOON, "an Event that tells of the move", |rig| {
+        rig.has_event(draft, ("Normal", "Moved"), &said).then_some(())
+    })?;
     rig.edit(("nodes", "", &node), way.back)?;
     let (silence, overlap) = gap(&watch, at, QUIET);
     println!("  {}, {}: n{former} → n{next}, gap {silence:?}, overlap {overlap:?}", way.what, draft.title());

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::store::Version;
 use crate::{Family, NodeName, ObjectName};
 
+/// The annotation that names the node which serves a Service.
+pub const HOST: &str = "kube-vip.io/vipHost";
+
 /// What a [`ServiceName`] names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OfService {}

@@ -165,6 +165,9 @@ pub struct EventPost {
     pub reason: String,
     /// A sentence for people.
     pub message: String,
+    /// How often it came to that in this life of the agent, this time included: what was told before is brought up to
+    /// date instead of told again.
+    pub count: u32,
 }
 
 /// `type` of an Event.

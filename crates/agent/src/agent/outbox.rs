@@ -1,12 +1,18 @@
 //! Writes to Services that are under way: one for each object, not too many in all, and none again until the watch has
-//! shown the last one.
+//! shown the last one. People are told of what is written by Events, which the bulletin keeps within bounds.
+
+mod bulletin;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use vip_model::Instant;
-use vip_model::service::ServiceName;
-use vip_model::store::{Answer, Ask, EventPost, EventWeight, ServiceStatusWrite, Snapshot, Version};
+use vip_model::service::{HOST, Service, ServiceName};
+use vip_model::store::{
+    Answer, Ask, EventPost, EventWeight, ServiceStatusWrite, ServiceWrite, Snapshot, Version,
+};
+
+use bulletin::Bulletin;
 
 /// How many writes may be under way, those included that wait for their turn in the gateway to the API: enough for the
 /// time between two plans of a node with thousands of Services.
@@ -26,6 +32,7 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     letters: BTreeMap<ServiceName, Letter>,
+    bulletin: Bulletin,
 }
 
 #[derive(Debug)]
@@ -53,6 +60,7 @@ impl Outbox {
     /// Forgets what the snapshot shows as done, and ends pauses that are over.
     pub(super) fn saw(&mut self, now: Instant, snapshot: &Snapshot) {
         let Some(services) = snapshot.services.get() else { return };
+        self.bulletin.forget_others(services);
         self.letters.retain(|name, letter| {
             let is_same = || services.get(name).is_some_and(|service| service.version == letter.from);
             match letter.stage {
@@ -82,12 +90,14 @@ impl Outbox {
         LIMIT.saturating_sub(self.letters.values().filter(|letter| letter.stage == Stage::InFlight).count())
     }
 
-    /// Remembers that a write was asked, by the plan for the life `uid`. Gives back what it is about.
-    pub(super) fn sent(&mut self, ask: &Ask, uid: impl Fn(&ServiceName) -> String) -> Option<ServiceName> {
+    /// Remembers that a write of this Service was asked, as it was seen last. Gives back what it is about.
+    pub(super) fn sent(&mut self, ask: &Ask, service: Option<&Service>) -> Option<ServiceName> {
         let (name, from, events) = match ask {
-            Ask::WriteService(write) => (&write.service, &write.expect, Vec::new()),
+            Ask::WriteService(write) => {
+                (&write.service, &write.expect, service.and_then(|it| moved(write, it)).into_iter().collect())
+            }
             Ask::WriteServiceStatus(write) => {
-                (&write.service, &write.expect, events(write, &uid(&write.service)))
+                (&write.service, &write.expect, service.map(|it| events(write, it)).unwrap_or_default())
             }
             Ask::ReadLease(_)
             | Ask::WriteLease(_)
@@ -111,7 +121,8 @@ impl Outbox {
             Answer::Done | Answer::Lease(_) | Answer::Session(..) => {
                 letter.failures = 0;
                 letter.stage = Stage::Pausing(now + SHOWN_WITHIN);
-                return std::mem::take(&mut letter.events);
+                let events = std::mem::take(&mut letter.events).into_iter();
+                return events.filter_map(|event| self.bulletin.admit(now, event)).collect();
             }
             Answer::Failed(failure) if !failure.class.is_transient() => RETRY_MAX,
             Answer::Conflict | Answer::Failed(_) => RETRY_MAX_TRANSIENT,
@@ -133,15 +144,30 @@ impl Outbox {
 }
 
 /// What people are told of a status write: one Event for each condition that it sets.
-fn events(write: &ServiceStatusWrite, uid: &str) -> Vec<EventPost> {
+fn events(write: &ServiceStatusWrite, service: &Service) -> Vec<EventPost> {
     let told = write.conditions.values().flatten().map(|condition| EventPost {
         service: write.service.clone(),
-        uid: uid.to_owned(),
+        uid: service.uid.clone(),
         weight: if condition.status == "True" { EventWeight::Normal } else { EventWeight::Warning },
         reason: condition.reason.clone(),
         message: condition.message.clone(),
+        count: 1,
     });
     told.collect()
+}
+
+/// What people are told when another node serves a Service than before: no condition changes by that.
+fn moved(write: &ServiceWrite, service: &Service) -> Option<EventPost> {
+    let host = write.annotations.get(HOST)?.as_ref()?;
+    let former = service.annotations.get(HOST).filter(|former| !former.is_empty() && *former != host)?;
+    Some(EventPost {
+        service: write.service.clone(),
+        uid: service.uid.clone(),
+        weight: EventWeight::Normal,
+        reason: "Moved".to_owned(),
+        message: format!("{host} answers for the addresses, before it was {former}"),
+        count: 1,
+    })
 }
 
 #[cfg(test)]

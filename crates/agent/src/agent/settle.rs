@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use vip_model::kernel::{Actual, Change, Dad, Lifetime};
 use vip_model::plan::{Doubt, Footprint, NodePlan};
-use vip_model::service::ServiceName;
-use vip_model::store::{Ask, Question, ServiceWatch, Watches};
+use vip_model::store::{Ask, Question, ServiceStatusWrite, ServiceWatch, ServiceWrite, Watches};
 use vip_model::{Instant, Known, ScopedAddr};
 use vip_plan::{KernelWork, World};
 use vip_proto::Machine;
@@ -245,11 +244,15 @@ impl Agent {
         }
         let mut writes = vip_plan::diff::services(&self.plan, &self.snapshot, &self.outbox.busy());
         writes.truncate(self.outbox.room());
+        let Some(services) = self.snapshot.services.get().cloned() else { return };
         for ask in writes {
-            let services = &self.plan.services;
-            let uid =
-                |name: &ServiceName| services.get(name).map(|plan| plan.uid.clone()).unwrap_or_default();
-            let Some(name) = self.outbox.sent(&ask, uid) else { continue };
+            let (Ask::WriteService(ServiceWrite { service, .. })
+            | Ask::WriteServiceStatus(ServiceStatusWrite { service, .. })) = &ask
+            else {
+                continue;
+            };
+            let seen = services.get(service).map(|seen| &**seen);
+            let Some(name) = self.outbox.sent(&ask, seen) else { continue };
             self.ask(Asker::Service(name), ask);
         }
     }

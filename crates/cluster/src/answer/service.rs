@@ -2,21 +2,15 @@
 //! Services or their status, and what others wrote must stay, so every write begins with a read.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 use vip_model::service::ServiceName;
-use vip_model::store::{Answer, EventPost, EventWeight, Failure, ServiceStatusWrite, ServiceWrite, Version};
+use vip_model::store::{Answer, Failure, ServiceStatusWrite, ServiceWrite, Version};
 
 use super::{Asking, text_of};
 use crate::call::Call;
 use crate::classify;
 use crate::gateway::Problem;
 use crate::{lease, service};
-
-/// The longest message of an Event: the API server takes no longer one.
-const LONGEST_MESSAGE: usize = 1024;
-
-/// Who reports Events.
-const COMPONENT: &str = "kube-vip";
 
 /// Which part of a Service is replaced.
 #[derive(Clone, Copy)]
@@ -106,50 +100,4 @@ impl Asking<'_> {
             Err(problem) => Err(problem.into_failure()),
         }
     }
-
-    pub(super) async fn post_event(&self, post: &EventPost) -> Result<Answer, Failure> {
-        let node = self.gateway.directory.settings().node.as_str();
-        let body = event(post, node, Timestamp::now());
-        let call = Call {
-            verb: "create",
-            resource: "events",
-            object: post.service.to_string(),
-            path: format!("/api/v1/namespaces/{}/events", post.service.namespace()),
-            body: Some((text_of(&body), "application/json")),
-        };
-        match self.call(&call).await {
-            Ok(_) => Ok(Answer::Done),
-            // The name holds a nanosecond: who meets it sent it, a moment ago.
-            Err(Problem::Refused(refusal)) if refusal.code == http::StatusCode::CONFLICT => Ok(Answer::Done),
-            Err(problem) => Err(problem.into_failure()),
-        }
-    }
-}
-
-/// A core/v1 Event as client-go's recorder writes it.
-fn event(post: &EventPost, node: &str, now: Timestamp) -> Value {
-    let EventPost { service, uid, weight, reason, message } = post;
-    let (namespace, name) = service.parts();
-    let end = message.floor_char_boundary(LONGEST_MESSAGE);
-    let time = service::seconds(now);
-    json!({
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": format!("{name}.{:x}", now.as_nanosecond()), "namespace": namespace},
-        "involvedObject": {
-            "apiVersion": "v1", "kind": "Service", "namespace": namespace, "name": name, "uid": uid,
-        },
-        "type": match weight {
-            EventWeight::Normal => "Normal",
-            EventWeight::Warning => "Warning",
-        },
-        "reason": reason,
-        "message": &message[..end],
-        "source": {"component": COMPONENT, "host": node},
-        "reportingComponent": COMPONENT,
-        "reportingInstance": node,
-        "firstTimestamp": time,
-        "lastTimestamp": time,
-        "count": 1,
-    })
 }

@@ -16,6 +16,9 @@ use crate::snapshots;
 
 /// Labels with these prefixes are ours.
 const OUR_LABELS: [&str; 2] = ["kube-vip.io/", "service-provided.kube-vip.io/"];
+/// Our own label of a Node that shall hold no addresses of Services, whatever else runs there. `false` is as good as
+/// none.
+const OWN_EXCLUDE_LABEL: &str = "kube-vip.io/exclude";
 /// The label of a Node that no load balancer may use.
 const EXCLUDE_LABEL: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// The label of a control-plane node. kubeadm puts the label above on each of them, for the balancers of clouds; agents
@@ -99,11 +102,16 @@ impl NodeShape {
         let ready = status.conditions.iter().any(|one| one.kind == "Ready" && one.status == "True");
         let mut labels = metadata.labels;
         let leads = labels.contains_key(CONTROL_PLANE_LABEL);
-        let labelled =
-            (labels.contains_key(EXCLUDE_LABEL) && !leads).then(|| format!("label {EXCLUDE_LABEL}"));
+        let is_taken_out = labels.get(OWN_EXCLUDE_LABEL).is_some_and(|value| value != "false");
+        let labelled = is_taken_out
+            .then_some(OWN_EXCLUDE_LABEL)
+            .or_else(|| (labels.contains_key(EXCLUDE_LABEL) && !leads).then_some(EXCLUDE_LABEL))
+            .map(|label| format!("label {label}"));
         let placing = |key: &String| Some((key.clone(), labels.get(key)?.clone()));
         let traits = traits.iter().filter_map(placing).collect();
-        labels.retain(|key, _| OUR_LABELS.iter().any(|prefix| key.starts_with(prefix)));
+        let is_written_by_us =
+            |key: &str| key != OWN_EXCLUDE_LABEL && OUR_LABELS.iter().any(|prefix| key.starts_with(prefix));
+        labels.retain(|key, _| is_written_by_us(key));
         let draining = metadata.annotations.0.get(DRAIN).is_some_and(|drain| drain == "true");
         let tainted = spec.taints.iter().any(|taint| taint.key == OUT_OF_SERVICE);
         let excluded = draining
@@ -230,6 +238,13 @@ mod tests {
                 }),
                 None,
             ),
+            (
+                serde_json::json!({
+                    "metadata": {"name": "n", "labels": {OWN_EXCLUDE_LABEL: "", CONTROL_PLANE_LABEL: ""}},
+                }),
+                Some("label kube-vip.io/exclude"),
+            ),
+            (serde_json::json!({"metadata": {"name": "n", "labels": {OWN_EXCLUDE_LABEL: "false"}}}), None),
             (
                 serde_json::json!({"metadata": {"name": "n", "annotations": {DRAIN: "true"}}}),
                 Some("annotation "),

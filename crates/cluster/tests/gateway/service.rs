@@ -336,6 +336,7 @@ fn post(service: &str) -> EventPost {
         weight: EventWeight::Warning,
         reason: "NoAddress".to_owned(),
         message: "é".repeat(900),
+        count: 1,
     }
 }
 
@@ -428,7 +429,7 @@ async fn an_event_says_who_what_and_when() {
     let event = &events[0];
     let hex =
         event["metadata"]["name"].as_str().unwrap().strip_prefix("web.").expect("begins with its Service");
-    assert!(u128::from_str_radix(hex, 16).is_ok(), "{hex}");
+    assert!(hex.len() == 16 && u64::from_str_radix(hex, 16).is_ok(), "{hex}");
     assert_eq!(event["metadata"]["namespace"], "default");
     let about =
         json!({"apiVersion": "v1", "kind": "Service", "namespace": "default", "name": "web", "uid": "u-1"});
@@ -437,6 +438,44 @@ async fn an_event_says_who_what_and_when() {
     assert_eq!((&event["type"], &event["reason"]), (&json!("Warning"), &json!("NoAddress")));
     assert_eq!((&event["count"], &event["firstTimestamp"]), (&json!(1), &event["lastTimestamp"]));
     assert_eq!(event["message"].as_str().unwrap().len(), 1024, "cut between characters");
+}
+
+#[tokio::test]
+async fn an_event_that_is_told_again_is_brought_up_to_date_and_another_one_stands_beside_it() {
+    let rig = Rig::with_admin(1);
+    let mut ear = rig.start();
+    let kind = Kind::named("events").unwrap();
+    let told = |rig: &Rig| -> Vec<i64> {
+        let mut all: Vec<_> =
+            rig.server.store().list(kind).iter().filter_map(|event| event["count"].as_i64()).collect();
+        all.sort_unstable();
+        all
+    };
+    let again = |count| EventPost { count, ..post("web") };
+    for count in [1, 2, 7] {
+        assert_eq!(ear.ask(Ask::PostEvent(again(count))).await, Answer::Done);
+        assert_eq!(told(&rig), [i64::from(count)]);
+    }
+    // The next life of the agent does not know how often it was.
+    assert_eq!(ear.ask(Ask::PostEvent(again(1))).await, Answer::Done);
+    assert_eq!(told(&rig), [7]);
+    let others = [
+        EventPost { uid: "u-2".to_owned(), ..post("web") },
+        EventPost { reason: "Moved".to_owned(), ..post("web") },
+        EventPost { message: "another".to_owned(), ..post("web") },
+        EventPost { weight: EventWeight::Normal, ..post("web") },
+        post("db"),
+    ];
+    for other in others {
+        assert_eq!(ear.ask(Ask::PostEvent(other)).await, Answer::Done);
+    }
+    assert_eq!(told(&rig), [1, 1, 1, 1, 1, 7]);
+    // The API has forgotten them.
+    for event in rig.server.store().list(kind) {
+        rig.server.store().delete(kind, "default", event["metadata"]["name"].as_str().unwrap());
+    }
+    assert_eq!(ear.ask(Ask::PostEvent(again(8))).await, Answer::Done);
+    assert_eq!(told(&rig), [8]);
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 //! labels are a contract with users' dashboards and are written here literally; see `docs/decisions` for why the
 //! text is our own and not a library's.
 
+mod service;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -22,11 +24,16 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 /// Upper bounds of the buckets of `kube_vip_takeover_seconds`: from a hand-over (milliseconds) to an expiry.
 const TAKEOVER_BOUNDS: [f64; 10] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0];
 
+/// How many Leases have series of their own: those of the control plane first, then by name. With one for each Service
+/// there may be thousands.
+const LEASES_LIMIT: usize = 1_000;
+
 /// Everything there is to say, now.
 pub(crate) fn render(board: &Board) -> String {
     let view = board.view();
     let mut page = Exposition::default();
     write_node(&mut page, &view);
+    service::write_services(&mut page, &view);
     write_counters(&mut page, &view);
     write_timings(&mut page, board, &view);
     page.family(
@@ -36,6 +43,7 @@ pub(crate) fn render(board: &Board) -> String {
     );
     page.sample(&[], board.inbox.frames_dropped() as f64);
     write_peers(&mut page, board);
+    write_left_out(&mut page, &view);
     write_process(&mut page);
     page.text
 }
@@ -47,8 +55,9 @@ fn write_node(page: &mut Exposition, view: &View) {
 
     page.family("kube_vip_is_leader", Kind::Gauge, "1 when this node holds the lease, else 0.");
     let labels = LeaseLabels::new(view);
-    for (lease, state) in view.elections.iter() {
-        page.sample(&[("node", &view.node), ("lease_name", labels.of(lease))], flag(holds(state)));
+    for lease in listed_leases(view) {
+        let held = flag(view.elections.get(lease).is_some_and(holds));
+        page.sample(&[("node", &view.node), ("lease_name", labels.of(lease))], held);
     }
     page.family(
         "kube_vip_vip_held",
@@ -70,7 +79,7 @@ fn write_counters(page: &mut Exposition, view: &View) {
         "Times that this node became the holder of the lease.",
     );
     let labels = LeaseLabels::new(view);
-    for lease in view.elections.keys() {
+    for lease in listed_leases(view) {
         let count = counters.transitions.get(lease).copied().unwrap_or(0);
         page.sample(&[("lease_name", labels.of(lease))], count as f64);
     }
@@ -153,6 +162,26 @@ fn write_process(page: &mut Exposition) {
         "Start time of the process since the epoch in seconds.",
     );
     page.sample(&[], process.start_time_seconds);
+}
+
+/// The Leases that have series of their own.
+fn listed_leases(view: &View) -> impl Iterator<Item = &LeaseName> {
+    let of_vips = || view.verdicts.iter().map(|vip| &vip.lease);
+    let first = view.elections.keys().filter(move |lease| of_vips().any(|of_vip| of_vip == *lease));
+    let others = view.elections.keys().filter(move |lease| of_vips().all(|of_vip| of_vip != *lease));
+    first.chain(others).take(LEASES_LIMIT)
+}
+
+fn write_left_out(page: &mut Exposition, view: &View) {
+    page.family(
+        "kube_vip_series_left_out",
+        Kind::Gauge,
+        "Leases and Services beyond the limit, which have no series of their own.",
+    );
+    let leases = view.elections.len().saturating_sub(LEASES_LIMIT);
+    for (what, count) in [("leases", leases), ("services", service::left_out(view))] {
+        page.sample(&[("of", what)], count as f64);
+    }
 }
 
 /// The labels of Leases: the bare name, as kube-vip has it; with the namespace where two share a name.

@@ -101,7 +101,7 @@ const RIGHTS: &[Right] = &[
     Right { when: |needs| needs.services, group: "", resource: "services", verbs: &["list", "watch"] },
     Right { when: Needs::writes, group: "", resource: "services", verbs: &["get", "update"] },
     Right { when: Needs::writes, group: "", resource: "services/status", verbs: &["update"] },
-    Right { when: Needs::writes, group: "", resource: "events", verbs: &["create"] },
+    Right { when: Needs::writes, group: "", resource: "events", verbs: &["create", "patch"] },
     Right {
         when: |needs| needs.services && needs.slices,
         group: "discovery.k8s.io",

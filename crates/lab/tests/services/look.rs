@@ -92,6 +92,17 @@ impl Rig {
         conditions.iter().find(|condition| condition["type"] == wanted.as_str()).cloned()
     }
 
+    /// Whether there is an Event about a Service with this type and reason whose message has this in it.
+    pub(crate) fn has_event(&self, draft: &Draft, (weight, reason): (&str, &str), text: &str) -> bool {
+        self.store().list(kind("events")).iter().any(|event| {
+            event["involvedObject"]["name"] == draft.name.as_str()
+                && event["involvedObject"]["namespace"] == draft.namespace.as_str()
+                && event["type"] == weight
+                && event["reason"] == reason
+                && event["message"].as_str().is_some_and(|message| message.contains(text))
+        })
+    }
+
     /// Whether the status of a Service shows all that it asks for, in its order.
     pub(crate) fn shows(&self, draft: &Draft) -> bool {
         let Some(service) = self.service(draft) else { return false };

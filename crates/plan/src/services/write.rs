@@ -22,7 +22,7 @@ use std::ops::Deref;
 use vip_model::config::{ServiceElection, ServiceLabels, ServiceUpdates};
 use vip_model::members::History;
 use vip_model::plan::{NodePlan, ServicePlan, Serving};
-use vip_model::service::{Condition, EndpointCount, Ingress, Service, ServiceName};
+use vip_model::service::{Condition, EndpointCount, HOST, Ingress, Service, ServiceName};
 use vip_model::verdict::{Reason, Verdict};
 
 use super::brief::Hope;
@@ -32,8 +32,6 @@ use super::notes::Notes;
 use super::seat::{Decision, Progress, Tenure};
 use crate::label::{LABEL_LIMIT, label_value};
 
-/// The annotation that names the node which serves.
-const HOST: &str = "kube-vip.io/vipHost";
 /// The condition that says whether a Service is announced.
 pub(super) const CONDITION: &str = "kube-vip.io/Announced";
 /// Keys of the Node labels that name served Services (upstream's).

@@ -3,8 +3,9 @@ use std::sync::Arc;
 
 use vip_model::kernel::{ETHERTYPE_ARP, FrameIn};
 use vip_model::peers::PeerSend;
+use vip_model::service::{EndpointCount, ServiceName};
 use vip_model::verdict::{Reason, Subject};
-use vip_model::view::VipView;
+use vip_model::view::{ServiceView, VipView};
 use vip_model::{Instant, LeaseName, LinkIndex, NodeName};
 
 use super::*;
@@ -32,6 +33,19 @@ fn lock() -> LeaseName {
     LeaseName::new("kube-system", "plndr-cp-lock")
 }
 
+fn service(name: &str, verdict: Verdict) -> ServiceView {
+    let (namespace, name) = name.split_once('/').unwrap();
+    ServiceView {
+        service: ServiceName::new(namespace, name),
+        addrs: Vec::new(),
+        verdict,
+        lease: None,
+        holder: None,
+        since: Instant::ZERO,
+        endpoints: EndpointCount::NONE,
+    }
+}
+
 /// A node before anything happened.
 fn quiet() -> View {
     let verdicts = vec![
@@ -39,7 +53,8 @@ fn quiet() -> View {
         vip("2001:db8::1", Verdict::Skip(Reason::LeaseUnknown)),
     ];
     let elections = Arc::new(BTreeMap::from([(lock(), ElectionState::default())]));
-    let mut view = View { node: "n1".to_owned(), verdicts, elections, ..View::default() };
+    let services = Arc::new([service("shop/web", Verdict::Skip(Reason::LeaseFree))]);
+    let mut view = View { node: "n1".to_owned(), verdicts, elections, services, ..View::default() };
     view.counters.questions.insert("renew".to_owned(), 0);
     view
 }
@@ -48,6 +63,19 @@ fn quiet() -> View {
 fn busy() -> View {
     let mut view = quiet();
     view.verdicts = vec![vip("192.0.2.1", Verdict::Announce), vip("2001:db8::1", Verdict::Announce)];
+    let web = ServiceView {
+        endpoints: EndpointCount { all: 3, taking: 2, here: 1 },
+        ..service("shop/web", Verdict::Announce)
+    };
+    let bad = service("shop/bad", Verdict::Skip(Reason::Invalid("no address".to_owned())));
+    let foreign = service("other/x", Verdict::Skip(Reason::OtherClass(None)));
+    view.services = Arc::new([foreign, bad, web]);
+    // Beyond what is listed.
+    let leases =
+        (0..LEASES_LIMIT).map(|n| (LeaseName::new("a", format!("kubevip-{n}")), ElectionState::default()));
+    view.elections = Arc::new(
+        view.elections.iter().map(|(lease, state)| (lease.clone(), state.clone())).chain(leases).collect(),
+    );
     let role = Role::Holder { since: Instant::ZERO, fence_until: Instant::ZERO, serve_until: Instant::ZERO };
     Arc::make_mut(&mut view.elections).get_mut(&lock()).unwrap().role = role;
     let one = |key: &str| BTreeMap::from([(key.to_owned(), 1)]);
@@ -120,6 +148,7 @@ fn the_text_is_well_formed_and_has_exactly_the_promised_names() {
     assert_eq!(
         names,
         [
+            "kube_vip_active_services",
             "kube_vip_announcements_total",
             "kube_vip_api_errors_total",
             "kube_vip_api_requests_total",
@@ -131,6 +160,10 @@ fn the_text_is_well_formed_and_has_exactly_the_promised_names() {
             "kube_vip_is_leader",
             "kube_vip_kernel_changes_total",
             "kube_vip_leader_election_transitions_total",
+            "kube_vip_series_left_out",
+            "kube_vip_service_announced",
+            "kube_vip_service_endpoints",
+            "kube_vip_services",
             "kube_vip_takeover_seconds",
             "kube_vip_turn_seconds",
             "kube_vip_vip_held",
@@ -215,4 +248,56 @@ fn a_label_cannot_break_out_of_its_quotes() {
     let board = board();
     board.publish(Arc::new(view));
     assert!(render(&board).contains("interface=\"a\\\"b\\\\c\\nd\"} 0\n"));
+}
+
+#[test]
+fn the_control_planes_lease_is_listed_however_many_services_have_their_own() {
+    let board = board();
+    board.publish(Arc::new(busy()));
+    let text = render(&board);
+    let families = lint(&text);
+    for family in ["kube_vip_is_leader", "kube_vip_leader_election_transitions_total"] {
+        assert_eq!(families[family].1.len(), LEASES_LIMIT, "{family}");
+        assert!(families[family].1[0].contains("plndr-cp-lock"), "{family}");
+    }
+    assert!((value(&text, "kube_vip_series_left_out{of=\"leases\"}") - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn services_are_counted_by_state_and_told_of_by_name() {
+    let board = board();
+    board.publish(Arc::new(busy()));
+    let text = render(&board);
+    let rows = [
+        ("kube_vip_services{state=\"announced\"}", 1.0),
+        ("kube_vip_services{state=\"refused\"}", 1.0),
+        ("kube_vip_services{state=\"not_ours\"}", 1.0),
+        ("kube_vip_services{state=\"elsewhere\"}", 0.0),
+        ("kube_vip_active_services{namespace=\"shop\"}", 2.0),
+        ("kube_vip_service_announced{namespace=\"shop\",name=\"web\"}", 1.0),
+        ("kube_vip_service_announced{namespace=\"shop\",name=\"bad\"}", 0.0),
+        ("kube_vip_service_endpoints{namespace=\"shop\",name=\"web\"}", 2.0),
+    ];
+    for (series, wanted) in rows {
+        assert!((value(&text, series) - wanted).abs() < 1e-9, "{series} in\n{text}");
+    }
+    assert!(!text.contains("namespace=\"other\""), "what is not ours has no series:\n{text}");
+}
+
+#[test]
+fn five_thousand_services_have_as_many_series_as_the_limits_say() {
+    let mut view = quiet();
+    let of = |n: usize| service(&format!("ns-{}/web-{n}", n % 500), Verdict::Announce);
+    view.services = (0..5_000).map(of).collect();
+    let board = board();
+    board.publish(Arc::new(view));
+    let text = render(&board);
+    let families = lint(&text);
+    let count = |family: &str| families[family].1.len();
+    assert_eq!(count("kube_vip_service_announced"), service::SERVICES_LIMIT);
+    assert_eq!(count("kube_vip_service_endpoints"), service::SERVICES_LIMIT);
+    assert_eq!(count("kube_vip_active_services"), service::NAMESPACES_LIMIT + 1, "one for all others");
+    assert!((value(&text, "kube_vip_series_left_out{of=\"services\"}") - 4_000.0).abs() < 1e-9);
+    assert!((value(&text, "kube_vip_services{state=\"announced\"}") - 5_000.0).abs() < 1e-9);
+    assert!((value(&text, "kube_vip_active_services{namespace=\"\"}") - 3_000.0).abs() < 1e-9);
 }
