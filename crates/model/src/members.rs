@@ -29,7 +29,7 @@ pub struct ElectionState {
     /// Whether somebody may be about to take a Lease that names nobody and that we do not want.
     #[serde(default)]
     pub vacancy: Vacancy,
-    /// How a holder came by it.
+    /// How a holder came by it; how anybody else would find it now.
     #[serde(default)]
     pub found: Found,
     /// What keeps the owner of a group from serving it (mode `session`).

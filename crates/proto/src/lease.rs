@@ -177,7 +177,7 @@ impl LeaseElection {
             restraint: Restraint::None,
             found: match self.phase {
                 Phase::Holder(tenure) => tenure.found,
-                Phase::Undecided | Phase::Follower | Phase::Leaving(..) => Found::Wanted,
+                Phase::Undecided | Phase::Follower | Phase::Leaving(..) => self.finds(),
             },
         }
     }

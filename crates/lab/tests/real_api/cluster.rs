@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use vip_lab::api::{Credentials, Identity, Login};
-use vip_lab::bench::{Lab, Place, net};
+use vip_lab::bench::{Lab, Node, Place, net};
 
 use crate::client::{Client, Question, read};
 
@@ -148,6 +148,21 @@ impl Cluster {
         Ok(())
     }
 
+    /// What a kubelet says of its node: that it is ready, and at which addresses.
+    fn run_kubelet(&self, node: &Node) -> Result<()> {
+        let path = format!("/api/v1/nodes/{}/status", node.name());
+        let addresses: Vec<Value> = node
+            .addresses()
+            .iter()
+            .map(|address| json!({"type": "InternalIP", "address": address}))
+            .collect();
+        let ready = json!({"type": "Ready", "status": "True", "reason": "KubeletReady"});
+        let status = json!({"status": {"addresses": addresses, "conditions": [ready]}});
+        let (code, text) = self.ask("PATCH", &path, &status)?;
+        ensure!(code == 200, "PATCH {path}: {code} {text}");
+        Ok(())
+    }
+
     /// One Node per node, and the agents' rights as the binary itself prints them.
     fn seed(&self, lab: &Lab, agent: &Path) -> Result<()> {
         for node in lab.nodes() {
@@ -157,13 +172,15 @@ impl Cluster {
             let metadata = json!({"name": node.name(), "labels": labels});
             let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata});
             self.create("/api/v1/nodes", &object)?;
+            self.run_kubelet(node)?;
         }
-        let printed = Command::new(agent).args(["manifest", "rbac"]).output()?;
+        // Without other settings the rights are those for all that an agent can do.
+        let printed = Command::new(agent).args(["manifest", "rbac"]).env("svc_ipam", "true").output()?;
         ensure!(printed.status.success(), "`kube-vip manifest rbac` ended with {}", printed.status);
         let text = String::from_utf8(printed.stdout)?;
         for document in text.split("---\n").filter(|document| !document.trim().is_empty()) {
             let object: Value = serde_saphyr::from_str(document).context("`manifest rbac` prints YAML")?;
-            self.create(rbac_path(&object)?, &object)?;
+            self.create(&rbac_path(&object)?, &object)?;
         }
         Ok(())
     }
@@ -186,11 +203,18 @@ pub(crate) fn check_rights(lab: &Lab, known: &[&str]) -> Result<()> {
 }
 
 /// Where objects of this kind are created.
-fn rbac_path(object: &Value) -> Result<&'static str> {
+fn rbac_path(object: &Value) -> Result<String> {
+    const GROUP: &str = "/apis/rbac.authorization.k8s.io/v1";
+    let namespaced = |root: &str, resource: &str| {
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+        format!("{root}/namespaces/{namespace}/{resource}")
+    };
     match object["kind"].as_str() {
-        Some("ServiceAccount") => Ok("/api/v1/namespaces/kube-system/serviceaccounts"),
-        Some("ClusterRole") => Ok("/apis/rbac.authorization.k8s.io/v1/clusterroles"),
-        Some("ClusterRoleBinding") => Ok("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"),
+        Some("ServiceAccount") => Ok(namespaced("/api/v1", "serviceaccounts")),
+        Some("ClusterRole") => Ok(format!("{GROUP}/clusterroles")),
+        Some("ClusterRoleBinding") => Ok(format!("{GROUP}/clusterrolebindings")),
+        Some("Role") => Ok(namespaced(GROUP, "roles")),
+        Some("RoleBinding") => Ok(namespaced(GROUP, "rolebindings")),
         _ => bail!("`manifest rbac` prints a kind that this test does not create: {object}"),
     }
 }

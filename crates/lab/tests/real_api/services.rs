@@ -1,7 +1,7 @@
 //! The real API server as the cluster of Services scenarios: objects are written by requests of an administrator, and
 //! what proxies follow comes from two watches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::sync::watch;
 use vip_lab::api::Scope;
-use vip_lab::bench::{Lab, Node};
+use vip_lab::bench::{Lab, Networks, Node, Shape, boot};
+use vip_lab::scenario::agent;
 use vip_lab::scenario::control_plane::ControlPlane;
 use vip_lab::scenario::proxy::Objects;
 
 use crate::client::Client;
-use crate::cluster::{Cluster, check_rights};
-use crate::rig::cluster::{self as scene, kind};
+use crate::cluster::{Cluster, Judges, check_rights};
+use crate::rig::cluster::{self as scene, Contact, kind};
+use crate::rig::{self, Proxies, Rig, Scenario};
 
 /// Not `admin.conf`: a kubeconfig that is named is dialled as written.
 const KUBECONFIG: &str = "/etc/kubernetes/agent.conf";
-/// Rights that upstream's roles lack; what needs them is off, and one line says so.
-const KNOWN_MISSING: &[&str] = &["resource=events"];
 /// After a watch that could not be opened.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -84,6 +84,15 @@ impl scene::Cluster for Real {
         self.0.get(&path(resource, namespace, name)?)
     }
 
+    fn list(&self, resource: &str) -> Result<Vec<Value>> {
+        let text = self.done("GET", &collection(resource, "")?, &Value::Null)?;
+        let mut list: Value = serde_json::from_str(&text)?;
+        Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
+    }
+
+    /// Its server stands beyond the network, which is all that there is to cut.
+    fn contact(&self, _: &Node, _: Contact) {}
+
     fn names(&self, resource: &str, namespace: &str) -> Result<Vec<String>> {
         let text = self.done("GET", &collection(resource, namespace)?, &Value::Null)?;
         let list: Value = serde_json::from_str(&text)?;
@@ -116,7 +125,7 @@ impl scene::Cluster for Real {
     }
 
     fn check(&self, lab: &Lab) -> Result<()> {
-        check_rights(lab, KNOWN_MISSING)
+        check_rights(lab, &[])
     }
 
     fn plane(&self) -> Option<&ControlPlane> {
@@ -190,4 +199,30 @@ impl Mirror {
     fn all(&self) -> Vec<Arc<Value>> {
         self.objects.values().cloned().collect()
     }
+}
+
+/// The stage over the real API server.
+fn raise(judges: &Judges) -> Result<Rig> {
+    let logs = std::env::temp_dir().join(format!("lab-real-api-services-{}", boot::launcher()));
+    let lab = Lab::raise(&Shape { nodes: 3, networks: Networks::One, logs })?;
+    let logs = || format!("starting the real API server; the logs are in {}", lab.logs().display());
+    let cluster = Cluster::start(&lab, judges, &agent::binary()?).with_context(logs)?;
+    Rig::over(lab, Box::new(Real(cluster)), Proxies::Running)
+}
+
+/// All these scenarios, also when one fails, each on a stage without anything of the one before.
+pub(crate) fn play_all(judges: &Judges, scenarios: &[(&str, Scenario)]) {
+    let mut rig = raise(judges).unwrap();
+    let own = rig.everything().unwrap();
+    let mut failed = BTreeSet::new();
+    for (name, scenario) in scenarios {
+        println!("{name}");
+        if let Err(why) = rig::undisturbed(&mut rig, *scenario, |rig| rig.clear(&own)) {
+            failed.insert(format!("{name}: {why:#}"));
+        }
+        rig.clear(&own).unwrap();
+    }
+    let failed: Vec<String> = failed.into_iter().collect();
+    assert!(failed.is_empty(), "{}\nthe logs are in {}", failed.join("\n"), rig.lab().logs().display());
+    std::fs::remove_dir_all(rig.lab().logs()).unwrap();
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use vip_lab::api::{Kind, Knobs, Store, Whose};
+use vip_lab::api::{Knobs, Store, Whose};
 use vip_lab::bench::{Program, Stamp};
 use vip_lab::scenario::agent::{self, Manifest};
 use vip_lab::scenario::table::Gate;
@@ -142,14 +142,13 @@ impl Rig {
     /// Creates a namespace.
     pub(crate) fn namespace(&self, name: &str) -> Result<()> {
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-        self.store().apply(&object)?;
-        Ok(())
+        self.cluster.apply(&object)
     }
 
     /// Creates a Service, or replaces what a user says in it. Gives the moment.
     pub(crate) fn write(&self, draft: &Draft) -> Result<Stamp> {
         let at = Stamp::now();
-        self.store().apply(&draft.object())?;
+        self.cluster.apply(&draft.object())?;
         Ok(at)
     }
 
@@ -157,7 +156,7 @@ impl Rig {
     pub(crate) fn back(&self, draft: &Draft, nodes: &[u8]) -> Result<Stamp> {
         let at = Stamp::now();
         for slice in draft.slices(nodes) {
-            self.store().apply(&slice)?;
+            self.cluster.apply(&slice)?;
         }
         Ok(at)
     }
@@ -167,7 +166,7 @@ impl Rig {
         let at = Stamp::now();
         for slice in draft.slices(&[]) {
             let name = slice["metadata"]["name"].as_str().unwrap_or_default();
-            self.store().delete(kind("endpointslices"), &draft.namespace, name);
+            self.cluster.delete("endpointslices", &draft.namespace, name).unwrap();
         }
         at
     }
@@ -175,7 +174,7 @@ impl Rig {
     /// Deletes a Service. Gives the moment.
     pub(crate) fn remove(&self, draft: &Draft) -> Stamp {
         let at = Stamp::now();
-        self.store().delete(kind("services"), &draft.namespace, &draft.name);
+        self.cluster.delete("services", &draft.namespace, &draft.name).unwrap();
         at
     }
 
@@ -185,18 +184,15 @@ impl Rig {
         (resource, namespace, name): (&str, &str, &str),
         edit: impl FnOnce(&mut Value),
     ) -> Result<Stamp> {
-        let found = self.store().get(kind(resource), namespace, name);
-        let mut object = (*found.with_context(|| format!("no {resource} {namespace}/{name}"))?).clone();
+        let found = self.cluster.get(resource, namespace, name)?;
+        let mut object = found.with_context(|| format!("no {resource} {namespace}/{name}"))?;
         edit(&mut object);
+        // Whatever else was written meanwhile gives way.
+        drop(object["metadata"].as_object_mut().and_then(|fields| fields.shift_remove("resourceVersion")));
         let at = Stamp::now();
-        self.store().apply(&object)?;
+        self.cluster.apply(&object)?;
         Ok(at)
     }
-}
-
-/// A kind that the lab's API server has.
-pub(crate) fn kind(resource: &str) -> &'static Kind {
-    Kind::named(resource).expect("the lab's API server has it")
 }
 
 fn well_ended(program: &mut Program, number: u8) -> Result<()> {

@@ -8,6 +8,18 @@ use vip_lab::api::{Identity, Kind, Login};
 use vip_lab::bench::{Lab, Node};
 use vip_lab::scenario::control_plane::{ControlPlane, PORT};
 use vip_lab::scenario::proxy::{self, Objects};
+use vip_lab::scenario::table::Health;
+
+/// What a node reaches of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contact {
+    /// Every server.
+    All,
+    /// At most a server of its own, which reaches no other one.
+    Own,
+    /// None, not even one of its own.
+    None,
+}
 
 /// What scenarios need of an API server.
 pub(crate) trait Cluster {
@@ -19,6 +31,10 @@ pub(crate) trait Cluster {
     fn apply(&self, object: &Value) -> Result<()>;
     /// An object, if it is there.
     fn get(&self, resource: &str, namespace: &str, name: &str) -> Result<Option<Value>>;
+    /// All objects of a kind.
+    fn list(&self, resource: &str) -> Result<Vec<Value>>;
+    /// What a node reaches, beside what the network between the nodes lets through.
+    fn contact(&self, node: &Node, contact: Contact);
     /// The names of all objects of a kind in a namespace.
     fn names(&self, resource: &str, namespace: &str) -> Result<Vec<String>>;
     /// Lays a merge patch over an object.
@@ -68,6 +84,19 @@ impl Cluster for Small {
     fn get(&self, resource: &str, namespace: &str, name: &str) -> Result<Option<Value>> {
         let found = self.0.server().store().get(kind(resource)?, namespace, name);
         Ok(found.map(|found| (*found).clone()))
+    }
+
+    fn list(&self, resource: &str) -> Result<Vec<Value>> {
+        let all = self.0.server().store().list(kind(resource)?);
+        Ok(all.iter().map(|object| (**object).clone()).collect())
+    }
+
+    fn contact(&self, node: &Node, contact: Contact) {
+        match contact {
+            Contact::All => self.0.set(node, Health::Serving),
+            Contact::Own => self.0.set(node, Health::Alone),
+            Contact::None => self.0.cut(node),
+        }
     }
 
     fn names(&self, resource: &str, namespace: &str) -> Result<Vec<String>> {

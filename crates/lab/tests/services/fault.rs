@@ -8,10 +8,9 @@ use serde_json::json;
 use vip_lab::bench::{Span, Stamp};
 use vip_lab::scenario::control_plane::PORT as API_PORT;
 use vip_lab::scenario::service::{Family, slice_name};
-use vip_lab::scenario::table::Health;
 
 use super::{LEASE, LIMIT, MOVE, PER_SERVICE, V4, ms, web};
-use crate::rig::{Rig, client::Client, object};
+use crate::rig::{Rig, client::Client, cluster::Contact, object};
 
 /// Lease timings are 5/3/1 s: a fenced address is gone 3 s after the last renewal, the Lease 5 s after it, and a take-over
 /// takes 300 ms.
@@ -81,12 +80,12 @@ pub(crate) fn s_12_leader_cut(rig: &mut Rig) -> Result<()> {
     let node = rig.lab().node(holder)?;
     rig.lab().switch().drop_tcp(node.name(), API_PORT)?;
     let at = Stamp::now();
-    rig.plane()?.cut(node);
+    rig.cluster().contact(node, Contact::None);
     client.judge("leader cut from the API", at, ms(20_000), FENCED)?;
     let next = rig.wait_agreed("web", LEASE, &[V4])?;
     ensure!(next != holder, "n{holder} is cut off and still holds");
     let healed = Stamp::now();
-    rig.plane()?.set(rig.lab().node(holder)?, Health::Serving);
+    rig.cluster().contact(rig.lab().node(holder)?, Contact::All);
     rig.lab().switch().clear_filters()?;
     client.judge("the cut heals", healed, ms(4000), Duration::ZERO)?;
     ensure!(settled(rig, &client)? == next, "the address moves back for no reason");
@@ -164,9 +163,9 @@ pub(crate) fn s_16_follower_partitioned(rig: &mut Rig) -> Result<()> {
     client.judge("one pod left, at the holder", at, ms(500), MOVE)?;
     let follower = holder % 3 + 1;
     let at = rig.lab().node(follower)?.cut(rig.lab().switch())?;
-    rig.plane()?.set(rig.lab().node(follower)?, Health::Alone);
+    rig.cluster().contact(rig.lab().node(follower)?, Contact::Own);
     client.judge("follower partitioned", at, ms(25_000), Duration::ZERO)?;
-    rig.plane()?.set(rig.lab().node(follower)?, Health::Serving);
+    rig.cluster().contact(rig.lab().node(follower)?, Contact::All);
     let healed = rig.lab().node(follower)?.heal(rig.lab().switch())?;
     client.judge("the partition heals", healed, ms(6000), Duration::ZERO)?;
     ensure!(settled(rig, &client)? == holder, "nothing asks it to move");

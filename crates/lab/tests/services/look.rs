@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,6 @@ use serde_json::Value;
 use vip_lab::bench::{Span, Spawn, Stamp};
 use vip_lab::scenario::agent;
 
-use super::act::kind;
 use super::draft::Draft;
 use super::{NODES, Rig};
 
@@ -75,12 +73,12 @@ impl Rig {
     }
 
     /// An object as it is.
-    pub(crate) fn object(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        self.store().get(kind(resource), namespace, name)
+    pub(crate) fn object(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+        self.get(resource, namespace, name)
     }
 
     /// A Service as it is.
-    pub(crate) fn service(&self, draft: &Draft) -> Option<Arc<Value>> {
+    pub(crate) fn service(&self, draft: &Draft) -> Option<Value> {
         self.object("services", &draft.namespace, &draft.name)
     }
 
@@ -94,7 +92,7 @@ impl Rig {
 
     /// Whether there is an Event about a Service with this type and reason whose message has this in it.
     pub(crate) fn has_event(&self, draft: &Draft, (weight, reason): (&str, &str), text: &str) -> bool {
-        self.store().list(kind("events")).iter().any(|event| {
+        self.cluster.list("events").unwrap().iter().any(|event| {
             event["involvedObject"]["name"] == draft.name.as_str()
                 && event["involvedObject"]["namespace"] == draft.namespace.as_str()
                 && event["type"] == weight
@@ -153,7 +151,7 @@ impl Rig {
 
     /// The labels of a Node that name addresses.
     pub(crate) fn own_labels(&self, number: u8) -> Result<BTreeMap<String, String>> {
-        let node = self.store().get(kind("nodes"), "", &format!("n{number}")).context("no such Node")?;
+        let node = self.cluster.get("nodes", "", &format!("n{number}"))?.context("no such Node")?;
         let labels = node["metadata"]["labels"].as_object().into_iter().flatten();
         let ours = labels.filter(|(key, _)| key.contains("kube-vip.io/"));
         Ok(ours.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect())

@@ -80,10 +80,13 @@ fn moved(ground: &Ground<'_>, trail: &Trail, (lease, since): (&LeaseName, Instan
     Some(Certainty::Wait(free_at))
 }
 
-/// Whether a Lease is nobody's but ours. A holder releases it when its addresses are gone.
+/// Whether a Lease is nobody's but ours. A holder releases it when its addresses are gone. One that this node never saw
+/// another one hold is free when it was given up: whoever takes it then looks first, which nobody does who takes one that
+/// does not exist.
 fn is_free(ground: &Ground<'_>, lease: &LeaseName) -> bool {
     let state = ground.state(lease);
-    is_holder(state) || (state.role == Role::Follower && state.holder.is_none())
+    let is_over = state.role == Role::Follower || state.found == Found::Retired;
+    is_holder(state) || (is_over && state.holder.is_none())
 }
 
 /// Whether a Lease decides about something else by now: no holder gives it up for the sake of one address.

@@ -143,14 +143,18 @@ impl LeaseElection {
             Intent::Release => Ask::WriteLease(self.write(Purpose::Release)),
         };
         let claim = if intent == Intent::Take { self.claim() } else { Claim::Own };
-        let record = self.last.as_ref().and_then(super::LastSight::record);
-        let found = match record {
+        let found = self.finds();
+        self.asked = Some(Asked { intent, at: now, timeout, timings: self.want.timings, claim, found });
+        LeaseQuestion { ask, timeout }
+    }
+
+    /// How the Lease would be found now.
+    pub(super) fn finds(&self) -> Found {
+        match self.last.as_ref().and_then(super::LastSight::record) {
             Some(record) if record.is_retired() => Found::Retired,
             Some(_) if self.claim_of().is_some() => Found::Orphaned,
             Some(_) | None => Found::Wanted,
-        };
-        self.asked = Some(Asked { intent, at: now, timeout, timings: self.want.timings, claim, found });
-        LeaseQuestion { ask, timeout }
+        }
     }
 
     /// The write as client-go would do it: acquire time and transitions stay while the holder stays.

@@ -30,6 +30,8 @@ const fn state(verdict: &Verdict) -> &'static str {
         | Reason::Stopping
         | Reason::StillAnswered(_)
         | Reason::Probing
+        | Reason::LookingFirst
+        | Reason::Unproven
         | Reason::Installing
         | Reason::EndpointsUnknown
         | Reason::NoAddress => "waiting",

@@ -132,6 +132,11 @@ fn an_address_from_another_lease_waits_until_that_is_free() {
         assert_eq!(doubt(&moved().undecided(FORMER)), Some(Doubt::Wait(at(20_000))));
         assert_taken_at_once(&moved().free(FORMER));
         assert_taken_at_once(&moved().holding(FORMER));
+        // Never seen held by another node: given up by its last holder, it is free as well.
+        let given_up = moved().undecided(FORMER).with(|scene| {
+            scene.members.elections.get_mut(&lease(FORMER)).unwrap().found = Found::Retired;
+        });
+        assert_taken_at_once(&given_up);
     }
     let long_ago =
         scene(5000, &[FORMER]).held_by(FORMER, "n2").with(|scene| scene.trails().turn = at(20_000));
