@@ -21,8 +21,8 @@ fn at(seconds: u64) -> Instant {
 
 /// The counts with which these texts about `web` are told at a moment; none where nothing is.
 fn tell(bulletin: &mut Bulletin, seconds: u64, texts: &[&str]) -> Vec<Option<u32>> {
-    let mut one = |text: &&str| bulletin.admit(at(seconds), post("web", "1", text)).map(|post| post.count);
-    texts.iter().map(|text| one(text)).collect()
+    let one = |text: &&str| bulletin.admit(at(seconds), post("web", "1", text)).map(|post| post.count);
+    texts.iter().map(one).collect()
 }
 
 #[test]
