@@ -319,3 +319,85 @@ fn nothing_is_ever_written_to_a_service_that_is_not_ours() {
         Ok(())
     });
 }
+
+fn annotate(rig: &Rig, draft: &Draft, key: &str, text: &str) -> Result<()> {
+    rig.edit(("services", &draft.namespace, &draft.name), |service| {
+        service["metadata"]["annotations"][format!("kube-vip.io/{key}")] = json!(text);
+    })?;
+    Ok(())
+}
+
+fn set_type(rig: &Rig, draft: &Draft, kind: &str) -> Result<()> {
+    rig.edit(("services", &draft.namespace, &draft.name), |service| service["spec"]["type"] = json!(kind))?;
+    Ok(())
+}
+
+fn gone(rig: &Rig, draft: &Draft) -> Result<()> {
+    rig.within(SOON, &format!("no address of {}", draft.title()), |rig| rig.is_away(draft).then_some(()))
+}
+
+/// One Service through all that a user may do to it after it was created.
+fn change_in_every_way(rig: &Rig) -> Result<()> {
+    let web = Draft::new("web", Stack::V4First).at(210);
+    create(rig, &web)?;
+    served(rig, &web)?;
+    set_type(rig, &web, "ClusterIP")?;
+    gone(rig, &web).context("another type")?;
+    set_type(rig, &web, "LoadBalancer")?;
+    served(rig, &web).context("the type of before")?;
+    annotate(rig, &web, "leaseName", "other")?;
+    rig.within(SOON, "on the holder of another Lease", |rig| {
+        (rig.server(&web)? == rig.holder("default/other")?).then_some(())
+    })?;
+    let moved = web.clone().at(211);
+    rig.write(&moved)?;
+    served(rig, &moved).context("another address")?;
+    gone(rig, &web).context("the former address")?;
+    // Deleted and made again at once, as another one.
+    rig.remove(&moved);
+    rig.unback(&moved);
+    let again = Draft::new("web", Stack::V6).at(212);
+    rig.back(&again, &ALL)?;
+    rig.write(&again)?;
+    served(rig, &again).context("made again")?;
+    gone(rig, &moved).context("the address of the former one")?;
+    // Without endpoints it is served only when it says so.
+    rig.unback(&again);
+    gone(rig, &again).context("without endpoints")?;
+    annotate(rig, &again, "allow-reconcile-without-endpoints", "true")?;
+    served(rig, &again).context("without endpoints, as it wants it")?;
+    annotate(rig, &again, "serviceInterface", "eth9")?;
+    gone(rig, &again).context("on an interface that is not there")?;
+    annotate(rig, &again, "serviceInterface", "auto")?;
+    served(rig, &again).context("on the interface of its network")?;
+    rig.remove(&again);
+    gone(rig, &again)
+}
+
+#[test]
+fn a_service_is_followed_through_every_change_of_it() {
+    play_bare("a_service_is_followed_through_every_change_of_it", |rig| {
+        rig.start_all(&[("svc_election", "true")])?;
+        rig.ready(&ALL)?;
+        change_in_every_way(rig)
+    });
+}
+
+#[test]
+fn with_updates_off_a_service_is_served_and_nothing_is_written_to_it() {
+    play_bare("with_updates_off_a_service_is_served_and_nothing_is_written_to_it", |rig| {
+        rig.start_all(&[("disable_service_updates", "true")])?;
+        rig.ready(&ALL)?;
+        let web = Draft::new("web", Stack::V4First).at(210);
+        create(rig, &web)?;
+        let before = version(rig, &web);
+        rig.within(SOON, "its addresses on one node", |rig| {
+            let places = rig.places().ok()?;
+            let is_alone = |addr| places.get(addr).is_some_and(|nodes| nodes.len() == 1);
+            web.addrs.iter().all(is_alone).then_some(())
+        })?;
+        std::thread::sleep(QUIET);
+        ensure!(version(rig, &web) == before, "it was written to");
+        Ok(())
+    });
+}
