@@ -115,7 +115,9 @@ impl Vip<'_> {
             Certainty::Ask { otherwise, .. } => otherwise.map(Doubt::Wait),
         };
         let is_new = self.novelty == Novelty::New && can_probe && !matches!(doubt, Some(Doubt::Wait(_)));
-        if is_new {
+        // What was asked beside the election says nothing of what happened since: who is in doubt asks now.
+        let doubt = if is_new { doubt.map(|_| Doubt::Ask(None)) } else { doubt };
+        if is_new && (doubt.is_none() || self.installed.is_some()) {
             // Wanted for as long as the VIP is new, so that its answer is kept: one that an outsider removes is set again
             // without asking twice.
             plan.probes.insert(at);
@@ -123,11 +125,16 @@ impl Vip<'_> {
         if self.installed.is_some() {
             return None;
         }
-        let asked = |former: &NodePlan| {
-            if is_new { former.probes.contains(&at) } else { former.doubts.get(&at) == doubt.as_ref() }
+        let asked = |former: &NodePlan| match &doubt {
+            Some(doubt) => former.doubts.get(&at) == Some(doubt),
+            None => former.probes.contains(&at),
         };
-        if !is_new {
-            plan.doubts.insert(at, doubt?);
+        match doubt.clone() {
+            Some(doubt) => {
+                plan.doubts.insert(at, doubt);
+            }
+            None if !is_new => return None,
+            None => {}
         }
         // What was found is the answer to the last plan: to another question than today's it says nothing.
         match world.observed.probes.get(&at).filter(|_| world.former.is_none_or(asked)) {

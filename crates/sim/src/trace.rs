@@ -201,7 +201,8 @@ fn seen_text(seen: &LeaseSeen) -> String {
         Sight::Absent(_) => format!("{} absent", seen.lease.name()),
         Sight::Present { version, record } => {
             let holder = record.holder.as_deref().unwrap_or("nobody");
-            format!("{} v{} held by {holder}", seen.lease.name(), version.0)
+            let retired = if record.says_retired() { ", retired" } else { "" };
+            format!("{} v{} held by {holder}{retired}", seen.lease.name(), version.0)
         }
     }
 }

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use vip_model::config::{OnDemand, ServiceElection};
-use vip_model::members::{ElectionState, Found, Role};
+use vip_model::members::{ElectionState, Found, History, Role};
 use vip_model::observed::{Trail, Trails};
 use vip_model::plan::{NodePlan, Presence, Standing};
 use vip_model::store::RETIRED;
@@ -80,13 +80,12 @@ fn moved(ground: &Ground<'_>, trail: &Trail, (lease, since): (&LeaseName, Instan
     Some(Certainty::Wait(free_at))
 }
 
-/// Whether a Lease is nobody's but ours. A holder releases it when its addresses are gone. One that this node never saw
-/// another one hold is free when it was given up: whoever takes it then looks first, which nobody does who takes one that
-/// does not exist.
+/// Whether a Lease is nobody's but ours. A holder releases it when its addresses are gone. Who does not stand for a Lease
+/// that nobody holds stays undecided.
 fn is_free(ground: &Ground<'_>, lease: &LeaseName) -> bool {
     let state = ground.state(lease);
-    let is_over = state.role == Role::Follower || state.found == Found::Retired;
-    is_holder(state) || (is_over && state.holder.is_none())
+    let is_seen = state.history != History::Unknown && state.role != Role::Leaving;
+    is_holder(state) || (is_seen && state.holder.is_none())
 }
 
 /// Whether a Lease decides about something else by now: no holder gives it up for the sake of one address.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use vip_model::ScopedAddr;
 use vip_model::config::Advertise;
-use vip_model::members::Found;
+use vip_model::members::{Found, History};
 use vip_model::observed::{ProbeState, Trail, Trails};
 use vip_model::plan::{Doubt, ElectionWant, NodePlan, Presence};
 use vip_model::service::Service;
@@ -40,6 +40,11 @@ impl Scene {
     fn without_probes(mut self) -> Self {
         let Advertise::Arp(layer2) = &mut self.config.advertise;
         layer2.skip_conflict_probe = true;
+        self
+    }
+
+    fn history(mut self, name: &str, history: History) -> Self {
+        self.members.elections.get_mut(&lease(name)).unwrap().history = history;
         self
     }
 
@@ -129,7 +134,8 @@ fn an_address_from_another_lease_waits_until_that_is_free() {
     for probing in [true, false] {
         let moved = || if probing { scene(5000, &[FORMER]) } else { scene(5000, &[FORMER]).without_probes() };
         assert_eq!(doubt(&moved().held_by(FORMER, "n2")), Some(Doubt::Wait(at(20_000))));
-        assert_eq!(doubt(&moved().undecided(FORMER)), Some(Doubt::Wait(at(20_000))));
+        let unseen = moved().undecided(FORMER).history(FORMER, History::Unknown);
+        assert_eq!(doubt(&unseen), Some(Doubt::Wait(at(20_000))));
         assert_taken_at_once(&moved().free(FORMER));
         assert_taken_at_once(&moved().holding(FORMER));
         // Never seen held by another node: given up by its last holder, it is free as well.
@@ -163,4 +169,32 @@ fn where_the_former_lease_decides_about_others_the_network_is_asked() {
     };
     assert_eq!(doubt(&moved()), Some(Doubt::Ask(None)));
     assert_eq!(doubt(&moved().without_probes()), Some(Doubt::Wait(at(20_000))));
+}
+
+#[test]
+fn what_a_probe_found_of_a_new_address_before_its_lease_was_given_up_says_nothing() {
+    let new = scene(0, &[]).with(|scene| {
+        scene.tenure(at(9000));
+        scene.services.values_mut().for_each(|service| service.ingress.clear());
+    });
+    let beside_the_election = new.plan();
+    assert!(beside_the_election.probes.contains(&SPOT));
+    let silent = new.found(ProbeState::Silent).with(|scene| scene.former = Some(beside_the_election));
+    assert!(is_installed(&silent));
+    let given_up = silent.with(|scene| {
+        scene.members.elections.get_mut(&lease(LEASE)).unwrap().found = Found::Retired;
+    });
+    assert!(!is_installed(&given_up));
+    assert_eq!(doubt(&given_up), Some(Doubt::Ask(None)));
+    let asked = given_up.clone().with(|scene| scene.former = Some(given_up.plan()));
+    assert!(is_installed(&asked));
+    let conflict = asked.found(ProbeState::Answered(mac(9)));
+    assert_eq!(conflict.verdict(WEB), Verdict::Skip(Reason::Conflict(mac(9))));
+}
+
+#[test]
+fn a_former_lease_that_was_never_made_is_free_for_who_does_not_stand_for_it() {
+    for history in [History::New, History::Held] {
+        assert_taken_at_once(&scene(5000, &[FORMER]).undecided(FORMER).history(FORMER, history));
+    }
 }
