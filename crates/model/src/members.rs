@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::Failure;
+use crate::store::{Failure, Revision};
 use crate::{Instant, LeaseName};
 
 /// The state of every election of this node.
@@ -35,6 +35,9 @@ pub struct ElectionState {
     /// What keeps the owner of a group from serving it (mode `session`).
     #[serde(default)]
     pub restraint: Restraint,
+    /// Whether the holder of a Lease that we do not want still renews it.
+    #[serde(default)]
+    pub pulse: Pulse,
 }
 
 /// What keeps the owner of a group from serving it (mode `session`).
@@ -48,6 +51,17 @@ pub enum Restraint {
     Looks,
     /// Neither jurors nor the store prove its right.
     Proof,
+}
+
+/// Whether the holder that a Lease names lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pulse {
+    /// It may: its time has not passed.
+    #[default]
+    Beating,
+    /// It has let its time pass.
+    Lapsed,
 }
 
 /// For how long a Lease names nobody.
@@ -68,8 +82,9 @@ pub enum Found {
     /// New, expired, or released by a holder who left it to others.
     #[default]
     Wanted,
-    /// Released by a holder who knew of nobody who asks for it any more: whoever still wants it may have missed that.
-    Retired,
+    /// Released by a holder who knew of nobody who asks for it any more, at this revision of the Services: whoever still
+    /// wants it may have missed that.
+    Retired(Revision),
     /// A claim of the mode `session`, when the session that owns it and all others had ended or expired: its owner may
     /// serve on all the same.
     Orphaned,

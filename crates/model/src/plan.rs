@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{HealthCheck, LeaseTimings, Scope};
 use crate::kernel::Lifetime;
 use crate::service::{Condition, EndpointCount, Ingress, ServiceName, ServicePort};
-use crate::store::RETIRED;
+use crate::store::{RETIRED, Revision, Version};
 use crate::verdict::{Subject, Verdict};
 use crate::{Family, Instant, LeaseName, LinkAddr, LinkIndex, NodeName, ScopedAddr, VipNet};
 
@@ -191,10 +191,12 @@ pub struct Look {
 }
 
 impl ElectionWant {
-    /// To let go of the Lease because nobody asks for it any more, and to say so.
+    /// To let go of the Lease because nobody asks for it any more, as far as is known `at` this version of the Services,
+    /// and to say so.
     #[must_use]
-    pub fn retired(mut self, footprint: Footprint) -> Self {
-        self.annotations.insert(RETIRED.to_owned(), "true".to_owned());
+    pub fn retired(mut self, footprint: Footprint, at: &Version) -> Self {
+        let said = at.revision().map_or_else(|| "true".to_owned(), |Revision(revision)| revision.to_string());
+        self.annotations.insert(RETIRED.to_owned(), said);
         Self { standing: Standing::Leave, footprint, ..self }
     }
 }

@@ -27,7 +27,17 @@ impl Version {
             _ => false,
         }
     }
+
+    /// The revision of the store that it names, when it is a number.
+    pub fn revision(&self) -> Option<Revision> {
+        self.0.parse().ok().map(Revision)
+    }
 }
+
+/// A revision of the store: what was true at one includes all that was true before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(pub u64);
 
 /// What a Lease says, as far as an election cares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,18 +56,20 @@ pub struct LeaseRecord {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// The annotation of a Lease that its last holder gave up because nobody asks for it any more: `"true"`.
+/// The annotation of a Lease that its last holder gave up because nobody asks for it any more: the revision of the
+/// Services as that holder knew them, or `"true"`.
 pub const RETIRED: &str = "kube-vip.io/retired";
 
 impl LeaseRecord {
-    /// Whether its last holder gave it up because nobody asked for it any more.
-    pub fn is_retired(&self) -> bool {
-        self.holder.is_none() && self.says_retired()
+    /// Whether its last holder gave it up because nobody asked for it any more, and at which revision of the Services.
+    pub fn retired(&self) -> Option<Revision> {
+        let said = self.annotations.get(RETIRED).filter(|_| self.holder.is_none() && self.says_retired())?;
+        Some(Version(said.clone()).revision().unwrap_or_default())
     }
 
     /// Whether the annotation says so, which a client that does not know it leaves there.
     pub fn says_retired(&self) -> bool {
-        self.annotations.get(RETIRED).is_some_and(|said| said == "true")
+        self.annotations.get(RETIRED).is_some_and(|said| !said.is_empty())
     }
 }
 
@@ -369,6 +381,9 @@ pub struct Snapshot {
     /// Services by name, of all types, in the namespaces that are watched.
     #[serde(default)]
     pub services: Known<Arc<BTreeMap<ServiceName, Arc<Service>>>>,
+    /// The version of the store up to which `services` tells everything. Empty where that is not known.
+    #[serde(default)]
+    pub services_at: Version,
     /// Endpoints by Service, sorted and without duplicates.
     #[serde(default)]
     pub endpoints: Known<Arc<BTreeMap<ServiceName, Vec<Endpoint>>>>,

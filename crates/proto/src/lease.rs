@@ -31,9 +31,9 @@ use std::time::Duration;
 pub use ask::Ventures;
 pub use claims::Owners;
 use vip_model::config::LeaseTimings;
-use vip_model::members::{ElectionState, Found, History, Restraint, Role, Vacancy};
+use vip_model::members::{ElectionState, Found, History, Pulse, Restraint, Role, Vacancy};
 use vip_model::plan::{ElectionWant, Footprint, Standing};
-use vip_model::store::{Answer, Ask, Failure, FailureClass, LeaseSeen, Sight};
+use vip_model::store::{Answer, Ask, Failure, FailureClass, LeaseSeen, Sight, Version};
 use vip_model::{Instant, LeaseName, NodeName, Random};
 
 use crate::Machine;
@@ -95,6 +95,7 @@ pub struct LeaseElection {
     conflicts: u32,
     trouble: Option<Failure>,
     vacancy: Vacancy,
+    pulse: Pulse,
     yields: Yields,
     /// From when on the claim of the mode `session` that it is now is free, as far as is known.
     claim_free_at: Option<Instant>,
@@ -160,6 +161,7 @@ impl LeaseElection {
             conflicts: 0,
             trouble: None,
             vacancy: Vacancy::Passing,
+            pulse: Pulse::Beating,
             yields: Yields { last: None, pause: YIELD_PAUSE },
             claim_free_at: None,
             random,
@@ -175,6 +177,7 @@ impl LeaseElection {
             trouble: self.trouble.clone(),
             vacancy: self.vacancy,
             restraint: Restraint::None,
+            pulse: self.pulse,
             found: match self.phase {
                 Phase::Holder(tenure) => tenure.found,
                 Phase::Undecided | Phase::Follower | Phase::Leaving(..) => self.finds(),
@@ -215,8 +218,9 @@ impl LeaseElection {
     }
 
     /// Wants to leave: the election is no longer planned.
-    pub fn leave(&mut self, now: Instant, footprint: Footprint) {
-        self.want(now, self.want.clone().retired(footprint));
+    /// `at` is the version of the Services that says so.
+    pub fn leave(&mut self, now: Instant, footprint: Footprint, at: &Version) {
+        self.want(now, self.want.clone().retired(footprint, at));
     }
 
     /// Whether nothing is left to do for a node that stops: the Lease does not name us, and no write that could make
@@ -255,6 +259,8 @@ impl LeaseElection {
         }
         let is_vacant = self.vacant_from().is_some_and(|from| now >= from);
         self.vacancy = if is_vacant { Vacancy::Lasting } else { Vacancy::Passing };
+        let has_lapsed = self.lapses_at().is_some_and(|at| now >= at);
+        self.pulse = if has_lapsed { Pulse::Lapsed } else { Pulse::Beating };
         match self.phase {
             Phase::Holder(tenure) | Phase::Leaving(tenure, _) if now >= tenure.serve_until() => {
                 self.phase = Phase::Follower;
@@ -469,7 +475,8 @@ impl Machine for LeaseElection {
             Phase::Undecided | Phase::Follower => (None, None),
         };
         let vacant = self.vacant_from().filter(|_| self.vacancy == Vacancy::Passing);
-        [next, unanswered, lapse, may_yield, vacant].into_iter().flatten().min()
+        let lapses = self.lapses_at().filter(|_| self.pulse == Pulse::Beating);
+        [next, unanswered, lapse, may_yield, vacant, lapses].into_iter().flatten().min()
     }
 }
 
@@ -485,6 +492,12 @@ impl LeaseElection {
         let last = self.last.as_ref().filter(|last| last.holder().is_none())?;
         (self.want.standing == Standing::Leave)
             .then(|| last.free_at.max(last.at) + self.want.timings.duration)
+    }
+
+    /// When the other holder of a Lease that we do not want is dead, unless it renews.
+    fn lapses_at(&self) -> Option<Instant> {
+        let last = self.last.as_ref().filter(|last| last.names_other(&self.me))?;
+        (self.want.standing == Standing::Leave).then_some(last.free_at)
     }
 
     /// Whether everything that depends on the election has left the kernel.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vip_model::plan::{ElectionWant, Footprint};
 use vip_model::session::Sessions;
+use vip_model::store::Version;
 use vip_model::{Instant, LeaseName, QuestionId, Walk};
 use vip_proto::Machine;
 use vip_proto::lease::{LeaseElection, LeaseInput, LeaseQuestion, Owners, Ventures};
@@ -122,13 +123,18 @@ impl Elections {
 
     /// Those that are not planned leave, and are forgotten when they have left and wait for no answer: it would reach the
     /// one that is made when the Lease is wanted again, beside the question of that one.
-    pub(super) fn leave_others(&mut self, now: Instant, planned: &Planned, footprint: Footprint) {
+    pub(super) fn leave_others(
+        &mut self,
+        now: Instant,
+        planned: &Planned,
+        (footprint, at): (Footprint, &Version),
+    ) {
         let (queues, stirred, claimed) = (&mut self.queues, &mut self.stirred, &mut self.claimed);
         self.seats.retain(|lease, seat| {
             if planned.contains_key(lease) {
                 return true;
             }
-            seat.election.leave(now, footprint);
+            seat.election.leave(now, footprint, at);
             seat.file(lease, queues);
             stirred.insert(lease.clone());
             let has_left = seat.election.is_finished() && !seat.election.is_asking();

@@ -145,7 +145,7 @@ impl Agent {
             || vip_plan::diff::has_leaving(&plan.addresses, actual, (tag, &self.config));
         let footprint =
             if is_removing || !self.desk.is_idle() { Footprint::Present } else { Footprint::Clear };
-        self.elections.leave_others(now, &plan.elections, footprint);
+        self.elections.leave_others(now, &plan.elections, (footprint, &self.snapshot.services_at));
         self.members.elections.retain(|lease, _| self.elections.get(lease).is_some());
     }
 

@@ -55,7 +55,7 @@ impl Collection for ServiceWatch {
         }));
     }
 
-    fn listed(&mut self, _version: &Version) {
+    fn listed(&mut self, version: &Version) {
         let mut coming = std::mem::take(&mut self.coming);
         self.gateway.snapshots.replace(|snapshot| {
             if let Some(before) = snapshot.services.get() {
@@ -66,19 +66,26 @@ impl Collection for ServiceWatch {
                     }
                 }
             }
-            snapshots::put(&mut snapshot.services, coming)
+            let is_later = snapshot.services_at != *version;
+            snapshot.services_at.clone_from(version);
+            snapshots::put(&mut snapshot.services, coming) || is_later
         });
     }
 
     fn changed(&mut self, item: ServiceShape) {
         let (name, service) = item.convert();
-        self.gateway
-            .snapshots
-            .change(|snapshot| snapshots::set(&mut snapshot.services, name, Some(Arc::new(service))));
+        self.gateway.snapshots.change(|snapshot| {
+            snapshot.services_at.clone_from(&service.version);
+            snapshots::set(&mut snapshot.services, name, Some(Arc::new(service)))
+        });
     }
 
     fn deleted(&mut self, item: ServiceShape) {
-        self.gateway.snapshots.change(|snapshot| snapshots::set(&mut snapshot.services, item.name(), None));
+        let (name, last) = item.convert();
+        self.gateway.snapshots.change(|snapshot| {
+            snapshot.services_at = last.version;
+            snapshots::set(&mut snapshot.services, name, None)
+        });
     }
 
     fn recovery(&self) -> Recovery {

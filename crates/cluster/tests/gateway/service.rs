@@ -89,7 +89,7 @@ async fn domains_become_known_one_by_one_and_an_absent_config_map_is_no_pools() 
     let mut ear = rig.start();
     ear.cluster.watch(watches(EndpointSource::Slices));
     let whole = snapshot(&mut ear, |snapshot| {
-        let Snapshot { nodes, services, endpoints, pools } = snapshot;
+        let Snapshot { nodes, services, endpoints, pools, .. } = snapshot;
         let known = nodes.is_known() && services.is_known() && endpoints.is_known() && pools.is_known();
         known.then(|| snapshot.clone())
     })

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use vip_model::config::{OnDemand, ServiceElection};
-use vip_model::members::{ElectionState, Found, History, Role};
+use vip_model::members::{ElectionState, Found, History, Pulse, Role};
 use vip_model::observed::{Trail, Trails};
 use vip_model::plan::{NodePlan, Presence, Standing};
 use vip_model::store::RETIRED;
@@ -19,8 +19,11 @@ use vip_model::{Instant, LeaseName, ScopedAddr};
 
 use super::election::{footprint, own_want};
 use super::ground::{Ground, is_holder};
-use crate::vip::Certainty;
+use crate::vip::{Certainty, other_holder};
 
+/// How long an older picture of the Services is believed to become a newer one. Where nothing changes any more, one that
+/// was listed earlier may stay older for ever.
+const BEHIND: Duration = Duration::from_mins(1);
 /// How long what is heard of different things may take to fit together again.
 const PICTURE: Duration = Duration::from_secs(2);
 
@@ -40,6 +43,11 @@ pub(super) fn certainty(
     if is_followed && was_here(ground, at) {
         return Certainty::Sure;
     }
+    if let Some(until) = is_behind(ground, election.found).then_some(tenure + BEHIND)
+        && trails.turn < until
+    {
+        return Certainty::Wait(until);
+    }
     let unrest = trails.woke.max(trails.lost_sight).map(|unrest| unrest + PICTURE);
     let is_calm = election.found == Found::Wanted && unrest.is_none_or(|over| over <= tenure);
     if is_calm && is_followed && since + PICTURE <= tenure {
@@ -54,11 +62,17 @@ pub(super) fn certainty(
     }
     // Where nobody can be asked, what was missed is waited for.
     let woke = trails.woke.filter(|woke| *woke + PICTURE > tenure);
-    let retired = (election.found == Found::Retired).then_some(tenure);
+    let retired = matches!(election.found, Found::Retired(_)).then_some(tenure);
     let otherwise = woke.max(retired).map(|from| from + PICTURE);
     // Some fabrics answer for the dead: who takes over from one does not believe that for ever.
     let until = (election.found == Found::Wanted).then(|| tenure + longest(ground));
     Certainty::Ask { until, otherwise }
+}
+
+/// Whether the last holder gave the Lease up for something in the Services that this node has not heard of yet.
+fn is_behind(ground: &Ground<'_>, found: Found) -> bool {
+    let Found::Retired(at) = found else { return false };
+    ground.world.snapshot.services_at.revision().is_some_and(|known| known < at)
 }
 
 /// The Leases that decided before.
@@ -74,18 +88,29 @@ fn moved(ground: &Ground<'_>, trail: &Trail, (lease, since): (&LeaseName, Instan
     if before().all(|before| is_free(ground, before)) {
         return None;
     }
+    // Who renews a Lease that nobody asks for has not heard of it yet, and has the address until it has.
+    let lives = |before| is_held(ground, before) && !is_shared(ground, before);
+    if before().any(lives) && trails.turn < since + BEHIND {
+        return Some(Certainty::Wait(since + BEHIND));
+    }
     if trails.turn >= free_at || before().any(|before| is_shared(ground, before)) {
         return Some(Certainty::Ask { until: None, otherwise: Some(free_at) });
     }
     Some(Certainty::Wait(free_at))
 }
 
-/// Whether a Lease is nobody's but ours. A holder releases it when its addresses are gone. Who does not stand for a Lease
-/// that nobody holds stays undecided.
+/// Whether a Lease is nobody's but ours. A holder releases it when its addresses are gone, and of one that does not renew
+/// it they go by themselves. Who does not stand for a Lease that nobody holds stays undecided.
 fn is_free(ground: &Ground<'_>, lease: &LeaseName) -> bool {
     let state = ground.state(lease);
     let is_seen = state.history != History::Unknown && state.role != Role::Leaving;
-    is_holder(state) || (is_seen && state.holder.is_none())
+    is_holder(state) || (is_seen && (state.holder.is_none() || state.pulse == Pulse::Lapsed))
+}
+
+/// Whether a Lease is another node's, which lives.
+fn is_held(ground: &Ground<'_>, lease: &LeaseName) -> bool {
+    let state = ground.state(lease);
+    other_holder(&ground.world, state).is_some() && state.pulse == Pulse::Beating
 }
 
 /// Whether a Lease decides about something else by now: no holder gives it up for the sake of one address.
@@ -120,7 +145,8 @@ pub(super) fn watch_former(ground: &Ground<'_>, trails: &Trails, plan: &mut Node
     for lease in moved.flat_map(|trail| &trail.before) {
         plan.elections.entry(lease.clone()).or_insert_with(|| {
             let footprint = footprint(ground, 0);
-            own_want(ground, Standing::Leave, 0, footprint).retired(footprint)
+            own_want(ground, Standing::Leave, 0, footprint)
+                .retired(footprint, &ground.world.snapshot.services_at)
         });
     }
 }

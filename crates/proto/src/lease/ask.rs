@@ -150,10 +150,11 @@ impl LeaseElection {
 
     /// How the Lease would be found now.
     pub(super) fn finds(&self) -> Found {
-        match self.last.as_ref().and_then(super::LastSight::record) {
-            Some(record) if record.is_retired() => Found::Retired,
-            Some(_) if self.claim_of().is_some() => Found::Orphaned,
-            Some(_) | None => Found::Wanted,
+        let record = self.last.as_ref().and_then(super::LastSight::record);
+        match record.map(LeaseRecord::retired) {
+            Some(Some(at)) => Found::Retired(at),
+            Some(None) if self.claim_of().is_some() => Found::Orphaned,
+            Some(None) | None => Found::Wanted,
         }
     }
 

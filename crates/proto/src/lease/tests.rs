@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vip_model::config::LeaseTimings;
-use vip_model::members::{Found, History, Role, Vacancy};
+use vip_model::members::{Found, History, Pulse, Role, Vacancy};
 use vip_model::plan::{ElectionWant, Footprint, Standing};
 use vip_model::store::{
     Acquired, Answer, Ask, Expect, Failure, FailureClass, LeaseRecord, LeaseSeen, LeaseWrite, Purpose,
-    RETIRED, Sight, Version,
+    RETIRED, Revision, Sight, Version,
 };
 use vip_model::{Instant, LeaseName, NodeName, Random};
 
@@ -541,23 +541,49 @@ fn a_lease_that_nobody_takes_and_we_do_not_want_is_vacant_after_its_duration() {
 }
 
 #[test]
+fn the_holder_of_a_lease_that_we_do_not_want_lives_while_it_renews() {
+    let mut bench = Bench::new();
+    bench.election.want(bench.at(), want(Standing::Leave, Footprint::Clear));
+    bench.see(Some(record(Some("b"), 5)));
+    bench.now += 3000;
+    bench.see(Some(record(Some("b"), 5)));
+    let until = Instant::from_millis(bench.now + 5000);
+    assert_eq!(bench.election.deadline(), Some(until));
+    assert_eq!(bench.election.poll(Instant::from_millis(bench.now + 4999)), None);
+    assert_eq!(bench.election.state().pulse, Pulse::Beating);
+    assert_eq!(bench.election.poll(until), None);
+    assert_eq!((bench.election.state().pulse, bench.election.deadline()), (Pulse::Lapsed, None));
+    bench.now += 9000;
+    bench.see(Some(record(Some("b"), 5)));
+    assert_eq!(bench.election.state().pulse, Pulse::Beating);
+}
+
+#[test]
 fn a_lease_that_nobody_asks_for_says_so_until_it_is_taken_again() {
     let mut bench = Bench::holder();
     assert_eq!(bench.election.state().found, Found::Wanted);
-    bench.election.leave(bench.at(), Footprint::Clear);
+    bench.election.leave(bench.at(), Footprint::Clear, &Version("430".to_owned()));
     let release = bench.next_write(0, Purpose::Release);
-    assert_eq!(release.annotations.get(RETIRED).map(String::as_str), Some("true"));
+    assert_eq!(release.annotations.get(RETIRED).map(String::as_str), Some("430"));
+    let mut bench = Bench::holder();
+    bench.election.leave(bench.at(), Footprint::Clear, &Version::default());
+    let release = bench.next_write(0, Purpose::Release);
+    assert_eq!(
+        release.annotations.get(RETIRED).map(String::as_str),
+        Some("true"),
+        "at a version without order"
+    );
 
     let mut other = Bench::new();
     let mut retired = record(None, 1);
-    retired.annotations.insert(RETIRED.to_owned(), "true".to_owned());
+    retired.annotations.insert(RETIRED.to_owned(), "430".to_owned());
     other.see(Some(retired));
     assert_eq!(other.election.state().found, Found::Retired, "who only watches knows that it was given up");
     let take = other.next_write(1000, Purpose::Take);
     assert_eq!(take.annotations.get(RETIRED).map(String::as_str), Some(""), "an empty one is taken away");
     other.accept(&take);
-    assert_eq!(other.election.state().found, Found::Retired);
+    assert_eq!(other.election.state().found, Found::Retired(Revision(430)));
     let renew = other.next_write(1000, Purpose::Renew);
     other.accept(&renew);
-    assert_eq!(other.election.state().found, Found::Retired, "as long as this tenure lasts");
+    assert_eq!(other.election.state().found, Found::Retired(Revision(430)), "as long as this tenure lasts");
 }

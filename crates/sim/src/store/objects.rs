@@ -49,6 +49,8 @@ pub struct Objects {
     pub nodes: Domain<BTreeMap<NodeName, NodeFacts>>,
     /// Services.
     pub services: Domain<Services>,
+    /// The version of the store at each change of them.
+    services_at: Domain<Version>,
     /// What stands behind them.
     pub endpoints: Domain<BTreeMap<ServiceName, Vec<Endpoint>>>,
     /// The data of the pools' `ConfigMap`.
@@ -89,6 +91,7 @@ impl Objects {
         Self {
             nodes: Domain::new((0..nodes).map(facts).collect()),
             services: Domain::default(),
+            services_at: Domain::default(),
             endpoints: Domain::default(),
             pools: Domain::default(),
             pods: BTreeMap::new(),
@@ -128,6 +131,7 @@ impl Objects {
             Matter::Nodes => snapshot.nodes = Known::Known(Arc::clone(self.nodes.change_number(number).1)),
             Matter::Services => {
                 snapshot.services = Known::Known(inside(self.services.change_number(number).1, namespace));
+                snapshot.services_at = Version::clone(self.services_at.change_number(number).1);
             }
             Matter::Endpoints => {
                 snapshot.endpoints = Known::Known(inside(self.endpoints.change_number(number).1, namespace));
@@ -141,13 +145,19 @@ impl Objects {
         self.services.now().get(name)
     }
 
-    /// Gives a Service another form, or none.
-    pub fn put(&mut self, now: Moment, name: &ServiceName, service: Option<Service>) {
+    /// Gives a Service another form.
+    pub fn put(&mut self, now: Moment, name: &ServiceName, service: Service) {
+        self.services_at.change(now, service.version.clone());
         let mut all = Services::clone(self.services.now());
-        match service {
-            Some(service) => all.insert(name.clone(), Arc::new(service)),
-            None => all.remove(name),
-        };
+        all.insert(name.clone(), Arc::new(service));
+        self.services.change(now, all);
+    }
+
+    /// Deletes a Service.
+    pub fn remove(&mut self, now: Moment, name: &ServiceName, version: Version) {
+        self.services_at.change(now, version);
+        let mut all = Services::clone(self.services.now());
+        all.remove(name);
         self.services.change(now, all);
     }
 
@@ -293,7 +303,7 @@ impl Objects {
             return Written::No(Answer::Done);
         }
         after.version = version;
-        self.put(now, name, Some(after.clone()));
+        self.put(now, name, after.clone());
         Written::Done(Rewrite { before, after: Arc::new(after), expect: expect.clone() })
     }
 }

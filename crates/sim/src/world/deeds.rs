@@ -55,7 +55,8 @@ impl World {
                 Matter::Services
             }
             Act::Again(name, edits) => {
-                self.store.objects.put(now, name, None);
+                let version = self.store.next_version();
+                self.store.objects.remove(now, name, version);
                 self.news(Matter::Services);
                 let service = self.new_service();
                 self.put_service(name, service, edits);
@@ -70,7 +71,8 @@ impl World {
                 Matter::Services
             }
             Act::Delete(name) => {
-                self.store.objects.put(now, name, None);
+                let version = self.store.next_version();
+                self.store.objects.remove(now, name, version);
                 Matter::Services
             }
             Act::Pods(name, pods) => {
@@ -119,7 +121,7 @@ impl World {
             edit.change(&mut service);
         }
         service.version = self.store.next_version();
-        self.store.objects.put(self.now, name, Some(service));
+        self.store.objects.put(self.now, name, service);
     }
 
     /// Addresses that Services ask for are looked after.

@@ -97,12 +97,12 @@ fn one_that_is_no_longer_planned_releases_and_is_forgotten_with_its_deadline() {
     let planned = wanted(&["b"]);
     assert!(!elections.has_other(&wanted(&["a", "b", "c"])));
     assert!(elections.has_other(&planned));
-    elections.leave_others(at(20), &planned, Footprint::Clear);
+    elections.leave_others(at(20), &planned, (Footprint::Clear, &Version::default()));
     assert_eq!(names(&elections.poll(at(20))), ["a"]);
     let released =
         LeaseInput::Answer(Answer::Lease(LeaseSeen { lease: lease("a"), sight: Sight::Absent(None) }));
     elections.handle(at(21), &lease("a"), released);
-    elections.leave_others(at(21), &planned, Footprint::Clear);
+    elections.leave_others(at(21), &planned, (Footprint::Clear, &Version::default()));
     assert_eq!(elections.len(), 1);
     assert_eq!(elections.queues.due.iter().map(|(_, lease)| lease.name()).collect::<Vec<_>>(), ["b"]);
 }
@@ -112,13 +112,13 @@ fn one_that_is_wanted_again_before_its_question_is_answered_asks_no_second_one()
     let mut elections = Elections::default();
     want(&mut elections, at(0), &wanted(&["a"]));
     assert_eq!(names(&elections.poll(at(0))), ["a"], "it reads its Lease");
-    elections.leave_others(at(10), &wanted(&[]), Footprint::Clear);
+    elections.leave_others(at(10), &wanted(&[]), (Footprint::Clear, &Version::default()));
     want(&mut elections, at(20), &wanted(&["a"]));
     assert!(elections.poll(at(20)).is_empty());
-    elections.leave_others(at(30), &wanted(&[]), Footprint::Clear);
+    elections.leave_others(at(30), &wanted(&[]), (Footprint::Clear, &Version::default()));
     let absent = LeaseSeen { lease: lease("a"), sight: Sight::Absent(None) };
     elections.handle(at(40), &lease("a"), LeaseInput::Answer(Answer::Lease(absent)));
-    elections.leave_others(at(40), &wanted(&[]), Footprint::Clear);
+    elections.leave_others(at(40), &wanted(&[]), (Footprint::Clear, &Version::default()));
     assert_eq!(elections.len(), 0);
 }
 

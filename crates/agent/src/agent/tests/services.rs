@@ -66,7 +66,7 @@ fn snapshot(service: Service, node: NodeFacts) -> Snapshot {
         nodes: Known::Known(Arc::new(BTreeMap::from([(NodeName::new("n1"), node)]))),
         services: Known::Known(Arc::new(BTreeMap::from([(name.clone(), Arc::new(service))]))),
         endpoints: Known::Known(Arc::new(BTreeMap::from([(name, vec![endpoint])]))),
-        pools: Known::Unknown,
+        ..Snapshot::default()
     }
 }
 

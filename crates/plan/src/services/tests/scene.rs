@@ -36,6 +36,7 @@ pub(crate) const ETH1: LinkIndex = LinkIndex(3);
 pub(crate) struct Scene {
     pub(crate) config: Config,
     pub(crate) services: BTreeMap<ServiceName, Service>,
+    pub(crate) services_at: Version,
     pub(crate) endpoints: BTreeMap<ServiceName, Vec<Endpoint>>,
     pub(crate) nodes: BTreeMap<NodeName, NodeFacts>,
     pub(crate) listed: bool,
@@ -162,6 +163,7 @@ impl Scene {
         let scene = Self {
             config,
             services: BTreeMap::new(),
+            services_at: Version::default(),
             endpoints: BTreeMap::new(),
             nodes: [("n1", "192.168.1.11"), ("n2", "192.168.1.12"), ("n3", "192.168.1.13")]
                 .map(|(name, addr)| (NodeName::new(name), node(addr)))
@@ -326,6 +328,7 @@ impl Scene {
             } else {
                 Known::Unknown
             },
+            services_at: self.services_at.clone(),
             ..Snapshot::default()
         }
     }

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use vip_model::ScopedAddr;
 use vip_model::config::Advertise;
-use vip_model::members::{Found, History};
+use vip_model::members::{Found, History, Pulse};
 use vip_model::observed::{ProbeState, Trail, Trails};
 use vip_model::plan::{Doubt, ElectionWant, NodePlan, Presence};
 use vip_model::service::Service;
+use vip_model::store::{Revision, Version};
 use vip_model::verdict::{Reason, Verdict};
 
 use super::scene::{ETH1, Scene, at, ip, lease, mac, shown};
@@ -45,6 +46,11 @@ impl Scene {
 
     fn history(mut self, name: &str, history: History) -> Self {
         self.members.elections.get_mut(&lease(name)).unwrap().history = history;
+        self
+    }
+
+    fn lapsed(mut self, name: &str) -> Self {
+        self.members.elections.get_mut(&lease(name)).unwrap().pulse = Pulse::Lapsed;
         self
     }
 
@@ -122,7 +128,7 @@ fn a_lease_that_was_given_up_is_taken_with_a_look() {
     let given_up = |scene: Scene| {
         scene.with(|scene| {
             scene.tenure(at(9000));
-            scene.members.elections.get_mut(&lease(LEASE)).unwrap().found = Found::Retired;
+            scene.members.elections.get_mut(&lease(LEASE)).unwrap().found = Found::Retired(Revision(0));
         })
     };
     assert_eq!(doubt(&given_up(scene(0, &[]))), Some(Doubt::Ask(None)));
@@ -133,7 +139,11 @@ fn a_lease_that_was_given_up_is_taken_with_a_look() {
 fn an_address_from_another_lease_waits_until_that_is_free() {
     for probing in [true, false] {
         let moved = || if probing { scene(5000, &[FORMER]) } else { scene(5000, &[FORMER]).without_probes() };
-        assert_eq!(doubt(&moved().held_by(FORMER, "n2")), Some(Doubt::Wait(at(20_000))));
+        let held = || moved().held_by(FORMER, "n2");
+        // Its holder renews it: it has not heard of the move.
+        assert_eq!(doubt(&held()), Some(Doubt::Wait(at(65_000))));
+        assert_eq!(doubt(&held().with(|it| it.trails().turn = at(64_000))), Some(Doubt::Wait(at(65_000))));
+        assert_taken_at_once(&held().lapsed(FORMER));
         let unseen = moved().undecided(FORMER).history(FORMER, History::Unknown);
         assert_eq!(doubt(&unseen), Some(Doubt::Wait(at(20_000))));
         assert_taken_at_once(&moved().free(FORMER));
@@ -144,15 +154,20 @@ fn an_address_from_another_lease_waits_until_that_is_free() {
         });
         assert_taken_at_once(&given_up);
     }
-    let long_ago =
-        scene(5000, &[FORMER]).held_by(FORMER, "n2").with(|scene| scene.trails().turn = at(20_000));
-    assert_eq!(doubt(&long_ago), Some(Doubt::Ask(None)));
+    let unseen_for_long = scene(5000, &[FORMER])
+        .undecided(FORMER)
+        .history(FORMER, History::Unknown)
+        .with(|scene| scene.trails().turn = at(20_000));
+    assert_eq!(doubt(&unseen_for_long), Some(Doubt::Ask(None)));
 }
 
 #[test]
 fn the_lease_that_an_address_came_from_is_watched_and_not_stood_for() {
     let scene = scene(5000, &[FORMER]).held_by(FORMER, "n2");
-    assert_eq!(scene.want(FORMER), scene.want(FORMER).retired(vip_model::plan::Footprint::Clear));
+    assert_eq!(
+        scene.want(FORMER),
+        scene.want(FORMER).retired(vip_model::plan::Footprint::Clear, &Version::default())
+    );
     let settled = scene.with(|scene| scene.trails().moved.clear());
     assert!(!settled.plan().elections.contains_key(&lease(FORMER)));
 }
@@ -182,7 +197,7 @@ fn what_a_probe_found_of_a_new_address_before_its_lease_was_given_up_says_nothin
     let silent = new.found(ProbeState::Silent).with(|scene| scene.former = Some(beside_the_election));
     assert!(is_installed(&silent));
     let given_up = silent.with(|scene| {
-        scene.members.elections.get_mut(&lease(LEASE)).unwrap().found = Found::Retired;
+        scene.members.elections.get_mut(&lease(LEASE)).unwrap().found = Found::Retired(Revision(0));
     });
     assert!(!is_installed(&given_up));
     assert_eq!(doubt(&given_up), Some(Doubt::Ask(None)));
@@ -197,4 +212,26 @@ fn a_former_lease_that_was_never_made_is_free_for_who_does_not_stand_for_it() {
     for history in [History::New, History::Held] {
         assert_taken_at_once(&scene(5000, &[FORMER]).undecided(FORMER).history(FORMER, history));
     }
+}
+
+#[test]
+fn a_lease_that_was_given_up_for_what_is_not_heard_of_yet_installs_nothing_until_it_is() {
+    let given_up = |known: &str| {
+        scene(0, &[]).with(|scene| {
+            scene.tenure(at(9000));
+            scene.services_at = Version(known.to_owned());
+            scene.members.elections.get_mut(&lease(LEASE)).unwrap().found = Found::Retired(Revision(430));
+        })
+    };
+    for probing in [true, false] {
+        let behind = if probing { given_up("429") } else { given_up("429").without_probes() };
+        assert_eq!(doubt(&behind), Some(Doubt::Wait(at(69_000))));
+        assert!(!is_installed(&behind));
+    }
+    assert_eq!(doubt(&given_up("430")), Some(Doubt::Ask(None)));
+    assert_eq!(doubt(&given_up("431").without_probes()), Some(Doubt::Wait(at(11_000))));
+    // Versions of the Services that are no numbers tell nothing.
+    assert_eq!(doubt(&given_up("x")), Some(Doubt::Ask(None)));
+    let long_ago = given_up("429").with(|scene| scene.trails().turn = at(69_000));
+    assert_eq!(doubt(&long_ago), Some(Doubt::Ask(None)));
 }
