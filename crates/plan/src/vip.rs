@@ -129,7 +129,7 @@ impl Vip<'_> {
             Some(doubt) => former.doubts.get(&at) == Some(doubt),
             None => former.probes.contains(&at),
         };
-        match doubt.clone() {
+        match doubt {
             Some(doubt) => {
                 plan.doubts.insert(at, doubt);
             }
