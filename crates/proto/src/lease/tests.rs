@@ -578,7 +578,11 @@ fn a_lease_that_nobody_asks_for_says_so_until_it_is_taken_again() {
     let mut retired = record(None, 1);
     retired.annotations.insert(RETIRED.to_owned(), "430".to_owned());
     other.see(Some(retired));
-    assert_eq!(other.election.state().found, Found::Retired, "who only watches knows that it was given up");
+    assert_eq!(
+        other.election.state().found,
+        Found::Retired(Revision(430)),
+        "who only watches knows that it was given up"
+    );
     let take = other.next_write(1000, Purpose::Take);
     assert_eq!(take.annotations.get(RETIRED).map(String::as_str), Some(""), "an empty one is taken away");
     other.accept(&take);

@@ -150,7 +150,7 @@ fn an_address_from_another_lease_waits_until_that_is_free() {
         assert_taken_at_once(&moved().holding(FORMER));
         // Never seen held by another node: given up by its last holder, it is free as well.
         let given_up = moved().undecided(FORMER).with(|scene| {
-            scene.members.elections.get_mut(&lease(FORMER)).unwrap().found = Found::Retired;
+            scene.members.elections.get_mut(&lease(FORMER)).unwrap().found = Found::Retired(Revision(0));
         });
         assert_taken_at_once(&given_up);
     }
