@@ -55,6 +55,7 @@ impl Kept {
             end: None,
             keys: vec![key().id()],
             was_heard: true,
+            drill: None,
         };
         let memory = Memory {
             record: record(OWN, "n1", vec![]),

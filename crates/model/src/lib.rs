@@ -4,6 +4,7 @@
 //! serialisable, so that a plan, a journal and a test fixture can hold them.
 
 pub mod config;
+pub mod drill;
 pub mod explanation;
 pub mod kernel;
 pub mod members;

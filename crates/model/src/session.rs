@@ -13,6 +13,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::drill::DrillReport;
 use crate::peers::KeyId;
 use crate::store::{Expect, Purpose, Version};
 use crate::{InstanceName, LeaseName, LinkAddr, NodeName};
@@ -115,6 +116,9 @@ pub struct SessionRecord {
     /// Whether a jury was ever heard by this session; never becomes false again.
     #[serde(default)]
     pub was_heard: bool,
+    /// What the node saw of the last drill, for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillReport>,
 }
 
 /// How many former sessions of a node are remembered in its session Lease.

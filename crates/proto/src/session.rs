@@ -22,6 +22,7 @@
 
 mod beat;
 mod bid;
+mod drill;
 mod elsewhere;
 mod group;
 mod hand;
@@ -56,6 +57,7 @@ use vip_model::{InstanceName, Instant, LeaseName, NodeName, Random};
 
 use crate::Machine;
 use bid::{Bid, Deposal};
+use drill::Drills;
 use group::Group;
 use lineage::Lineage;
 use look::Looks;
@@ -198,6 +200,7 @@ pub struct Ownership {
     stepped: Instant,
     /// When a group was last given away although nothing forced it.
     gave_at: Option<Instant>,
+    drills: Drills,
     /// Groups that must be looked at again, and when.
     due: BTreeSet<(Instant, LeaseName)>,
     /// When the lifetime of addresses was last renewed.
@@ -252,7 +255,7 @@ impl Ownership {
             tidied: now,
             stepped: now,
             gave_at: None,
-
+            drills: Drills::default(),
             due: BTreeSet::new(),
             refreshed: now,
             sequence: now,
@@ -427,6 +430,7 @@ impl Machine for Ownership {
             OwnershipInput::Answer(ticket, answer) => self.answered(now, ticket, answer),
             OwnershipInput::Frame(frame) => {
                 self.looks.hear(now, &frame);
+                self.hear_for_drill(now, &frame);
             }
         }
     }

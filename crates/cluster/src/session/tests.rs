@@ -30,6 +30,7 @@ fn write(expect: Expect) -> SessionWrite {
             end: None,
             keys: Vec::new(),
             was_heard: false,
+            drill: None,
         },
         via: Via::Any,
     }

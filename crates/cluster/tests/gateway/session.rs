@@ -32,6 +32,7 @@ pub(crate) fn record(node: &str, id: u64) -> SessionRecord {
         end: None,
         keys: Vec::new(),
         was_heard: false,
+        drill: None,
     }
 }
 

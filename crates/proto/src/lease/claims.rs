@@ -98,6 +98,7 @@ mod tests {
             end,
             keys: Vec::new(),
             was_heard: false,
+            drill: None,
         };
         SessionSeen {
             version: Version(version.to_string()),

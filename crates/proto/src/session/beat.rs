@@ -46,7 +46,7 @@ impl Ownership {
 
     /// Answers a holder's heartbeat.
     pub(super) fn reply(&mut self, now: Instant, node: &NodeName) {
-        if self.own.is_some() && self.door.port.is_some() {
+        if self.own.is_some() && self.door.port.is_some() && !self.drills.is_absent(now) {
             let groups = self.group_words(now);
             // Of two holders the answer of one is its own heartbeat, when that is due soon: three datagrams do for four. Half
             // a pace keeps them from answering each other for ever.

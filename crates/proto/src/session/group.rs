@@ -8,6 +8,7 @@ mod state;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use vip_model::drill::Drill;
 use vip_model::members::History;
 use vip_model::peers::{GroupId, Stage};
 use vip_model::plan::{ElectionWant, Footprint, Look, Standing};
@@ -64,6 +65,8 @@ pub(super) struct Group {
     /// A former life held it: counts until the store or somebody says otherwise.
     remembered: bool,
     pub(super) hand: super::hand::Hand,
+    /// What its next write says of a drill.
+    pub(super) drill: Option<Drill>,
     /// Its claim is to be rewritten to our session, which inherited it.
     pub(super) rewrite_at: Option<Instant>,
     pub(super) gives_way_at: Option<Instant>,
@@ -149,6 +152,7 @@ impl Group {
             was_mine: remembered,
             remembered,
             hand: super::hand::Hand::None,
+            drill: None,
             rewrite_at: None,
             gives_way_at: None,
             announced_since: None,

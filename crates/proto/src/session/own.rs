@@ -196,6 +196,7 @@ impl Ownership {
             end: None,
             keys: Vec::new(),
             was_heard: false,
+            drill: None,
         };
         let mut own = Own::new(now, record);
         own.version = version;

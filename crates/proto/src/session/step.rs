@@ -17,7 +17,11 @@ const TIDY: Duration = Duration::from_secs(1);
 
 impl Ownership {
     pub(super) fn step(&mut self, now: Instant) {
+        if self.is_absent(now) {
+            return;
+        }
         self.step_tidy(now);
+        self.step_drill_watch(now);
         self.step_own(now);
         self.step_trust(now);
         self.step_refresh(now);
@@ -79,6 +83,9 @@ impl Ownership {
         if !self.out.is_empty() {
             return Some(Instant::ZERO);
         }
+        if let Some(until) = self.drills.absent_until() {
+            return Some(until);
+        }
         self.all_dues().into_iter().flatten().min()
     }
 
@@ -87,7 +94,7 @@ impl Ownership {
         format!("now {} dues {:?}", self.stepped, self.all_dues())
     }
 
-    fn all_dues(&self) -> [Option<Instant>; 9] {
+    fn all_dues(&self) -> [Option<Instant>; 10] {
         [
             self.own.as_ref().and_then(super::Own::deadline),
             self.trust_due(),
@@ -98,6 +105,7 @@ impl Ownership {
             self.own.as_ref().and(self.memory.due),
             self.beats_due(),
             self.looks.deadline(),
+            self.drill_watch_due(),
         ]
     }
 }

@@ -1,6 +1,7 @@
 //! The rules of the mode `session`, on a few machines in a small town: a store with compare and swap, a network for
 //! heartbeats, a wire for the VIP, kernels that forget. The simulator plays the same with the whole agent and all faults.
 
+mod drill;
 mod policy;
 mod town;
 

@@ -105,6 +105,11 @@ impl Trust {
         }
     }
 
+    /// It may not, until there is a proof again.
+    pub(super) fn fall_silent(&mut self, now: Instant) {
+        (self.mood, self.grace) = (Mood::Silent { since: now }, None);
+    }
+
     fn is_silent(&self) -> bool {
         matches!(self.mood, Mood::Silent { .. })
     }

@@ -172,6 +172,7 @@ mod tests {
                 end: None,
                 keys: Vec::new(),
                 was_heard: false,
+                drill: None,
             },
             via: Via::Any,
         }

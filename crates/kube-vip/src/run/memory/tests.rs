@@ -55,6 +55,7 @@ fn memory(id: u64) -> Memory {
         end: None,
         keys: vec![],
         was_heard: true,
+        drill: None,
     };
     Memory {
         members: vec![record.clone()],

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use vip_model::drill::DRILL;
 use vip_model::members::History;
 use vip_model::session::{CLAIM, CLAIM_DURATION, CLAIM_FROM, HAND_OVER_TO};
 use vip_model::store::{Acquired, Answer, Ask, Expect, FailureClass, LeaseSeen, LeaseWrite, Purpose, Sight};
@@ -53,7 +54,12 @@ impl Ownership {
             (_, record) => record,
         };
         group.remembered = false;
+        let is_first = group.seen.is_none();
         group.seen = Some(Seen { version, record, at: now });
+        if is_first {
+            self.note_stale_drill(claim);
+        }
+        self.saw_drill(now, claim);
         self.mark(now, claim);
         self.remember_soon(now);
     }
@@ -97,6 +103,9 @@ impl Ownership {
         annotations.insert(HAND_OVER_TO.to_owned(), String::new());
         annotations.insert(CLAIM.to_owned(), to.map(|id| id.to_string()).unwrap_or_default());
         annotations.insert(CLAIM_FROM.to_owned(), from.map(|id| id.to_string()).unwrap_or_default());
+        if let Some(drill) = &group.drill {
+            annotations.insert(DRILL.to_owned(), drill.to_string());
+        }
         let moves = matches!(what, Writing::Take | Writing::HandOver(_) | Writing::GiveBack(_));
         Some(LeaseWrite {
             lease: claim.clone(),
@@ -114,6 +123,9 @@ impl Ownership {
         let jitter = 0.75 + self.random.unit() / 4.0;
         let Some(group) = self.groups.get_mut(claim) else { return };
         let Some(asking) = group.asking.take() else { return };
+        if !matches!(answer, Answer::Lease(_)) {
+            group.drill = None; // asked for again, or over
+        }
         match answer {
             Answer::Lease(seen) => {
                 group.failures = 0;
@@ -127,6 +139,9 @@ impl Ownership {
                     group.hand = Hand::Given { to, since: now };
                 }
                 self.note_claim(now, claim, seen.sight);
+                if asking.what != Writing::Read {
+                    self.drill_written(now, claim);
+                }
             }
             Answer::Conflict => {
                 group.must_read = true;
@@ -161,6 +176,7 @@ impl Ownership {
         let Some(group) = self.groups.get_mut(claim) else { return };
         if let Some(asking) = group.asking.take_if(|asking| now >= asking.at + limit) {
             self.asked.remove(&asking.ticket);
+            group.drill = None;
             group.must_read = true;
         }
     }

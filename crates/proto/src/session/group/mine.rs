@@ -32,6 +32,7 @@ impl Ownership {
         let handing = match standing {
             // One move after the other: who gave it to us has to withdraw first.
             Standing::Contend if from.is_some() => self.step_received(now, claim, from),
+            Standing::Contend if self.is_drill_asked(claim) => self.step_drill(now, claim),
             Standing::Contend if self.is_asked_for(claim) => self.step_asked_for(now, claim),
             Standing::Contend => {
                 let received = self.step_received(now, claim, from);

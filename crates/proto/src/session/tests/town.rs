@@ -11,7 +11,8 @@ use vip_model::members::Role;
 use vip_model::peers::{DoorState, Fitness, KeyId, PeerHeard, PeerSend};
 use vip_model::plan::{ElectionWant, Footprint, GroupWant, Look, Progress, Standing};
 use vip_model::session::{
-    BootId, CLAIM, CLAIM_DURATION, HAND_OVER_TO, Memory, Recall, SessionId, SessionSeen, Sessions, Site, Via,
+    BootId, CLAIM, CLAIM_DURATION, HAND_OVER_TO, Memory, Recall, SessionId, SessionRecord, SessionSeen,
+    Sessions, Site, Via,
 };
 use vip_model::store::{
     Answer, Ask, Expect, Failure, FailureClass, LeaseRecord, LeaseSeen, LeaseWrite, Sight, Version,
@@ -250,11 +251,27 @@ impl Town {
     }
 
     pub(super) fn ask_for_hand_over(&mut self, to: &str) {
+        self.annotate(HAND_OVER_TO, to);
+    }
+
+    /// What the claim says under a key.
+    pub(super) fn annotation(&self, key: &str) -> &str {
+        let record = self.store.claim.as_ref().map(|(_, record)| record);
+        record.and_then(|record| record.annotations.get(key)).map_or("", String::as_str)
+    }
+
+    /// The session record of a node, as the store has it.
+    pub(super) fn record(&self, node: usize) -> Option<&SessionRecord> {
+        self.store.sessions.values().map(|seen| &seen.record).find(|record| record.node == name(node))
+    }
+
+    /// Somebody annotates the claim.
+    pub(super) fn annotate(&mut self, key: &str, text: &str) {
         self.store.version += 1;
         let version = Version(self.store.version.to_string());
         if let Some((old, record)) = &mut self.store.claim {
             *old = version;
-            record.annotations.insert(HAND_OVER_TO.to_owned(), to.to_owned());
+            record.annotations.insert(key.to_owned(), text.to_owned());
         }
         (0..self.homes.len()).for_each(|node| self.show_claim(node));
     }

@@ -197,6 +197,7 @@ fn what_an_agent_left_is_there_after_a_restart_and_gone_after_a_reboot() {
         end: None,
         keys: Vec::new(),
         was_heard: false,
+        drill: None,
     };
     let memory = Memory { record, members: Vec::new(), claims: Vec::new(), successions: Vec::new() };
     world.remember(0, Box::new(memory));
