@@ -13,6 +13,7 @@ use crate::status;
 use crate::version::VERSION;
 
 mod document;
+mod drill;
 mod flag;
 mod operate;
 mod plan;
@@ -46,14 +47,6 @@ fn command() -> Command {
         .arg(Arg::new("cluster").long("cluster").value_name("FILE").required(true).help("The dump (YAML)"))
         .after_help(plan::DUMP);
     let instance = || Arg::new("instance").long("instance").value_name("NAME").help("Only this agent");
-    let output = || {
-        Arg::new("output")
-            .short('o')
-            .long("output")
-            .default_value("table")
-            .help("How to show it")
-            .value_parser(value_parser!(status::Format))
-    };
     let status = Command::new("status")
         .about("Show what the agents of this node hold, without the Kubernetes API")
         .arg(Arg::new("part").value_name("services").value_parser(["services"]).help("The Services only"))
@@ -83,6 +76,7 @@ fn command() -> Command {
         .subcommand(status)
         .subcommand(explain)
         .subcommands(operate::commands())
+        .subcommand(drill::command())
         .subcommand(manifest::command())
         .subcommand(manifest::kubeadm_command())
         .subcommand(leaf("settings", "Print every setting that kube-vip knows, as Markdown"))
@@ -113,6 +107,7 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             status::explain(service, wish(inner), &mut io::stdout())?;
         }
         "drain" | "undrain" | "handover" => operate::run(name, inner, &mut io::stdout())?,
+        "drill" => drill::run(inner, &mut io::stdout())?,
         "manifest" | "kubeadm" => {
             let Some((name, leaf)) = inner.subcommand() else { return Ok(print_help_of(name)) };
             warn_about_extra(leaf);
@@ -124,6 +119,15 @@ fn dispatch(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         _ => return Ok(print_help()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn output() -> Arg {
+    Arg::new("output")
+        .short('o')
+        .long("output")
+        .default_value("table")
+        .help("How to show it")
+        .value_parser(value_parser!(status::Format))
 }
 
 /// Which agents the user asks, and how the answer is shown.

@@ -95,6 +95,8 @@ pub enum What {
     LeaseDeleted,
     /// Another client takes the Leases, and renews them until the end.
     LeaseStolen,
+    /// Somebody asks for a drill of the first agent's claim (once): a crash, or with `amount` 1 a planned one.
+    Drill,
     /// SIGKILL after `amount` more outputs of any kind.
     KillAfter,
     /// SIGSTOP after `amount` more outputs of any kind.
@@ -195,6 +197,7 @@ const NAMES: &[(&str, What)] = &[
     ("slow-dump", What::SlowDump),
     ("lease-deleted", What::LeaseDeleted),
     ("lease-stolen", What::LeaseStolen),
+    ("drill", What::Drill),
     ("kill-after", What::KillAfter),
     ("pause-after", What::PauseAfter),
     ("peer-cut", What::PeerCut),

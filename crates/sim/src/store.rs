@@ -261,6 +261,15 @@ impl Store {
         self.write(&write, now, Instant::from_millis(1));
     }
 
+    /// Somebody annotates a Lease and changes nothing else.
+    pub fn annotate(&mut self, lease: &LeaseName, now: Moment, (key, text): (&str, &str)) {
+        let Some((_, record)) = self.truth(lease) else { return };
+        let mut record = record.clone();
+        record.annotations.insert(key.to_owned(), text.to_owned());
+        let sight = Sight::Present { version: self.next_version(), record };
+        self.append(lease, Event { at: now, sight });
+    }
+
     /// All Leases that there are.
     pub fn leases(&self) -> Vec<LeaseName> {
         self.leases.keys().filter(|lease| self.truth(lease).is_some()).cloned().collect()

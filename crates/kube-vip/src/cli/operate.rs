@@ -14,7 +14,7 @@ use vip_model::session::{CLAIM, CLAIM_FROM, HAND_OVER_TO};
 use vip_model::store::DRAIN;
 
 /// Time between two looks at what happens.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long a hand-over may take.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(10);
 /// The control plane's Lease, unless another one is named.
@@ -24,12 +24,6 @@ const SERVICES: &str = "kube-system/plndr-svcs-lock";
 
 /// `drain`, `undrain` and `handover`.
 pub(super) fn commands() -> [Command; 3] {
-    let kubeconfig = || {
-        Arg::new("kubeconfig")
-            .long("kubeconfig")
-            .value_name("FILE")
-            .help("Credentials; else $KUBECONFIG, ~/.kube/config, the pod's")
-    };
     let node = || Arg::new("node").required(true).value_name("NODE").help("The node's name");
     let drain = Command::new("drain")
         .about("Move every VIP off a node and keep it empty, until undrain")
@@ -69,6 +63,13 @@ pub(super) fn commands() -> [Command; 3] {
     [drain, undrain, handover]
 }
 
+pub(super) fn kubeconfig() -> Arg {
+    Arg::new("kubeconfig")
+        .long("kubeconfig")
+        .value_name("FILE")
+        .help("Credentials; else $KUBECONFIG, ~/.kube/config, the pod's")
+}
+
 /// Runs one of them.
 pub(super) fn run(name: &str, matches: &ArgMatches, out: &mut impl Write) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -91,7 +92,7 @@ pub(super) fn run(name: &str, matches: &ArgMatches, out: &mut impl Write) -> any
 }
 
 /// Where credentials are: the flag, else what kubectl would use, else a pod's.
-fn settings(matches: &ArgMatches) -> ApiSettings {
+pub(super) fn settings(matches: &ArgMatches) -> ApiSettings {
     let named = matches.get_one::<String>("kubeconfig").map(PathBuf::from);
     let from_environment = || std::env::var_os("KUBECONFIG").map(PathBuf::from);
     ApiSettings {
@@ -151,7 +152,7 @@ async fn annotate_node(console: &Console, node: &str, value: Option<&str>) -> an
 }
 
 /// The Leases of kube-vip that name a node, in order.
-async fn held_by(console: &Console, node: &str) -> anyhow::Result<Vec<String>> {
+pub(super) async fn held_by(console: &Console, node: &str) -> anyhow::Result<Vec<String>> {
     let list = console.get(&Target::leases()).await.map_err(|failure| anyhow::anyhow!("{}", failure.text))?;
     let mut held: Vec<String> = list["items"]
         .as_array()
@@ -173,18 +174,18 @@ fn is_ours(lease: &Value) -> bool {
     is_claim || name.starts_with("plndr-") || name.starts_with("kubevip-")
 }
 
-fn text(value: &Value) -> &str {
+pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn some_of(names: &[String]) -> String {
+pub(super) fn some_of(names: &[String]) -> String {
     const SHOWN: usize = 5;
     let shown = names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
 }
 
 /// The Leases that may be the claim of what is asked for, the likeliest first.
-fn leases_of(what: &str, named: Option<&str>) -> anyhow::Result<Vec<(String, String)>> {
+pub(super) fn leases_of(what: &str, named: Option<&str>) -> anyhow::Result<Vec<(String, String)>> {
     let pair = |text: &str| {
         let (namespace, name) = text.split_once('/')?;
         (!namespace.is_empty() && !name.is_empty()).then(|| (namespace.to_owned(), name.to_owned()))
@@ -248,7 +249,7 @@ async fn hand_over(
 }
 
 /// The first of the Leases that exists and is a claim.
-async fn claim_of(
+pub(super) async fn claim_of(
     console: &Console,
     what: &str,
     leases: &[(String, String)],

@@ -135,7 +135,7 @@ fn lease_row(name: &str, state: &ElectionState, now: Instant) -> Vec<String> {
 }
 
 /// Columns that line up; the last one is as wide as it likes.
-pub(super) fn columns(titles: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn columns(titles: &[&str], rows: &[Vec<String>]) -> String {
     let titles: Vec<String> = titles.iter().map(|title| (*title).to_owned()).collect();
     let lines: Vec<Vec<String>> = std::iter::once(&titles)
         .chain(rows)

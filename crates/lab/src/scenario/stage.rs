@@ -204,6 +204,11 @@ impl Stage {
                 self.command(another_than(victim), &["drain", &name])
             }
             Deed::HandOver => self.command(another_than(victim), &["handover", "control-plane"]),
+            Deed::Drill(kind) => {
+                let from = another_than(victim);
+                self.command(from, &["drill", "control-plane", "--kind", kind, "-o", "json"])?;
+                check_drill(&self.lab.logs().join(format!("n{from}-drill.log")), &name)
+            }
         }
     }
 
@@ -445,4 +450,21 @@ fn steady(prober: &Prober) -> bool {
         }
     }
     false
+}
+
+/// Whether a drill's report says that another node than `victim` has the VIP, by the looks of both others.
+fn check_drill(log: &std::path::Path, victim: &str) -> Result<()> {
+    let text = std::fs::read_to_string(log).with_context(|| format!("the log {}", log.display()))?;
+    let json =
+        text.find('{').and_then(|start| serde_json::from_str::<serde_json::Value>(&text[start..]).ok());
+    let report = json.with_context(|| format!("`kube-vip drill` said no JSON: {text}"))?;
+    let observers = report["observers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let moved =
+        |seen: &serde_json::Value| seen["owner_after"] != victim && seen["owner_after"] == report["after"];
+    if report["before"] != victim || observers.len() != 2 || !observers.iter().all(moved) {
+        bail!("`kube-vip drill` of {victim} reports {report}");
+    }
+    let gaps: Vec<String> = observers.iter().map(|seen| format!("{} ms", seen["gap_ms"])).collect();
+    println!("  the drill's report: {} -> {}, gaps {}", report["before"], report["after"], gaps.join(", "));
+    Ok(())
 }

@@ -116,6 +116,8 @@ pub enum Deed {
     Drain,
     /// `kube-vip handover control-plane`.
     HandOver,
+    /// `kube-vip drill control-plane`, of this kind; both others must have seen what it cost.
+    Drill(&'static str),
 }
 
 /// Something that a client sees, in both families.

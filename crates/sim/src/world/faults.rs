@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use vip_agent::Input;
 use vip_model::Instant;
+use vip_model::drill::DRILL;
 use vip_model::kernel::LinkState;
 use vip_model::members::Role;
 
@@ -135,6 +136,13 @@ impl World {
                     self.store.delete(&lease, self.now);
                     self.lease_news(&lease);
                 }
+            }
+            What::Drill => {
+                let lease = self.setup.lease(0);
+                let kind = if fault.amount == 0 { "crash" } else { "planned" };
+                let word = format!("drill{} {kind} asked -", self.now.as_millis());
+                self.store.annotate(&lease, self.now, (DRILL, &word));
+                self.lease_news(&lease);
             }
             What::LeaseStolen => {
                 for lease in leases {

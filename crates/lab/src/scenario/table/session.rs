@@ -150,6 +150,20 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        name: "drill",
+        title: "kube-vip drill control-plane, planned",
+        steps: &[Fault(Operate(Deed::Drill("planned"))), Await(Moved, LIMIT), Pass(s(2))],
+        measures: &[Gap(AtFault, End, MOVED), Overlap(AtFault, End, HANDED)],
+        ..ROW
+    },
+    Row {
+        name: "drill-crash",
+        title: "kube-vip drill control-plane --kind crash",
+        steps: &[Fault(Operate(Deed::Drill("crash"))), Await(Moved, LIMIT), Pass(s(4))],
+        measures: &[Gap(AtFault, End, DEAD), Overlap(AtFault, End, NOTHING)],
+        ..ROW
+    },
+    Row {
         name: "stay",
         title: "restart with on_stop=stay",
         set: &[("on_stop", "stay")],
