@@ -37,6 +37,16 @@ pub enum DrillKind {
     Crash,
 }
 
+impl DrillKind {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Crash => "crash",
+        }
+    }
+}
+
 /// How far a drill is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DrillStage {
@@ -71,10 +81,7 @@ impl Drill {
 
 impl fmt::Display for Drill {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            DrillKind::Planned => "planned",
-            DrillKind::Crash => "crash",
-        };
+        let kind = self.kind.as_str();
         let (stage, reason) = match &self.stage {
             DrillStage::Asked => ("asked", None),
             DrillStage::Begun => ("begun", None),

@@ -24,6 +24,9 @@ const ACCEPTED_WITHIN: Duration = Duration::from_secs(10);
 /// How long the others may take to report: they look for ten seconds at most.
 const REPORTED_WITHIN: Duration = Duration::from_secs(20);
 
+/// With so many other agents the jurors alone look.
+const TOWN: usize = 6;
+
 /// The command.
 pub(super) fn command() -> Command {
     Command::new("drill")
@@ -170,7 +173,6 @@ fn observers(claim: &Value, sessions: &[Session], drill: &Drill) -> Result<Vec<N
             return Err(format!("the juror {node} is not renewed"));
         }
     }
-    const TOWN: usize = 6;
     let all = others.iter().map(|session| session.record.node.clone());
     Ok(all.filter(|node| others.len() < TOWN || jury.contains(node)).collect())
 }

@@ -235,7 +235,9 @@ fn describe(action: Action, victim: u8) -> String {
         Action::CutFromApi => format!("n{victim}, which holds the VIP, can't reach any API server"),
         Action::RemoveVip => format!("somebody deletes the VIP from n{victim}"),
         Action::Operate(Deed::Drain) => format!("kube-vip drain n{victim}, which holds the VIP"),
-        Action::Operate(Deed::Drill(kind)) => format!("kube-vip drill control-plane --kind {kind}"),
+        Action::Operate(Deed::Drill(kind)) => {
+            format!("kube-vip drill control-plane --kind {}", kind.as_str())
+        }
         Action::Operate(Deed::HandOver) => "kube-vip handover control-plane".to_owned(),
     }
 }

@@ -9,6 +9,7 @@ pub mod session;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use vip_model::drill::DrillKind;
 
 use crate::bench::Networks;
 
@@ -117,7 +118,7 @@ pub enum Deed {
     /// `kube-vip handover control-plane`.
     HandOver,
     /// `kube-vip drill control-plane`, of this kind; both others must have seen what it cost.
-    Drill(&'static str),
+    Drill(DrillKind),
 }
 
 /// Something that a client sees, in both families.

@@ -27,7 +27,7 @@ fn town() -> Vec<Value> {
     ]
 }
 
-fn claim(notes: Value) -> Value {
+fn claim(notes: &Value) -> Value {
     let mut claim = json!({
         "metadata": {"annotations": {CLAIM: "0000000000000001"}},
         "spec": {"holderIdentity": "n1"},
@@ -48,10 +48,10 @@ fn all_other_living_agents_of_the_instance_look() {
         observers(claim, &sessions_in(sessions), &drill(asked))
             .map(|nodes| nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
     };
-    assert_eq!(seen(&claim(json!({})), &town(), "a crash asked -").unwrap(), "n2 n3");
+    assert_eq!(seen(&claim(&json!({})), &town(), "a crash asked -").unwrap(), "n2 n3");
     let mut town = town();
     town[2]["metadata"]["labels"][SESSION_LABEL] = json!("services");
-    assert_eq!(seen(&claim(json!({})), &town, "a planned asked n2").unwrap(), "n2");
+    assert_eq!(seen(&claim(&json!({})), &town, "a planned asked n2").unwrap(), "n2");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn what_the_api_shows_to_be_unsafe_is_refused_with_a_reason() {
     let refusal = |claim: &Value, sessions: &[Value], asked: &str| {
         observers(claim, &sessions_in(sessions), &drill(asked)).unwrap_err()
     };
-    let plain = claim(json!({}));
+    let plain = claim(&json!({}));
     let few = [lease(1, &["n2"], NOW), lease(2, &["n1"], NOW)];
     assert!(refusal(&plain, &few, "a crash asked -").contains("n1 has 1 jurors; at least 2"));
     let mut late = town();
@@ -70,9 +70,9 @@ fn what_the_api_shows_to_be_unsafe_is_refused_with_a_reason() {
     assert!(
         refusal(&plain, &town()[1..], "a planned asked -").contains("the session of n1 is not in the API")
     );
-    let moving = claim(json!({CLAIM_FROM: "0000000000000002"}));
+    let moving = claim(&json!({CLAIM_FROM: "0000000000000002"}));
     assert!(refusal(&moving, &town(), "a planned asked -").contains("another move is under way"));
-    let asked = claim(json!({DRILL: "b crash asked -"}));
+    let asked = claim(&json!({DRILL: "b crash asked -"}));
     assert!(refusal(&asked, &town(), "a planned asked -").contains("drill b is asked for already"));
 }
 

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use vip_model::drill::DrillKind;
 
 use super::{
     Action, Deed, Event, Gate, Health, LIMIT, Mark, Measure, NOTHING, ONE_TURN, ROW, Row, Step, Variables,
@@ -152,14 +153,14 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "drill",
         title: "kube-vip drill control-plane, planned",
-        steps: &[Fault(Operate(Deed::Drill("planned"))), Await(Moved, LIMIT), Pass(s(2))],
+        steps: &[Fault(Operate(Deed::Drill(DrillKind::Planned))), Await(Moved, LIMIT), Pass(s(2))],
         measures: &[Gap(AtFault, End, MOVED), Overlap(AtFault, End, HANDED)],
         ..ROW
     },
     Row {
         name: "drill-crash",
         title: "kube-vip drill control-plane --kind crash",
-        steps: &[Fault(Operate(Deed::Drill("crash"))), Await(Moved, LIMIT), Pass(s(4))],
+        steps: &[Fault(Operate(Deed::Drill(DrillKind::Crash))), Await(Moved, LIMIT), Pass(s(4))],
         measures: &[Gap(AtFault, End, DEAD), Overlap(AtFault, End, NOTHING)],
         ..ROW
     },
