@@ -1,6 +1,8 @@
 //! Rules broken on purpose, so that the checkers prove that they can object. Each stands between an agent and the
 //! world: it bends what comes out or what goes in, and production code knows nothing of it.
 
+mod session;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ use crate::process::ProcessId;
 use crate::setup::{VIP_LINK, own_addresses};
 use crate::store::{Matter, Store};
 use crate::world::World;
+
+pub(crate) use session::Words;
 
 /// How much too late a late fence is.
 const LATE: Duration = Duration::from_secs(3);
@@ -103,6 +107,38 @@ pub enum Mutation {
     Unseeded,
     /// Time stands still for an agent that polls, so that it never sees its deadlines pass.
     StuckClock,
+    /// An heir counts a vote of everybody who is heard, given or not: a majority of jurors less.
+    CountsUngranted,
+    /// A juror grants whatever it is asked, several heirs at the same time.
+    GrantsEverybody,
+    /// A juror that has granted says nothing for the holder for a second, although the ask is gone.
+    BoundByGrants,
+    /// A juror's word counts from the moment when it arrives, not from what it echoes.
+    VouchesFromArrival,
+    /// Who asks for votes does not see that others ask, better placed or not.
+    YieldsToNobody,
+    /// Answers to looks at a VIP never arrive: votes are given, and groups taken, without the probe.
+    LooksInVain,
+    /// A holder does not see that another one answers for its VIP.
+    NoSecondLook,
+    /// Nobody sees that kernels of other nodes answer for their own addresses.
+    NoKernelProof,
+    /// The API server of the node itself counts as one on another node.
+    OwnServerProves,
+    /// Every renewal writes an empty jury.
+    EmptiesJury,
+    /// Heartbeats do not say which sessions were succeeded.
+    TellsNobody,
+    /// A new owner says that it announces what it has not installed yet.
+    AnnouncesTooSoon,
+    /// A starting agent gives what it finds in the kernel a whole lifetime.
+    AdoptionLengthens,
+    /// A starting agent finds nothing of its former life.
+    ForgetsSession,
+    /// The store takes every write of a session Lease, whatever version it expects.
+    BlindSessionWrites,
+    /// The door lets in what it let in before.
+    AcceptsReplays,
 }
 
 /// How a change is carried out.
@@ -118,7 +154,7 @@ pub enum Carrying {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 48] = [
         Self::LateFence,
         Self::NoFence,
         Self::IgnoresNotAfter,
@@ -151,6 +187,22 @@ impl Mutation {
         Self::LiesAboutHolder,
         Self::Unseeded,
         Self::StuckClock,
+        Self::CountsUngranted,
+        Self::GrantsEverybody,
+        Self::BoundByGrants,
+        Self::VouchesFromArrival,
+        Self::YieldsToNobody,
+        Self::LooksInVain,
+        Self::NoSecondLook,
+        Self::NoKernelProof,
+        Self::OwnServerProves,
+        Self::EmptiesJury,
+        Self::TellsNobody,
+        Self::AnnouncesTooSoon,
+        Self::AdoptionLengthens,
+        Self::ForgetsSession,
+        Self::BlindSessionWrites,
+        Self::AcceptsReplays,
     ];
 
     /// What an agent is configured with.
@@ -158,6 +210,7 @@ impl Mutation {
         if let (Self::ChattyRenewals, Some(wanted)) = (self, &mut config.control_plane) {
             wanted.election.timings.retry_period /= 4;
         }
+        self.session_config(config);
     }
 
     /// The seed of an agent.

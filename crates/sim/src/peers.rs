@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::mutation::Words;
 use vip_model::peers::{Datagram, DoorState, DoorWant, KeyId};
 use vip_model::session::SessionId;
 use vip_model::{Instant, NodeName};
@@ -70,6 +71,8 @@ pub(crate) struct Door {
     pub(crate) waiting: usize,
     /// Datagrams that were refused: forged, not for us, or not newer.
     pub(crate) refused: u64,
+    /// What a mutation remembers.
+    pub(crate) words: Words,
 }
 
 impl Door {

@@ -362,6 +362,9 @@ impl World {
         if self.mutation == Some(Mutation::DeletesBeforeKnowing) {
             self.delete_vips(id);
         }
+        if let Some(mutation) = self.mutation {
+            mutation.starts(self, id);
+        }
         self.kernel_changed_for(id);
         self.recall_soon(id);
         self.turn(id);

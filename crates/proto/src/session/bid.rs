@@ -377,7 +377,6 @@ impl Ownership {
         let (node, by_store) = (deposal.node.clone(), deposal.by_store);
         match answer {
             Answer::Session(_, Some(seen)) => {
-                deposal.failures = 0;
                 let is_ours = seen.record.id == id
                     && matches!(seen.record.end, Some(End::SucceededBy(heir)) if Some(heir) == own);
                 deposal.swapped |= is_ours;
@@ -390,11 +389,9 @@ impl Ownership {
             }
             Answer::Session(_, None) => deposal.swapped = true,
             Answer::Conflict => {
-                if by_store {
-                    self.deposals.remove(&id); // it was renewed after all, or another one was faster
-                    return;
-                }
-                deposal.failures += 1;
+                // By the store's word alone: it was renewed after all, or another one was faster. What is read shows it,
+                // and ends this; until it can be read the same version would be refused again and again.
+                deposal.failures = deposal.failures.saturating_add(1);
                 deposal.not_before = now + BACKOFF_FIRST * deposal.failures.min(4).saturating_sub(1);
                 let lease = self.lease_of(&node);
                 let ticket = self.ask(Asked::Deposal(id), Ask::ReadSession(lease), TIMEOUT);

@@ -78,6 +78,7 @@ impl Ownership {
         if seen.record.id == own.record.id && seen.record.end.is_none() {
             own.learn(&seen.record);
             own.prove(&asking, retry);
+            self.show(now, seen.record.sites.clone());
             self.mark_all(now);
         }
         self.own_seen(now, &seen);

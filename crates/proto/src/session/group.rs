@@ -464,6 +464,10 @@ impl Ownership {
         if !self.is_store_fresh(now) {
             return Some(now + BACKOFF_FIRST);
         }
+        if !self.groups.get(claim)?.looks().all(|look| self.is_shown(look.at.addr)) {
+            self.renew_soon(now);
+            return Some(now + BACKOFF_FIRST); // the answer to the renewal wakes it, too
+        }
         let is_new = matches!(whose, Whose::Free) && self.is_unheard_of(claim);
         let group = self.groups.get_mut(claim)?;
         group.guard = if is_new { Guard::Clear } else { Guard::Look { misses: FREE_MISSES } };

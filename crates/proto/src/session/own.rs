@@ -2,10 +2,12 @@
 
 mod jury;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use vip_model::session::{
-    End, FORMER_LIMIT, Jury, Recall, SessionId, SessionRecord, SessionSeen, SessionWrite, Succession, Via,
+    End, FORMER_LIMIT, Jury, Recall, SessionId, SessionRecord, SessionSeen, SessionWrite, Site,
+    Succession, Via,
 };
 use vip_model::store::{Answer, Ask, Expect, Failure, FailureClass, Purpose, Version};
 use vip_model::{Instant, NodeName};
@@ -46,6 +48,8 @@ pub(super) struct Own {
     /// What one is asked now, beside the question in flight.
     pub(super) asking_elsewhere: Vec<Asking>,
     pub(super) renew_at: Instant,
+    /// Where the store says that this node is: others look there before they follow it.
+    pub(super) shown: Vec<Site>,
     pub(super) must_read: bool,
     failures: u32,
     jury_at: Option<Instant>,
@@ -90,6 +94,7 @@ impl Own {
             elsewhere_asked: None,
             asking_elsewhere: Vec::new(),
             renew_at: now,
+            shown: Vec::new(),
             must_read: false,
             failures: 0,
             jury_at: None,
@@ -402,6 +407,7 @@ impl Ownership {
                 } else if is_ours && seen.record.end.is_none() {
                     own.learn(&seen.record);
                     own.prove(&asking, retry);
+                    self.show(now, seen.record.sites.clone());
                     self.mark_all(now);
                 } else {
                     own.renew_at = now;
@@ -423,6 +429,23 @@ impl Ownership {
             Answer::Failed(failure) => self.own_failed(now, failure, retry),
             Answer::Done | Answer::Lease(_) => own.must_read = true,
         }
+    }
+
+    /// The store shows where this node is. What changed while the write was under way follows at once.
+    pub(super) fn show(&mut self, now: Instant, sites: Vec<Site>) {
+        let is_old = !self.want.sites.is_empty() && sites != self.want.sites;
+        let Some(own) = &mut self.own else { return };
+        own.shown = sites;
+        if is_old {
+            own.renew_at = now;
+        }
+    }
+
+    /// Whether others know where to look for an address before this node serves it: who dies before that could never be
+    /// followed.
+    pub(super) fn is_shown(&self, addr: IpAddr) -> bool {
+        let near = |sites: &[Site]| sites.iter().any(|site| site.holds(addr));
+        !near(&self.want.sites) || self.own.as_ref().is_some_and(|own| near(&own.shown))
     }
 
     fn own_failed(&mut self, now: Instant, failure: Failure, retry: Duration) {

@@ -10,6 +10,7 @@ use vip_model::peers::{DoorState, DoorWant, PeerHeard, PeerSend};
 use vip_model::session::{Memory, Recall};
 
 use super::World;
+use crate::mutation::Mutation;
 use crate::peers::{KeyTrouble, SOCKET_BUFFER, Seal, Sealed, as_on_the_wire};
 use crate::process::{Life, ProcessId};
 use crate::queue::{Event, Own};
@@ -42,7 +43,10 @@ fn node_of(addr: IpAddr) -> Option<usize> {
 
 impl World {
     /// An agent sends a heartbeat.
-    pub(super) fn peer_leaves(&mut self, id: ProcessId, sent: PeerSend) {
+    pub(super) fn peer_leaves(&mut self, id: ProcessId, mut sent: PeerSend) {
+        if let Some(mutation) = self.mutation {
+            mutation.says(&mut self.processes[id].door.words, &mut sent.datagram, self.now);
+        }
         let node = self.processes[id].node;
         let door = &self.processes[id].door;
         let seal = door.want.as_ref().and_then(|want| want.seal).filter(|key| door.keys.contains(key));
@@ -107,12 +111,18 @@ impl World {
         let now = self.local(id);
         let process = &mut self.processes[id];
         process.door.waiting = 0;
+        if self.mutation == Some(Mutation::AcceptsReplays) {
+            process.door.replay = vip_proto::peers::Replay::default();
+        }
         if self.nodes[process.node].trouble.key != KeyTrouble::None
             || !process.door.admits(now, &sealed, &process.config.node)
         {
             return;
         }
-        let Sealed { from, datagram, .. } = Rc::unwrap_or_clone(sealed);
+        let Sealed { from, mut datagram, .. } = Rc::unwrap_or_clone(sealed);
+        if let Some(mutation) = self.mutation {
+            mutation.hears(&mut process.door.words, &mut datagram);
+        }
         self.input(id, Input::Peer(Box::new(PeerHeard { from, datagram })));
     }
 
@@ -200,6 +210,7 @@ impl World {
         let process = &self.processes[id];
         let node = &self.nodes[process.node];
         let readable = self.setup.session.as_ref().is_some_and(|setup| setup.memory == MemorySetup::Kept);
+        let readable = readable && self.mutation != Some(Mutation::ForgetsSession);
         let memory = node.kept.get(&process.number).filter(|_| readable).map(|memory| Memory::clone(memory));
         let recall = Recall { boot: node.boot, memory };
         self.input(id, Input::Recall(Box::new(recall)));

@@ -10,6 +10,7 @@ use vip_model::{InstanceName, LeaseName};
 use super::store_gate::{LEG, REWATCH};
 use super::{Fact, World};
 use crate::kernel::FakeKernel;
+use crate::mutation::Mutation;
 use crate::process::{ProcessId, Watched};
 use crate::queue::Own;
 use crate::setup::Endpoints;
@@ -41,6 +42,9 @@ impl World {
             return None;
         }
         let own = self.processes[id].node;
+        if self.mutation == Some(Mutation::OwnServerProves) {
+            return Some((own, Duration::ZERO));
+        }
         let nodes = self.nodes.len();
         let first = usize::try_from(self.dice.below(nodes as u64)).expect("few nodes");
         let others = (first..first + nodes).map(|number| number % nodes);
@@ -67,6 +71,11 @@ impl World {
 
     pub(super) fn session_write(&mut self, id: ProcessId, write: &SessionWrite) -> Answer {
         let wall = self.wall_clock(self.processes[id].node);
+        let mut write = write.clone();
+        if let Some(mutation) = self.mutation {
+            mutation.session_write(&mut write, self);
+        }
+        let write = &write;
         let answer = self.store.write_session(write, self.now, wall);
         self.trace.session_write(self.now, id, write, &answer);
         if matches!(answer, Answer::Session(..)) {

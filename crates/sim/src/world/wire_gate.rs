@@ -132,6 +132,9 @@ impl World {
                     ethertype: frame.ethertype,
                     payload: frame.payload.clone(),
                 };
+                if self.mutation.is_some_and(|mutation| mutation.hides(&input, self, id)) {
+                    continue;
+                }
                 self.later(id, Duration::ZERO, crate::queue::Own::Input(Box::new(Input::Frame(input))));
             }
         }

@@ -2,9 +2,12 @@
 //! allowance is for stands beside it, and in `docs/simulation.md`. Addresses that outsiders put there are excused, and a
 //! node that was just woken from a suspension, as in the mode `lease`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use vip_model::LeaseName;
 use vip_model::config::ApiLoss;
+use vip_model::session::CLAIM_FROM;
 
 use crate::check::{Check, Verdict, nodes_of};
 use crate::client::Mask;
@@ -30,13 +33,16 @@ pub(in crate::check) struct OneOwner {
     lifetime: Duration,
     /// When a group was last handed over in the store.
     moved: Option<Moment>,
+    /// Claims that say that they are being handed over: for the new owner the move begins when it hears of it, which a
+    /// slow server may delay by seconds.
+    moving: BTreeSet<LeaseName>,
 }
 
 impl OneOwner {
     pub(in crate::check) fn new(setup: &Setup) -> Self {
         let session = setup.session.as_ref();
         let lifetime = session.map_or(Duration::ZERO, |session| session.control_plane_lifetime);
-        Self { since: vec![None; setup.vips().len()], lifetime: lifetime + LATE, moved: None }
+        Self { since: vec![None; setup.vips().len()], lifetime: lifetime + LATE, moved: None, moving: BTreeSet::new() }
     }
 }
 
@@ -46,6 +52,14 @@ struct Double {
     since: Moment,
     /// All nodes that took part in it.
     mask: Mask,
+    /// Those of them whose agent could not act at some time of it.
+    down: Mask,
+}
+
+/// The nodes with an agent that cannot act.
+fn down(world: &World) -> Mask {
+    let is_down = |node: &usize| world.processes_of(*node).any(|id| world.processes[id].life != Life::Running);
+    (0..world.nodes.len()).filter(is_down).map(|node| 1 << node).sum()
 }
 
 /// The nodes that answer the client for a VIP by an agent's hand, without those that are excused.
@@ -119,7 +133,7 @@ fn hides(fault: &Fault) -> bool {
 
 impl OneOwner {
     /// For how long two nodes may answer, and why.
-    fn allowance(&self, world: &World, since: Moment, mask: Mask) -> (Duration, &'static str) {
+    fn allowance(&self, world: &World, Double { since, mask, down }: Double) -> (Duration, &'static str) {
         let before = since.before(AFTER);
         let under_way = |kind: &dyn Fn(What) -> bool, from: Moment| {
             world.schedule.iter().any(|fault| kind(fault.what) && recent(fault, from, world))
@@ -135,18 +149,16 @@ impl OneOwner {
             .max()
             .unwrap_or_default()
             * 4;
-        let is_down =
-            |node: usize| world.processes_of(node).any(|id| world.processes[id].life != Life::Running);
         // An agent that cannot act, and its network was cut: its address ends by itself.
-        let silent = (0..world.nodes.len()).any(|node| mask & (1 << node) != 0 && is_down(node));
-        if silent && hidden(since.before(self.lifetime)) {
+        if mask & down != 0 && hidden(since.before(self.lifetime)) {
             return (self.lifetime, "an agent that cannot act behind a cut");
         }
         let refuses = |what| matches!(what, What::ApplyFails);
         if under_way(&refuses, before) {
             return (self.lifetime, "a kernel that refuses");
         }
-        let moving = self.moved.is_some_and(|moved| since.since(moved) < AFTER);
+        let moving =
+            !self.moving.is_empty() || self.moved.is_some_and(|moved| since.since(moved) < AFTER);
         if moving && under_way(&disturbs, before) {
             return (DISTURBED + slow, "a planned move with losses");
         }
@@ -171,17 +183,20 @@ impl OneOwner {
         for number in 0..self.since.len() {
             let mask = answering(world, number);
             let doubled = mask.count_ones() > 1;
-            let Some(Double { since, mask: former }) = self.since[number] else {
-                self.since[number] = doubled.then_some(Double { since: world.now, mask });
-                if doubled && self.allowance(world, world.now, mask).0.is_zero() {
+            let Some(former) = self.since[number] else {
+                let double = Double { since: world.now, mask, down: down(world) };
+                self.since[number] = doubled.then_some(double);
+                if doubled && self.allowance(world, double).0.is_zero() {
                     let vip = world.vips[number].addr();
                     return Err(format!("{} answer for {vip} at the same time", nodes_of(mask)));
                 }
                 continue;
             };
-            // At its end one of them answers no more.
-            let mask = mask | former;
-            let (allowed, why) = self.allowance(world, since, mask);
+            // At its end one of them answers no more, or goes on.
+            let mask = mask | former.mask;
+            let double = Double { mask, down: former.down | down(world), ..former };
+            let since = double.since;
+            let (allowed, why) = self.allowance(world, double);
             let span = world.now.since(since);
             if span > allowed {
                 let vip = world.vips[number].addr();
@@ -190,7 +205,7 @@ impl OneOwner {
                     nodes_of(mask)
                 ));
             }
-            self.since[number] = doubled.then_some(Double { since, mask });
+            self.since[number] = doubled.then_some(double);
         }
         Ok(())
     }
@@ -206,13 +221,13 @@ impl Check for OneOwner {
             return Ok(());
         }
         match fact {
-            Fact::Written(_, write)
-                if write
-                    .annotations
-                    .get(vip_model::session::CLAIM_FROM)
-                    .is_some_and(|from| !from.is_empty()) =>
-            {
-                self.moved = Some(world.now);
+            Fact::Written(_, write) => {
+                if write.annotations.get(CLAIM_FROM).is_some_and(|from| !from.is_empty()) {
+                    self.moved = Some(world.now);
+                    self.moving.insert(write.lease.clone());
+                } else if self.moving.remove(&write.lease) {
+                    self.moved = Some(world.now);
+                }
                 Ok(())
             }
             Fact::Answering | Fact::Turn(..) | Fact::End => self.look(world),
