@@ -112,6 +112,32 @@ const STORIES: &[(&str, Mutation, &str)] = &[
     ("052-all-drained-per-service", Mutation::HidesDrains, "story"),
 ];
 
+/// The same for sequences of the mode `session`.
+const SEQUENCES: &[(&str, Mutation, &str)] = &[
+    ("05-only-heartbeats", Mutation::LooksInVain, "one_owner"),
+    ("27-stopped-in-hand-over", Mutation::NoSecondLook, "one_owner"),
+    ("07a-wrong-key", Mutation::NoKernelProof, "gap"),
+    ("14-renews-first", Mutation::EmptiesJury, "gap"),
+    ("24-second-answerer", Mutation::TellsNobody, "one_owner"),
+    ("05-only-heartbeats", Mutation::ChattyRenewals, "api_budget"),
+];
+
+/// Rules of the mode `session` that can be broken (`sim --mutation`) and that no named world shows: others stand behind
+/// each of them. What is missing is a world in which those fail, too.
+const OPEN: &[Mutation] = &[
+    Mutation::CountsUngranted,
+    Mutation::GrantsEverybody,
+    Mutation::BoundByGrants,
+    Mutation::VouchesFromArrival,
+    Mutation::YieldsToNobody,
+    Mutation::OwnServerProves,
+    Mutation::AnnouncesTooSoon,
+    Mutation::AdoptionLengthens,
+    Mutation::ForgetsSession,
+    Mutation::BlindSessionWrites,
+    Mutation::AcceptsReplays,
+];
+
 fn case(row: &Row, seed: u64) -> Case {
     let (_, mut case) = parse(row.scenario).expect("the scenarios above are well formed");
     case.setup.seed = seed;
@@ -141,8 +167,9 @@ fn missed(row: &Row) -> Option<String> {
 
 #[test]
 fn each_story_fails_when_its_rule_is_broken() {
-    for (story, mutation, checker) in STORIES {
-        let file = format!("{}/tests/seeds/{story}.txt", env!("CARGO_MANIFEST_DIR"));
+    let stories = STORIES.iter().map(|row| ("seeds", row));
+    for (folder, (story, mutation, checker)) in stories.chain(SEQUENCES.iter().map(|row| ("session", row))) {
+        let file = format!("{}/tests/{folder}/{story}.txt", env!("CARGO_MANIFEST_DIR"));
         let (_, mut case) = parse(&std::fs::read_to_string(file).unwrap()).unwrap();
         case.mutation = Some(*mutation);
         let objection = case.run(Lines::None).objection.map(|objection| objection.checker);
@@ -163,8 +190,11 @@ fn the_same_worlds_are_sound_while_the_rules_hold() {
 #[test]
 fn no_mutation_is_forgotten() {
     for mutation in Mutation::ALL {
-        let has_story = STORIES.iter().any(|(_, of_story, _)| *of_story == mutation);
+        let mut stories = STORIES.iter().chain(SEQUENCES);
+        let has_story = stories.any(|(_, of_story, _)| *of_story == mutation);
         let has_row = ROWS.iter().any(|row| row.mutation == mutation);
-        assert!(has_row || has_story, "{mutation:?} has no row");
+        let is_open = OPEN.contains(&mutation);
+        assert!(has_row || has_story || is_open, "{mutation:?} has no row");
+        assert!(!(has_story && is_open), "{mutation:?} is caught: it is not open");
     }
 }

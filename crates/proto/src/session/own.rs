@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use vip_model::session::{
-    End, FORMER_LIMIT, Jury, Recall, SessionId, SessionRecord, SessionSeen, SessionWrite, Site,
-    Succession, Via,
+    End, FORMER_LIMIT, Jury, Recall, SessionId, SessionRecord, SessionSeen, SessionWrite, Site, Succession,
+    Via,
 };
 use vip_model::store::{Answer, Ask, Expect, Failure, FailureClass, Purpose, Version};
 use vip_model::{Instant, NodeName};

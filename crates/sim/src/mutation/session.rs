@@ -112,8 +112,9 @@ impl Mutation {
                 let holds = |number: usize| world.answering[number] & (1 << node) != 0;
                 world.number_of(addr).is_some_and(holds)
             }
-            Self::NoKernelProof => (0..world.nodes.len())
-                .any(|other| own_addresses(other).iter().any(|own| own.addr() == addr)),
+            Self::NoKernelProof => {
+                (0..world.nodes.len()).any(|other| own_addresses(other).iter().any(|own| own.addr() == addr))
+            }
             _ => false,
         }
     }

@@ -42,7 +42,12 @@ impl OneOwner {
     pub(in crate::check) fn new(setup: &Setup) -> Self {
         let session = setup.session.as_ref();
         let lifetime = session.map_or(Duration::ZERO, |session| session.control_plane_lifetime);
-        Self { since: vec![None; setup.vips().len()], lifetime: lifetime + LATE, moved: None, moving: BTreeSet::new() }
+        Self {
+            since: vec![None; setup.vips().len()],
+            lifetime: lifetime + LATE,
+            moved: None,
+            moving: BTreeSet::new(),
+        }
     }
 }
 
@@ -58,7 +63,8 @@ struct Double {
 
 /// The nodes with an agent that cannot act.
 fn down(world: &World) -> Mask {
-    let is_down = |node: &usize| world.processes_of(*node).any(|id| world.processes[id].life != Life::Running);
+    let is_down =
+        |node: &usize| world.processes_of(*node).any(|id| world.processes[id].life != Life::Running);
     (0..world.nodes.len()).filter(is_down).map(|node| 1 << node).sum()
 }
 
@@ -157,8 +163,7 @@ impl OneOwner {
         if under_way(&refuses, before) {
             return (self.lifetime, "a kernel that refuses");
         }
-        let moving =
-            !self.moving.is_empty() || self.moved.is_some_and(|moved| since.since(moved) < AFTER);
+        let moving = !self.moving.is_empty() || self.moved.is_some_and(|moved| since.since(moved) < AFTER);
         if moving && under_way(&disturbs, before) {
             return (DISTURBED + slow, "a planned move with losses");
         }
