@@ -38,6 +38,10 @@ pub struct ElectionState {
     /// Whether the holder of a Lease that we do not want still renews it.
     #[serde(default)]
     pub pulse: Pulse,
+    /// When somebody else who answered for the same addresses was last heard to have stopped: whoever asked in the
+    /// meantime may have believed that one.
+    #[serde(default)]
+    pub cleared: Option<Instant>,
 }
 
 /// What keeps the owner of a group from serving it (mode `session`).

@@ -308,4 +308,7 @@ pub struct Claim {
     pub interval: Duration,
     /// The right to announce ends here.
     pub not_after: Instant,
+    /// When somebody else who answered for it, too, stopped: it is announced as if it were new.
+    #[serde(default)]
+    pub cleared: Option<Instant>,
 }

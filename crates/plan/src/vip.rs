@@ -91,7 +91,8 @@ impl Vip<'_> {
                 {
                     let Advertise::Arp(layer2) = &world.config.advertise;
                     let interval = layer2.announce_interval;
-                    plan.claims.insert(at, Claim { addr, broadcast, interval, not_after: serve_until });
+                    let (not_after, cleared) = (serve_until, election.cleared);
+                    plan.claims.insert(at, Claim { addr, broadcast, interval, not_after, cleared });
                 }
                 Verdict::Announce
             }

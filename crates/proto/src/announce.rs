@@ -4,7 +4,8 @@
 //!
 //! ```text
 //!  want: claim ──► First ──0──► burst 50 150 400 1000 ms ──► every interval      (paced: 2,000 frames/s; probes beside them, too)
-//!                                  ▲ foreign claim: again at once, at most every 100 ms
+//!                    ▲             ▲ foreign claim: again at once, at most every 100 ms
+//!                    └ somebody else stopped answering
 //!  want: probe ──► ask ──8 ms──► ask ──12 ms──► Silent
 //!                   ▲   └── an answer ──► Answered ──┐
 //!                   └───────── 50 ms to 1 s ─────────┘

@@ -178,6 +178,7 @@ impl LeaseElection {
             vacancy: self.vacancy,
             restraint: Restraint::None,
             pulse: self.pulse,
+            cleared: None,
             found: match self.phase {
                 Phase::Holder(tenure) => tenure.found,
                 Phase::Undecided | Phase::Follower | Phase::Leaving(..) => self.finds(),

@@ -141,10 +141,19 @@ impl Claims {
         }
     }
 
-    /// The claim's instant or interval changed: the burst goes on.
+    /// The claim's instant or interval changed: the burst goes on. When somebody else stopped answering for the address,
+    /// the burst begins again, behind claims that nobody has heard of yet.
     fn renew(&mut self, now: Instant, at: ScopedAddr, claim: Claim) {
         let Some(live) = self.live.get_mut(&at) else { return };
+        let is_cleared = claim.cleared > live.claim.cleared;
         live.claim = claim;
+        if is_cleared
+            && !live.expired(now)
+            && let Some(progress) = &mut live.progress
+        {
+            progress.begun = now;
+            return self.place(at, now);
+        }
         let next = match (live.place, live.progress) {
             (Place::Parked, _) if live.expired(now) => return,
             (Place::Parked, _) => now,

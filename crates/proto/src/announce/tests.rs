@@ -44,6 +44,7 @@ pub(super) fn claim() -> Claim {
         broadcast: LinkAddr::BROADCAST,
         interval: INTERVAL,
         not_after: T0 + Duration::from_hours(1),
+        cleared: None,
     }
 }
 

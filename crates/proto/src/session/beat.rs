@@ -164,6 +164,9 @@ impl Ownership {
         let mut words: Vec<(bool, GroupWord)> = Vec::new();
         for claim in &self.held {
             let Some(group) = self.groups.get(claim) else { continue };
+            if matches!(group.hand, Hand::Withdrawn { .. }) {
+                continue; // in the same step in which it was withdrawn: one word for each group
+            }
             let whose = self.whose(group);
             let is_moving = !matches!(whose, Whose::Mine { from: None });
             let serves = group.is_announced() && self.trust.may_serve() && group.hand != Hand::Withdrawing;

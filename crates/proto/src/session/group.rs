@@ -71,6 +71,8 @@ pub(super) struct Group {
     pub(super) rewrite_at: Option<Instant>,
     pub(super) gives_way_at: Option<Instant>,
     announced_since: Option<Instant>,
+    /// When a former owner was last heard to answer no more, since it is ours.
+    pub(super) cleared: Option<Instant>,
     /// The other session that owns it.
     owner: Option<SessionId>,
 }
@@ -156,6 +158,7 @@ impl Group {
             rewrite_at: None,
             gives_way_at: None,
             announced_since: None,
+            cleared: None,
             owner: None,
         }
     }

@@ -231,6 +231,17 @@ impl Ownership {
         None
     }
 
+    /// Who handed a group to us answered beside us until now: whoever asked meanwhile may have believed that one.
+    pub(super) fn note_withdrawn(&mut self, now: Instant, claim: &LeaseName, from: Option<SessionId>) {
+        let Some(from) = from else { return };
+        let Some(group) = self.groups.get(claim) else { return };
+        let peer = self.peers.values().find(|peer| peer.session == from);
+        let is_withdrawn = peer.and_then(|peer| peer.stage(group.id)) == Some(Stage::Withdrawn);
+        if is_withdrawn && let Some(group) = self.groups.get_mut(claim) {
+            group.cleared.get_or_insert(now);
+        }
+    }
+
     /// We got a group from a member that serves until we announce; and claims that we inherited are rewritten.
     pub(super) fn step_received(
         &mut self,

@@ -1,6 +1,7 @@
 //! The juror: grants one heir at a time the right to follow a session that it was to watch. Never before three intervals
 //! of silence, never while the addresses answer at the session's node, never two different ones.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use vip_model::peers::Vote;
@@ -19,6 +20,9 @@ pub(super) const SAMPLE: usize = 4;
 /// stopped, so that these stopped for another reason and a lost look proves little.
 const SILENT: u32 = 2;
 const SILENT_AFTER_ANSWERS: u32 = 5;
+/// The same addresses are looked at this often: five in a row shall not take much longer than two usually do. What counts
+/// is how many got no answer, because what loses them does so one by one.
+const LOOK_AFTER_ANSWERS: Duration = Duration::from_millis(10);
 
 impl Ownership {
     /// The link-layer addresses at which a session's addresses can be looked at: a sample.
@@ -49,8 +53,15 @@ impl Ownership {
 
     /// Goes on looking at a silent session's addresses.
     pub(super) fn look_at_session(&mut self, now: Instant, session: SessionId) {
-        for (look, whom) in self.session_looks(session).into_iter().chain(self.looks_beside(session)) {
-            self.looks.want(now, (&look, &whom), self.look_pace());
+        let pace = self.look_pace();
+        for (look, whom) in self.looks_beside(session) {
+            self.looks.want(now, (&look, &whom), pace);
+        }
+        let heard = self.tracks.get(&session).map(|track| track.heard);
+        for (look, whom) in self.session_looks(session) {
+            let has_answered = heard.is_some_and(|heard| self.has_answered((look.at.addr, &whom), heard));
+            let every = if has_answered { LOOK_AFTER_ANSWERS.min(pace) } else { pace };
+            self.looks.want(now, (&look, &whom), every);
         }
     }
 
@@ -62,17 +73,22 @@ impl Ownership {
         self.places_near(groups.flat_map(super::Group::looks).take(SAMPLE))
     }
 
+    /// Whether an address still answered when the heartbeats of its session had stopped.
+    fn has_answered(&self, (addr, whom): (IpAddr, &LinkAddr), heard: Instant) -> bool {
+        let late = heard + self.interval().mul_f64(1.5);
+        self.looks.answered(addr, whom).is_some_and(|at| at > late)
+    }
+
     /// Whether a session's addresses do not answer at its node; `least` looks at least.
     pub(super) fn is_unanswered(&self, session: SessionId, heard: Instant, least: u32) -> bool {
-        let late = heard + self.interval().mul_f64(1.5);
         let looks = self.session_looks(session);
         if looks.is_empty() && self.has_addresses(session) {
             return false; // nobody knows where to look: that is no silence
         }
         looks.iter().all(|(look, whom)| {
-            let (addr, misses) = (look.at.addr, self.looks.misses(look.at.addr, whom));
-            let has_answered = self.looks.answered(addr, whom).is_some_and(|at| at > late);
-            let enough = if has_answered { SILENT_AFTER_ANSWERS } else { SILENT };
+            let misses = self.looks.misses(look.at.addr, whom);
+            let enough =
+                if self.has_answered((look.at.addr, whom), heard) { SILENT_AFTER_ANSWERS } else { SILENT };
             misses.is_some_and(|misses| misses >= enough.max(least))
         })
     }

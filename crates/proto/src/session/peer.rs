@@ -8,6 +8,7 @@ use vip_model::peers::{Datagram, DoorState, Fitness, GroupId, Kind, Stage, Vote,
 use vip_model::session::{Jury, SessionId, Succession};
 use vip_model::{Instant, LeaseName, NodeName};
 
+use super::lineage::Heir;
 use super::{Ownership, OwnershipOutput};
 
 /// A peer that was not heard for so long is not exchanging echoes: three of the slowest heartbeats.
@@ -167,6 +168,15 @@ impl Ownership {
             news: same.is_some_and(|peer| peer.news) || is_over,
             word: datagram,
         };
+        // A node is back whose session we followed: whoever is on its side of the cut still believes it.
+        let is_back = |former: &Peer| {
+            let heir = self.lineage.follow(former.session);
+            now >= former.heard + self.interval() * 3
+                && matches!(heir, Heir::Lives(heir) if Some(heir) == own)
+        };
+        if former.as_ref().is_some_and(is_back) {
+            self.clear_held(now);
+        }
         let changed = former.as_ref().is_none_or(|former| peer.says_more_than(former));
         self.track(now, &peer, is_over);
         let is_exchanging = peer.is_exchanging(now);
@@ -176,6 +186,16 @@ impl Ownership {
             self.mark_contested(now, &node);
         }
         is_exchanging && !was_exchanging
+    }
+
+    /// All that we serve is announced as if it were new.
+    fn clear_held(&mut self, now: Instant) {
+        for claim in self.held.clone() {
+            if let Some(group) = self.groups.get_mut(&claim) {
+                group.cleared = Some(now);
+                self.mark(now, &claim);
+            }
+        }
     }
 
     /// Groups that are ours and that another member serves are looked at.

@@ -98,6 +98,37 @@ fn a_changed_link_layer_address_is_announced_like_a_new_claim() {
 }
 
 #[test]
+fn an_address_that_somebody_else_stopped_answering_for_is_announced_like_a_new_one_once() {
+    for (at, kind) in [(v4(1), Kind::ArpRequest), (v6(1), Kind::Advertisement)] {
+        let mut bench = Bench::new();
+        bench.want(claims([at]));
+        bench.wait(ms(20));
+        let mut want = claims([at]);
+        want.claims.get_mut(&at).unwrap().cleared = Some(T0 + ms(20));
+        let mut sent = bench.want(want.clone());
+        sent.extend(bench.wait(ms(60)));
+        assert_eq!(times(&sent, kind, at), [20, 70], "{kind:?}");
+        let not_after = &mut want.claims.get_mut(&at).unwrap().not_after;
+        *not_after = *not_after + ms(1_000);
+        let mut sent = bench.want(want);
+        sent.extend(bench.wait(ms(4_000)));
+        assert_eq!(times(&sent, kind, at), [170, 420, 1020, 4020], "{kind:?}");
+    }
+}
+
+#[test]
+fn what_nobody_has_heard_of_yet_goes_before_what_is_announced_again() {
+    let mut bench = Bench::new();
+    bench.want(claims([v6(1)]));
+    bench.wait(ms(2_000));
+    let mut want = claims([v6(1), v6(2)]);
+    want.claims.get_mut(&v6(1)).unwrap().cleared = Some(bench.now);
+    let sent = bench.want(want);
+    let order: Vec<_> = sent.iter().map(|(_, _, at)| *at).collect();
+    assert_eq!(order, [v6(2), v6(1)]);
+}
+
+#[test]
 fn a_removed_claim_falls_silent_at_once_even_between_its_two_forms() {
     let mut bench = Bench::new();
     bench.announcer.want(T0, claims([v4(1)]));

@@ -21,6 +21,7 @@ impl Ownership {
         from: Option<SessionId>,
     ) -> Option<Instant> {
         self.arrive(now, claim, from);
+        self.note_withdrawn(now, claim, from);
         let group = self.groups.get(claim)?;
         let standing = group.want.standing;
         if group.must_read && group.asking.is_none() && now >= group.not_before {
@@ -98,6 +99,7 @@ impl Ownership {
         if let Some(group) = self.groups.get_mut(claim) {
             group.was_mine = true;
             group.hand = Hand::None;
+            group.cleared = None;
             group.rewrite_at = rewrite;
             group.free_since = None;
             if from.is_some() {

@@ -20,6 +20,7 @@ impl Ownership {
             holder: self.holder_name(whose),
             history: group.history,
             restraint: self.restraint(group, whose),
+            cleared: group.cleared,
             trouble: group.trouble.clone().or_else(|| self.own.as_ref()?.trouble.clone()),
             ..ElectionState::default()
         };

@@ -317,6 +317,12 @@ impl Town {
         self.homes[node].machine.as_ref()?.state(&claim()).map(|state| state.role)
     }
 
+    /// How long ago a node heard that nobody else answers any more.
+    pub(super) fn cleared(&self, node: usize) -> Option<Duration> {
+        let cleared = self.homes[node].machine.as_ref()?.state(&claim())?.cleared?;
+        Some(self.now - cleared)
+    }
+
     pub(super) fn view(&self, node: usize) -> SessionView {
         self.homes[node].machine.as_ref().expect("it runs").view()
     }
