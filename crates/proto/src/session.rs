@@ -200,6 +200,8 @@ pub struct Ownership {
     stepped: Instant,
     /// When a group was last given away although nothing forced it.
     gave_at: Option<Instant>,
+    /// Groups that came with what a dead node had, and may be better elsewhere.
+    spreading: BTreeSet<LeaseName>,
     drills: Drills,
     /// Groups that must be looked at again, and when.
     due: BTreeSet<(Instant, LeaseName)>,
@@ -255,6 +257,7 @@ impl Ownership {
             tidied: now,
             stepped: now,
             gave_at: None,
+            spreading: BTreeSet::new(),
             drills: Drills::default(),
             due: BTreeSet::new(),
             refreshed: now,

@@ -329,7 +329,7 @@ impl Ownership {
         let Some(group) = self.groups.get(claim) else { return };
         let whose = self.whose(group);
         self.note_given(now, claim, &whose);
-        self.index(claim, &whose);
+        self.index(now, claim, &whose);
         let next = match whose.clone() {
             Whose::Unknown => self.step_unknown(now, claim),
             Whose::Mine { from } => self.step_mine(now, claim, from),
@@ -355,7 +355,7 @@ impl Ownership {
         if is_gone {
             self.groups.remove(claim);
             self.states.remove(claim);
-            self.index(claim, &Whose::Free);
+            self.index(now, claim, &Whose::Free);
             return;
         }
         self.publish(claim, &whose);
@@ -391,10 +391,11 @@ impl Ownership {
     }
 
     /// Keeps the indexes of who owns what.
-    fn index(&mut self, claim: &LeaseName, whose: &Whose) {
+    fn index(&mut self, now: Instant, claim: &LeaseName, whose: &Whose) {
         let is_held = self.groups.get(claim).is_some_and(|group| self.is_held(group));
         if !is_held {
             self.held.remove(claim);
+            self.stop_spreading(now, claim);
         } else if !self.held.contains(claim) {
             self.held.insert(claim.clone());
         }

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use vip_model::config::Failback;
 use vip_model::peers::Stage;
 use vip_model::plan::{Footprint, Look, Standing};
 use vip_model::session::{HAND_OVER_TO, SessionId, Succession};
 use vip_model::{Instant, LeaseName, NodeName};
 
-use super::group::Writing;
+use super::group::{Group, Writing};
 use super::look::LOOK_EVERY;
+use super::spread::Wish;
 use super::{Life, Ownership};
 
 /// A holder whose health gate is closed gives way at most this often.
@@ -81,25 +81,27 @@ impl Ownership {
         None
     }
 
-    /// Moves that nothing forces: away from a node with another group of the same anti-affinity group; and, by `failback`,
-    /// to a node that is placed better and has been fit for long enough. One at a time, so that a node that returns is
-    /// not flooded.
+    /// Moves that nothing forces: away from a node with another group of the same anti-affinity group; from whoever followed
+    /// a dead node to those that have less; and, by `failback`, to a node that is placed better and has been fit for long
+    /// enough. One at a time, so that a node that returns is not flooded.
     pub(super) fn step_voluntary(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
         let group = self.groups.get(claim)?;
-        let is_crowded = group.avoids(&self.id.node);
-        let span = match self.want.settings.failback {
-            Failback::Never if !is_crowded => return None,
-            Failback::After(span) if !is_crowded => span,
-            Failback::Never | Failback::After(_) => Duration::ZERO,
-        };
+        let wish = self.wish(claim, group)?;
         if group.asking.is_some() || !group.is_announced() || !self.trust.is_sure() {
             return None; // whatever ends that looks again
         }
-        let heir = self.successor(now, claim)?;
-        let is_better = if is_crowded {
-            !group.avoids(&heir)
-        } else {
-            self.place(group, &heir) > self.place(group, &self.id.node)
+        let heir = match wish {
+            Wish::Spread => self.lighter(now, claim),
+            Wish::Apart | Wish::Better { .. } => self.successor(now, claim),
+        };
+        let Some(heir) = heir else {
+            self.stop_spreading(now, claim);
+            return None;
+        };
+        let is_better = match wish {
+            Wish::Apart => !group.avoids(&heir),
+            Wish::Spread => true,
+            Wish::Better { .. } => self.place(group, &heir) > self.place(group, &self.id.node),
         };
         let peer = self.peers.get(&heir)?;
         let is_receiving = peer.word.groups.iter().any(|word| word.stage == Stage::Owned);
@@ -108,7 +110,12 @@ impl Ownership {
         }
         // A move that somebody asked for counts as long as any other.
         let pause = self.want.settings.move_pause;
-        let due = (peer.fit_since? + span).max(group.announced_since()? + span.max(pause));
+        let (fit_for, served_for) = match wish {
+            Wish::Apart => (Duration::ZERO, pause),
+            Wish::Spread => (Duration::ZERO, pause.max(self.want.settings.timings.duration)),
+            Wish::Better { after } => (after, pause.max(after)),
+        };
+        let due = (peer.fit_since? + fit_for).max(group.announced_since()? + served_for);
         let turn = self.gave_at.map_or(due, |gave| due.max(gave + pause));
         if now < turn || !self.is_store_fresh(now) {
             return Some(turn.max(now + VOLUNTARY_AGAIN));
@@ -144,9 +151,7 @@ impl Ownership {
             "*" => self.successor(now, claim),
             name => Some(NodeName::new(name)),
         };
-        let heirs = group.want.group.as_ref().and_then(|group| group.heirs.as_ref());
-        let can =
-            |node: &NodeName| heirs.is_none_or(|heirs| heirs.contains(node)) && self.can_have(now, node);
+        let can = |node: &NodeName| self.is_heir(now, group, node);
         let what = match heir.filter(can).and_then(|node| self.peers.get(&node)) {
             Some(peer) => Writing::HandOver(peer.session),
             None => Writing::Rewrite,
@@ -168,15 +173,19 @@ impl Ownership {
     /// Who shall have a group: of the fit members, or of those that could serve it, the one that is placed best.
     pub(super) fn successor(&self, now: Instant, claim: &LeaseName) -> Option<NodeName> {
         let group = self.groups.get(claim)?;
-        let heirs = group.want.group.as_ref().and_then(|group| group.heirs.as_ref());
-        let could =
-            |node: &&NodeName| heirs.is_none_or(|heirs| heirs.contains(node)) && self.can_have(now, node);
+        let could = |node: &&NodeName| self.is_heir(now, group, node);
         self.peers.keys().filter(could).max_by_key(|node| self.place(group, node)).cloned()
     }
 
-    /// Whether a member could have something: it is fit, and its session is not one that ended since it was last heard.
-    fn can_have(&self, now: Instant, node: &NodeName) -> bool {
-        self.peers.get(node).is_some_and(|peer| peer.is_fit(now) && !self.lineage.has_ended(peer.session))
+    /// Whether a member could have a group: it could serve it, it is fit, and its session is not one that ended since it was
+    /// last heard.
+    pub(super) fn is_heir(&self, now: Instant, group: &Group, node: &NodeName) -> bool {
+        let heirs = group.want.group.as_ref().and_then(|group| group.heirs.as_ref());
+        heirs.is_none_or(|heirs| heirs.contains(node))
+            && self
+                .peers
+                .get(node)
+                .is_some_and(|peer| peer.is_fit(now) && !self.lineage.has_ended(peer.session))
     }
 
     /// Leaves everything to one member, by heartbeat: the store can't be told.

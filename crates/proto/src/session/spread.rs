@@ -1,12 +1,78 @@
 //! Who goes first: hashes that spread jurors, ranks and groups over the members, nodes that are preferred, and those that a
-//! group of an anti-affinity group shall not be on. Read by bids and hand-overs; moves nothing by itself.
+//! group of an anti-affinity group shall not be on; and why a group that is served well would still be better elsewhere.
+//! Read by bids and hand-overs; moves nothing by itself.
 
-use vip_model::NodeName;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use vip_model::config::Failback;
+use vip_model::session::SessionId;
+use vip_model::{Instant, LeaseName, NodeName};
 
 use super::Ownership;
 use super::group::Group;
 
+/// Why a group of ours is to move though nothing forces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Another group of its anti-affinity group is here.
+    Apart,
+    /// It came with everything that a dead node had, and others have less.
+    Spread,
+    /// By `failback`, to a node that is placed better and has been fit for so long.
+    Better { after: Duration },
+}
+
 impl Ownership {
+    /// What is wished of a group of ours.
+    pub(super) fn wish(&self, claim: &LeaseName, group: &Group) -> Option<Wish> {
+        if group.avoids(&self.id.node) {
+            return Some(Wish::Apart);
+        }
+        if self.next_to_spread() == Some(claim) {
+            return Some(Wish::Spread);
+        }
+        match self.want.settings.failback {
+            Failback::Never => None,
+            Failback::After(after) => Some(Wish::Better { after }),
+        }
+    }
+
+    /// A dead node is followed by one juror in everything: what comes so is looked at again, a group after the other.
+    pub(super) fn spread_later(&mut self, claim: &LeaseName) {
+        self.spreading.insert(claim.clone());
+    }
+
+    /// A group is where it shall be, or no longer ours: the next one is looked at.
+    pub(super) fn stop_spreading(&mut self, now: Instant, claim: &LeaseName) {
+        if self.spreading.remove(claim)
+            && let Some(next) = self.next_to_spread().cloned()
+        {
+            self.mark(now, &next);
+        }
+    }
+
+    fn next_to_spread(&self) -> Option<&LeaseName> {
+        let is_served = |claim: &&LeaseName| self.groups.get(*claim).is_some_and(Group::is_announced);
+        self.spreading.iter().find(is_served)
+    }
+
+    /// A member that could have a group, is no less preferred for it, and has fewer than we would have without it.
+    pub(super) fn lighter(&self, now: Instant, claim: &LeaseName) -> Option<NodeName> {
+        let group = self.groups.get(claim)?;
+        let load = |session: &SessionId| self.holdings.get(session).map_or(0, BTreeSet::len);
+        let could = |node: &NodeName| {
+            let (is_apart, (score, _)) = self.place(group, node);
+            let (_, (ours, _)) = self.place(group, &self.id.node);
+            is_apart && score >= ours && self.is_heir(now, group, node)
+        };
+        let members = self.peers.iter().filter(|(node, _)| could(node));
+        let (node, peer) =
+            members.min_by_key(|(node, peer)| (load(&peer.session), Reverse(self.place(group, node))))?;
+        (load(&peer.session) + 1 < self.held.len()).then(|| node.clone())
+    }
+
     /// A node's place among those that could have something: the largest goes first. Preferred nodes, then a hash.
     pub(super) fn favour(&self, node: &NodeName, seed: u64) -> (u32, u64) {
         let score = self.want.preferences.get(node).copied().unwrap_or_default();

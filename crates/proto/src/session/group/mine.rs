@@ -96,6 +96,9 @@ impl Ownership {
             self.trust.grace = self.trust.grace.max(Some(grace));
         }
         let rewrite = from.map(|_| now + Duration::from_millis(500) + self.jitter(Duration::from_secs(2)));
+        if from.is_some() {
+            self.spread_later(claim);
+        }
         if let Some(group) = self.groups.get_mut(claim) {
             group.was_mine = true;
             group.hand = Hand::None;

@@ -77,3 +77,45 @@ fn moves_that_nothing_forces_keep_a_distance() {
         assert!(moves.contains(&seen), "{pause:?}: {seen} moves in ten seconds");
     }
 }
+
+#[test]
+fn what_a_dead_node_had_is_spread_after_one_node_followed_it() {
+    for seed in 0..3 {
+        let (mut town, holder) = calm(4);
+        let dead = (holder + 1 + seed) % 4;
+        (0..16).for_each(|number| town.own_another(if number < 8 { dead } else { (dead + number) % 4 }));
+        town.wait(Duration::from_secs(1));
+        let had = town.loads()[dead];
+        assert!(had >= 8, "{:?}", town.loads());
+        town.forget();
+        town.power_off(dead);
+        town.wait(Duration::from_secs(2));
+        let at_once = town.loads().into_iter().max();
+        assert!(at_once >= Some(had + 2), "one node follows it in everything: {:?}", town.loads());
+        town.wait(Duration::from_secs(15));
+        let mut loads = town.loads();
+        assert_eq!(loads.remove(dead), 0);
+        let fullest = loads.iter().max().copied();
+        assert!(loads.iter().sum::<usize>() == 17 && fullest <= Some(7), "{loads:?}");
+        assert_eq!((town.gap, town.overlap), (Duration::ZERO, Duration::ZERO), "the VIP stays where it is");
+        let writes = town.claim_writes;
+        town.wait(Duration::from_secs(30));
+        assert_eq!(town.claim_writes, writes, "then nothing moves");
+    }
+}
+
+#[test]
+fn what_is_spread_goes_to_preferred_nodes_alone() {
+    let (mut town, holder) = calm(4);
+    let (dead, heir, third) = ((holder + 1) % 4, (holder + 2) % 4, (holder + 3) % 4);
+    (0..9).for_each(|_| town.own_another(dead));
+    town.preferences = [(name(heir), 10), (name(third), 10)].into();
+    town.failback(None);
+    town.wait(Duration::from_secs(1));
+    town.power_off(dead);
+    town.wait(Duration::from_secs(20));
+    let mut loads = town.loads();
+    assert_eq!(loads[holder], 1, "{loads:?}");
+    loads.sort_unstable();
+    assert_eq!(loads, [0, 1, 4, 5]);
+}

@@ -1,26 +1,25 @@
 //! A few machines, a store, two networks and kernels that forget, as small as the rules allow.
 
+mod store;
+mod want;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use vip_model::config::{ApiLoss, Failback, LeaseTimings, OnStop, PeerMode, SessionSettings};
 use vip_model::kernel::{ETHERTYPE_ARP, FrameIn, FrameOut};
 use vip_model::members::Role;
 use vip_model::peers::{DoorState, Fitness, KeyId, PeerHeard, PeerSend};
-use vip_model::plan::{ElectionWant, Footprint, GroupWant, Look, Progress, Standing};
 use vip_model::session::{
-    BootId, CLAIM, CLAIM_DURATION, HAND_OVER_TO, Memory, Recall, SessionId, SessionRecord, SessionSeen,
-    Sessions, Site, Via,
+    BootId, CLAIM, CLAIM_DURATION, HAND_OVER_TO, Memory, Recall, SessionId, SessionRecord, Via,
 };
-use vip_model::store::{
-    Answer, Ask, Expect, Failure, FailureClass, LeaseRecord, LeaseSeen, LeaseWrite, Sight, Version,
-};
+use vip_model::store::{Answer, Ask, Failure, FailureClass, LeaseRecord, Version};
 use vip_model::view::SessionView;
-use vip_model::{InstanceName, Instant, LeaseName, LinkAddr, LinkIndex, NodeName, Random, ScopedAddr};
+use vip_model::{InstanceName, Instant, LeaseName, LinkAddr, LinkIndex, NodeName, Random};
 
-use crate::session::{Life, Ownership, OwnershipInput, OwnershipOutput, OwnershipWant, Ticket};
+use self::store::Store;
+use crate::session::{Ownership, OwnershipInput, OwnershipOutput, OwnershipWant, Ticket};
 use crate::{Machine, arp};
 
 pub(super) const CLAIM_NAME: &str = "plndr-cp-lock";
@@ -52,8 +51,8 @@ pub(super) struct Town {
     silent_since: Option<Instant>,
     pub(super) claim_writes: u64,
     pub(super) session_writes: u64,
-    /// Who owns a group more, which has no address to look at.
-    others: Vec<usize>,
+    /// How many groups there are more, which have no address to look at.
+    others: usize,
     /// How much later than sessions claims are shown.
     pub(super) claim_lag: Duration,
 }
@@ -72,14 +71,6 @@ struct Home {
     fitness: Fitness,
     memory: Option<Memory>,
     lives: u64,
-}
-
-#[derive(Default)]
-struct Store {
-    up: bool,
-    version: u64,
-    sessions: Sessions,
-    claim: Option<(Version, LeaseRecord)>,
 }
 
 enum Event {
@@ -105,8 +96,8 @@ fn claim() -> LeaseName {
     LeaseName::new("kube-system", CLAIM_NAME)
 }
 
-fn other_claim(owner: usize) -> LeaseName {
-    LeaseName::new("kube-system", format!("kubevip-web-{owner}"))
+fn other_claim(number: usize) -> LeaseName {
+    LeaseName::new("kube-system", format!("kubevip-web-{number}"))
 }
 
 fn settings() -> SessionSettings {
@@ -157,7 +148,7 @@ impl Town {
             silent_since: None,
             claim_writes: 0,
             session_writes: 0,
-            others: Vec::new(),
+            others: 0,
             claim_lag: Duration::ZERO,
         };
         (0..size).for_each(|node| town.start(node));
@@ -256,7 +247,7 @@ impl Town {
 
     /// What the claim says under a key.
     pub(super) fn annotation(&self, key: &str) -> &str {
-        let record = self.store.claim.as_ref().map(|(_, record)| record);
+        let record = self.store.claims.get(&claim()).map(|(_, record)| record);
         record.and_then(|record| record.annotations.get(key)).map_or("", String::as_str)
     }
 
@@ -269,7 +260,7 @@ impl Town {
     pub(super) fn annotate(&mut self, key: &str, text: &str) {
         self.store.version += 1;
         let version = Version(self.store.version.to_string());
-        if let Some((old, record)) = &mut self.store.claim {
+        if let Some((old, record)) = self.store.claims.get_mut(&claim()) {
             *old = version;
             record.annotations.insert(key.to_owned(), text.to_owned());
         }
@@ -278,7 +269,7 @@ impl Town {
 
     /// A group more, which `node` owns, as its claim says.
     pub(super) fn own_another(&mut self, node: usize) {
-        self.others.push(node);
+        self.others += 1;
         let session = self.view(node).id.expect("it has a session");
         let record = LeaseRecord {
             holder: Some(name(node).to_string()),
@@ -288,10 +279,12 @@ impl Town {
             renewed: None,
             annotations: BTreeMap::from([(CLAIM.to_owned(), session.to_string())]),
         };
+        self.store.version += 1;
+        let version = Version(self.store.version.to_string());
+        self.store.claims.insert(other_claim(self.others), (version, record));
         for home in 0..self.homes.len() {
             self.want(home);
-            let sight = Sight::Present { version: Version("1".to_owned()), record: record.clone() };
-            self.hear(home, OwnershipInput::Claim(LeaseSeen { lease: other_claim(node), sight }), API);
+            self.show_claim(home);
         }
     }
 
@@ -332,7 +325,7 @@ impl Town {
     }
 
     pub(super) fn owner_in_store(&self) -> Option<String> {
-        self.store.claim.as_ref()?.1.holder.clone()
+        self.store.claims.get(&claim())?.1.holder.clone()
     }
 
     /// Lets time pass.
@@ -450,6 +443,9 @@ impl Town {
         );
         let changed = !machine.take_changed().is_empty();
         self.homes[node].machine = Some(machine);
+        if changed && self.others > 0 {
+            self.want(node); // what it serves beside the VIP is there at once
+        }
         if changed {
             match self.role(node) {
                 Some(Role::Holder { .. }) => self.later(KERNEL, Event::Installed(node)),
@@ -483,82 +479,6 @@ impl Town {
         self.later(API / 2, Event::Served(node, ticket, Box::new(ask), life));
     }
 
-    fn serve(&mut self, ask: &Ask) -> Answer {
-        match ask {
-            Ask::ReadLease(lease) => Answer::Lease(self.claim_seen(lease.clone())),
-            Ask::WriteLease(write) => self.write_claim(write),
-            Ask::ReadSession(lease) => {
-                Answer::Session(lease.clone(), self.store.sessions.get(lease).cloned().map(Box::new))
-            }
-            Ask::WriteSession(write) => {
-                let found = self.store.sessions.get(&write.lease).map(|seen| seen.version.clone());
-                if !fits(&write.expect, found.as_ref()) {
-                    return Answer::Conflict;
-                }
-                self.session_writes += 1;
-                self.store.version += 1;
-                let version = self.store.version.to_string();
-                let seen = SessionSeen {
-                    version: Version(version.clone()),
-                    renewed: Some(version),
-                    duration: write.duration,
-                    record: write.record.clone(),
-                };
-                self.store.sessions.insert(write.lease.clone(), seen.clone());
-                (0..self.homes.len()).for_each(|node| self.show_sessions(node));
-                Answer::Session(write.lease.clone(), Some(Box::new(seen)))
-            }
-            _ => panic!("nothing of the kind is asked: {ask:?}"),
-        }
-    }
-
-    fn write_claim(&mut self, write: &LeaseWrite) -> Answer {
-        let found = self.store.claim.as_ref().map(|(version, _)| version.clone());
-        if !fits(&write.expect, found.as_ref()) {
-            return Answer::Conflict;
-        }
-        self.claim_writes += 1;
-        self.store.version += 1;
-        let record = LeaseRecord {
-            holder: write.holder.as_ref().map(ToString::to_string),
-            duration: Some(write.duration),
-            transitions: write.transitions,
-            acquired: None,
-            renewed: None,
-            annotations: write.annotations.clone(),
-        };
-        self.store.claim = Some((Version(self.store.version.to_string()), record));
-        (0..self.homes.len()).for_each(|node| self.show_claim(node));
-        Answer::Lease(self.claim_seen(write.lease.clone()))
-    }
-
-    fn claim_seen(&self, lease: LeaseName) -> LeaseSeen {
-        let sight = match self.store.claim.clone() {
-            None => Sight::Absent(Some(Version("0".to_owned()))),
-            Some((version, record)) => Sight::Present { version, record },
-        };
-        LeaseSeen { lease, sight }
-    }
-
-    fn show_all(&mut self, node: usize) {
-        self.show_sessions(node);
-        self.show_claim(node);
-    }
-
-    fn show_sessions(&mut self, node: usize) {
-        if self.store.up && !self.homes[node].isolated && !self.homes[node].blind {
-            let sessions = Arc::new(self.store.sessions.clone());
-            self.hear(node, OwnershipInput::Sessions(sessions), API);
-        }
-    }
-
-    fn show_claim(&mut self, node: usize) {
-        if self.store.up && !self.homes[node].isolated {
-            let seen = self.claim_seen(claim());
-            self.hear(node, OwnershipInput::Claim(seen), API + self.claim_lag);
-        }
-    }
-
     fn fly(&mut self, node: usize, sent: &PeerSend) {
         let Some(to) = (0..self.homes.len()).find(|to| sent.to.ip() == addr(*to)) else { return };
         if self.heartbeats && !self.homes[node].isolated && !self.homes[to].isolated && self.homes[to].power {
@@ -582,54 +502,5 @@ impl Town {
                 FrameIn { link: LinkIndex(2), from: Some(mac(to)), ethertype: ETHERTYPE_ARP, payload };
             self.hear(node, OwnershipInput::Frame(frame), HOP);
         }
-    }
-
-    fn want_of(&self, node: usize) -> OwnershipWant {
-        let home = &self.homes[node];
-        let at = ScopedAddr { addr: VIP, link: LinkIndex(2) };
-        let is_there = home.vip.is_some_and(|until| self.now < until);
-        let group = GroupWant {
-            lifetime: LIFETIME,
-            looks: vec![Look { at, addr: mac(node) }],
-            heirs: None,
-            avoid: self.avoid.clone(),
-            progress: if home.announced && is_there { Progress::Announced } else { Progress::Pending },
-        };
-        let want = ElectionWant {
-            timings: settings().timings,
-            annotations: BTreeMap::new(),
-            standing: if home.fitness == Fitness::Fit { Standing::Contend } else { Standing::HandOver },
-            rank: 0,
-            footprint: if is_there { Footprint::Present } else { Footprint::Clear },
-            group: Some(group),
-        };
-        let mut elections = BTreeMap::from([(claim(), want.clone())]);
-        for owner in &self.others {
-            let group = want.group.clone().map(|group| GroupWant { looks: Vec::new(), ..group });
-            elections.insert(other_claim(*owner), ElectionWant { group, ..want.clone() });
-        }
-        let net = format!("{}/24", addr(node)).parse().expect("a network");
-        OwnershipWant {
-            settings: SessionSettings { failback: self.failback, move_pause: self.move_pause, ..settings() },
-            elections,
-            sites: vec![Site { net, addr: mac(node) }],
-            preferences: self.preferences.clone(),
-            fitness: home.fitness,
-            life: if home.fitness == Fitness::Leaving { Life::Stops } else { Life::Runs },
-        }
-    }
-
-    fn want(&mut self, node: usize) {
-        let (now, want) = (self.now, self.want_of(node));
-        if let Some(machine) = &mut self.homes[node].machine {
-            machine.want(now, want);
-        }
-    }
-}
-
-fn fits(expect: &Expect, found: Option<&Version>) -> bool {
-    match expect {
-        Expect::Absent => found.is_none(),
-        Expect::Version(version) => found == Some(version),
     }
 }
