@@ -15,7 +15,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
-use vip_model::peers::{Datagram, Echo, Fitness, Kind, PeerKey, Word};
+use vip_model::peers::{Datagram, Echo, Fitness, GroupList, Kind, ListDigest, PeerKey, Word};
 use vip_model::session::{BootId, Jury, Memory, SessionId, SessionRecord};
 use vip_model::{Instant, NodeName};
 use vip_proto::peers::{SealKey, admit, seal};
@@ -87,12 +87,17 @@ fn answer(heard: &Datagram, sequence: u64) -> Datagram {
         session: OTHER,
         to: NodeName::new("n1"),
         sequence: Instant::from_nanos(sequence),
-        echo: Some(Echo { session: heard.session, sequence: heard.sequence, word: Word::Vouches }),
+        echo: Some(Echo {
+            session: heard.session,
+            sequence: heard.sequence,
+            word: Word::Vouches,
+            groups: ListDigest::NONE,
+        }),
         kind: Kind::Reply,
         jury: 0,
         api_age: None,
         fitness: Fitness::Fit,
-        groups: vec![],
+        groups: GroupList::EMPTY,
         asks: vec![],
         grants: vec![],
         successions: vec![],

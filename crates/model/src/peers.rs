@@ -65,10 +65,7 @@ pub struct GroupId(pub u64);
 impl GroupId {
     /// The group of a claim.
     pub fn of(lease: &LeaseName) -> Self {
-        let bytes = lease.namespace().bytes().chain([b'/']).chain(lease.name().bytes());
-        Self(bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        }))
+        Self(fnv(lease.namespace().bytes().chain([b'/']).chain(lease.name().bytes())))
     }
 }
 
@@ -97,7 +94,7 @@ pub struct Datagram {
     /// Whether the sender could hold VIPs.
     pub fitness: Fitness,
     /// What the sender serves, and where a hand-over stands.
-    pub groups: Vec<GroupWord>,
+    pub groups: GroupList,
     /// Votes that the sender asks for.
     pub asks: Vec<Vote>,
     /// Votes that the sender gives.
@@ -127,6 +124,8 @@ pub struct Echo {
     pub sequence: Instant,
     /// Whether the sender, as a juror, vouches for it.
     pub word: Word,
+    /// The list of groups that the sender has of it; that of no groups when it has none.
+    pub groups: ListDigest,
 }
 
 /// A juror's word for a session.
@@ -163,18 +162,74 @@ pub struct GroupWord {
     pub stage: Stage,
 }
 
-/// Where a group stands at a member.
+/// What a member says of all its groups: the list, until the other side has echoed it, and then that it is the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupList {
+    /// These.
+    Listed(Vec<GroupWord>),
+    /// The list that the receiver echoed.
+    AsEchoed(ListDigest),
+}
+
+impl GroupList {
+    /// A list of no groups.
+    pub const EMPTY: Self = Self::Listed(Vec::new());
+
+    /// The groups, when they are listed.
+    pub fn listed(&self) -> &[GroupWord] {
+        match self {
+            Self::Listed(words) => words,
+            Self::AsEchoed(_) => &[],
+        }
+    }
+}
+
+/// A list of groups in 64 bits: FNV-1a over its words. It tells lists of members apart; nobody who has no key gets to choose
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ListDigest(pub u64);
+
+impl ListDigest {
+    /// That of no groups.
+    pub const NONE: Self = Self(FNV_BASIS);
+
+    /// The digest of a list.
+    pub fn of(words: &[GroupWord]) -> Self {
+        let bytes = |word: &GroupWord| {
+            let group = word.group.0.to_be_bytes();
+            group.into_iter().chain([word.stage as u8])
+        };
+        Self(fnv(words.iter().flat_map(bytes)))
+    }
+}
+
+impl Default for ListDigest {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a.
+fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(FNV_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Where a group stands at a member, with its number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// It is owned; its addresses are not all announced yet.
-    Owned,
+    Owned = 1,
     /// It is owned and announced.
-    Announced,
+    Announced = 2,
     /// It was handed over and its addresses are gone.
-    Withdrawn,
+    Withdrawn = 3,
     /// It is given up: whoever is eligible may take it.
-    Released,
+    Released = 4,
 }
 
 /// A vote, asked for or given.
@@ -252,5 +307,21 @@ mod tests {
         });
         assert_eq!(GroupId::of(&LeaseName::new("a", "b")), GroupId(expected));
         assert_ne!(GroupId::of(&LeaseName::new("a", "b")), GroupId::of(&LeaseName::new("b", "a")));
+    }
+
+    #[test]
+    fn lists_that_differ_have_other_digests() {
+        let word = |group, stage| GroupWord { group: GroupId(group), stage };
+        let lists = [
+            vec![],
+            vec![word(1, Stage::Owned)],
+            vec![word(1, Stage::Announced)],
+            vec![word(2, Stage::Owned)],
+            vec![word(1, Stage::Owned), word(2, Stage::Owned)],
+            vec![word(2, Stage::Owned), word(1, Stage::Owned)],
+        ];
+        let digests: BTreeSet<u64> = lists.iter().map(|list| ListDigest::of(list).0).collect();
+        assert_eq!(digests.len(), lists.len());
+        assert_eq!(ListDigest::of(&[]), ListDigest::NONE);
     }
 }

@@ -1,7 +1,7 @@
 //! Heartbeats on the wire: a [`Datagram`] to authenticated bytes and back, and the memory of what was already heard.
 //! Fed by the door of the program with bytes that arrived; gives back what they say, or the reason why they are dropped.
 //!
-//! Version 1, big endian. Everything from the first byte to the last one before the code is authenticated.
+//! Version 2, big endian. Everything from the first byte to the last one before the code is authenticated.
 //!
 //! ```text
 //!  0                   1                   2                   3
@@ -15,6 +15,7 @@
 //! |                      session                                8 |
 //! |                      echo: session (0 when none)            8 |
 //! |                      echo: sequence (0 when none)           8 |
+//! |                      echo: digest of groups (0 when none)   8 |
 //! |                      age of the API, ns; all ones: none     8 |
 //! +---------------+---------------+---------------+---------------+
 //! |    fitness    |   echo: word  |     asks      |    grants     |   counts of the lists
@@ -27,7 +28,7 @@
 //! | asks, grants:  of 8, generation 4, heir 8, attempt 4, rank 1
 //! | successions:   id 8, 1 with an heir and 0 without, heir 8
 //! | unseen:        group 8
-//! | groups:        group 8, stage 1
+//! | groups:        group 8, stage 1; when their count is 255: the digest of the list that was echoed 8
 //! +---------------------------------------------------------------+
 //! |                     HMAC-SHA-256 (RFC 2104)                32 |
 //! +---------------------------------------------------------------+

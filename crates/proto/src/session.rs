@@ -39,6 +39,7 @@ mod tests;
 mod trust;
 mod unseen;
 mod view;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

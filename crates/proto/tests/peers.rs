@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vip_model::peers::{
-    Datagram, Echo, Fitness, GroupId, GroupWord, KeyId, Kind, PeerKey, Stage, Vote, Word,
+    Datagram, Echo, Fitness, GroupId, GroupList, GroupWord, KeyId, Kind, ListDigest, PeerKey, Stage, Vote,
+    Word,
 };
 use vip_model::session::{SessionId, Succession};
 use vip_model::{Instant, NodeName};
@@ -37,7 +38,7 @@ fn quiet() -> Datagram {
         jury: 0,
         api_age: None,
         fitness: Fitness::Fit,
-        groups: vec![],
+        groups: GroupList::EMPTY,
         asks: vec![],
         grants: vec![],
         successions: vec![],
@@ -64,17 +65,18 @@ fn full() -> Datagram {
             session: SessionId(0xfedc_ba98_7654_3210),
             sequence: Instant::from_nanos((1 << 41) + 6),
             word: Word::Vouches,
+            groups: ListDigest::of(&[word(0xf1, Stage::Owned), word(0xf2, Stage::Announced)]),
         }),
         kind: Kind::Reply,
         jury: 0x0102_0304,
         api_age: Some(Duration::from_millis(1500)),
         fitness: Fitness::BackSoon,
-        groups: vec![
+        groups: GroupList::Listed(vec![
             word(0xe1, Stage::Owned),
             word(0xe2, Stage::Announced),
             word(0xe3, Stage::Withdrawn),
             word(0xe4, Stage::Released),
-        ],
+        ]),
         asks: vec![vote(0xa1, 7, 0xb1, 3, 2)],
         grants: vec![vote(0xa2, 8, 0xb2, 4, 0), vote(0xa3, u32::MAX, 0xb3, 1, 255)],
         successions: vec![
@@ -85,9 +87,15 @@ fn full() -> Datagram {
     }
 }
 
+fn as_echoed() -> Datagram {
+    let word = |group, stage| GroupWord { group: GroupId(group), stage };
+    let list = [word(0xe1, Stage::Owned), word(0xe2, Stage::Announced)];
+    Datagram { groups: GroupList::AsEchoed(ListDigest::of(&list)), ..quiet() }
+}
+
 #[test]
 fn heartbeats_have_the_bytes_of_another_implementation_both_ways() {
-    for (name, datagram) in [("quiet", quiet()), ("full", full())] {
+    for (name, datagram) in [("quiet", quiet()), ("full", full()), ("as-echoed", as_echoed())] {
         let bytes = &vectors()[name];
         assert_eq!(&seal(&key(), &datagram).unwrap(), bytes, "{name}, sealed");
         assert_eq!(admit(&[key()], bytes), Ok(datagram), "{name}, admitted");
@@ -103,7 +111,7 @@ fn what_another_implementation_sealed_otherwise_is_refused_with_the_reason() {
         Ok(quiet()),
         "its own cluster"
     );
-    assert_eq!(admit(&[key()], &vectors()["version-2"]), Err(Refused::Version(2)));
+    assert_eq!(admit(&[key()], &vectors()["version-1"]), Err(Refused::Version(1)));
     assert_eq!(admit(&[key()], &vectors()["one-byte-more"]), Err(Refused::Malformed("the end")));
 }
 

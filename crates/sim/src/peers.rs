@@ -208,7 +208,7 @@ pub(crate) fn as_on_the_wire(datagram: Datagram) -> Datagram {
         && datagram.grants.len() <= GRANTS_MOST
         && datagram.successions.len() <= SUCCESSIONS_MOST
         && datagram.unseen.len() <= UNSEEN_MOST
-        && datagram.groups.len() <= GROUPS_MOST / 2;
+        && datagram.groups.listed().len() <= GROUPS_MOST / 2;
     if fits {
         return datagram;
     }

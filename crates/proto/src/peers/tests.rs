@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use vip_model::peers::{Echo, Fitness, GroupId, GroupWord, PeerKey, Stage, Vote, Word};
+use vip_model::peers::{
+    Echo, Fitness, GroupId, GroupList, GroupWord, ListDigest, PeerKey, Stage, Vote, Word,
+};
 use vip_model::session::{SessionId, Succession};
 use vip_model::{Instant, NodeName, Random};
 
@@ -56,6 +58,7 @@ fn datagram(random: &mut Random, groups: usize, longest_name: usize) -> Datagram
             session: SessionId(echoed),
             sequence: Instant::from_nanos(echoed.rotate_left(7)),
             word,
+            groups: ListDigest(echoed.rotate_left(11)),
         }),
         kind: if random.next_u64().is_multiple_of(2) {
             vip_model::peers::Kind::Beat
@@ -66,10 +69,13 @@ fn datagram(random: &mut Random, groups: usize, longest_name: usize) -> Datagram
         api_age: random.chance(0.5).then(|| Duration::from_nanos(random.next_u64() >> 1)),
         fitness: [Fitness::Fit, Fitness::Unhealthy, Fitness::Leaving, Fitness::BackSoon]
             [random.below(4) as usize],
-        groups: list(random, groups, |random| GroupWord {
-            group: GroupId(random.next_u64()),
-            stage: stage(random),
-        }),
+        groups: match random.below(4) {
+            0 => GroupList::AsEchoed(ListDigest(random.next_u64())),
+            _ => GroupList::Listed(list(random, groups, |random| GroupWord {
+                group: GroupId(random.next_u64()),
+                stage: stage(random),
+            })),
+        },
         asks: list(random, ASKS_MOST, vote),
         grants: list(random, GRANTS_MOST, vote),
         successions: list(random, SUCCESSIONS_MOST, |random| Succession {
@@ -100,20 +106,31 @@ fn too_many_groups_are_cut_down_to_those_that_somebody_waits_for() {
         let bytes = seal(&key(1), &whole).unwrap();
         assert!(bytes.len() <= LONGEST);
         let heard = admit(&[key(1)], &bytes).unwrap();
-        let left_out: Vec<Stage> =
-            whole.groups.iter().filter(|word| !heard.groups.contains(word)).map(|word| word.stage).collect();
+        let left_out: Vec<Stage> = whole
+            .groups
+            .listed()
+            .iter()
+            .filter(|word| !heard.groups.listed().contains(word))
+            .map(|word| word.stage)
+            .collect();
         if !left_out.is_empty() {
             cut += 1;
-            assert!(bytes.len() + 9 > LONGEST || heard.groups.len() == GROUPS_MOST, "there was room");
+            assert!(
+                bytes.len() + 9 > LONGEST || heard.groups.listed().len() == GROUPS_MOST,
+                "there was room"
+            );
         }
         let order = [Stage::Withdrawn, Stage::Released, Stage::Owned, Stage::Announced];
         let weight = |stage: &Stage| order.iter().position(|other| other == stage);
-        let lightest_in = heard.groups.iter().map(|word| weight(&word.stage)).max().flatten();
+        let lightest_in = heard.groups.listed().iter().map(|word| weight(&word.stage)).max().flatten();
         let heaviest_out = left_out.iter().map(weight).min().flatten();
         if let (Some(inside), Some(outside)) = (lightest_in, heaviest_out) {
             assert!(inside <= outside, "{inside} went in and {outside} stayed out");
         }
-        assert_eq!(Datagram { groups: vec![], ..heard }, Datagram { groups: vec![], ..whole });
+        assert_eq!(
+            Datagram { groups: GroupList::EMPTY, ..heard },
+            Datagram { groups: GroupList::EMPTY, ..whole }
+        );
     }
     assert!(cut > 100, "only {cut} were cut");
 }
@@ -177,12 +194,12 @@ fn authentic_bytes_that_do_not_say_what_they_should_are_refused() {
     assert!(sealed_by_a_member(|_| {}).is_ok());
     let refused = [
         sealed_by_a_member(|bytes| bytes.push(0)),
-        sealed_by_a_member(|bytes| bytes[48] = 5),
-        sealed_by_a_member(|bytes| bytes[49] = 3),
-        sealed_by_a_member(|bytes| bytes[50] = 255),
-        sealed_by_a_member(|bytes| bytes[54] = 255),
-        sealed_by_a_member(|bytes| bytes[60] = 0),
-        sealed_by_a_member(|bytes| bytes[61] = 0xff),
+        sealed_by_a_member(|bytes| bytes[56] = 5),
+        sealed_by_a_member(|bytes| bytes[57] = 3),
+        sealed_by_a_member(|bytes| bytes[58] = 255),
+        sealed_by_a_member(|bytes| bytes[62] = 254),
+        sealed_by_a_member(|bytes| bytes[68] = 0),
+        sealed_by_a_member(|bytes| bytes[69] = 0xff),
         sealed_by_a_member(|bytes| bytes.truncate(bytes.len() - 1)),
     ];
     for (number, outcome) in refused.iter().enumerate() {

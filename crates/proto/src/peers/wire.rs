@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use vip_model::peers::{
-    Datagram, Echo, Fitness, GroupId, GroupWord, InstanceTag, KeyId, Kind, Stage, Vote, Word,
+    Datagram, Echo, Fitness, GroupId, GroupList, GroupWord, InstanceTag, KeyId, Kind, ListDigest, Stage,
+    Vote, Word,
 };
 use vip_model::session::{SessionId, Succession};
 use vip_model::{Instant, NodeName};
@@ -28,13 +29,16 @@ pub const UNSEEN_MOST: usize = 12;
 pub const GROUPS_MOST: usize = 96;
 
 const MAGIC: [u8; 2] = *b"kv";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const HEADER: usize = 8;
-const FIXED: usize = 52;
+const FIXED: usize = 60;
 const VOTE: usize = 25;
 const SUCCESSION: usize = 17;
 const UNSEEN: usize = 8;
 const GROUP: usize = 9;
+/// The count of groups that says: as echoed.
+const AS_ECHOED: u8 = 255;
+const DIGEST: usize = 8;
 /// Header, fixed part, two names of one byte, code.
 const SHORTEST: usize = HEADER + FIXED + 4 + CODE_LENGTH;
 /// "Never" of the API's age.
@@ -48,6 +52,7 @@ const _: () = assert!(
         + (ASKS_MOST + GRANTS_MOST) * VOTE
         + SUCCESSIONS_MOST * SUCCESSION
         + UNSEEN_MOST * UNSEEN
+        + DIGEST
         + CODE_LENGTH
         <= LONGEST
 );
@@ -108,11 +113,15 @@ pub fn encode(datagram: &Datagram, bytes: &mut Vec<u8>) -> Result<(), Unsendable
         + successions.len() * SUCCESSION
         + unseen.len() * UNSEEN;
     let room = LONGEST.saturating_sub(HEADER + others + CODE_LENGTH) / GROUP;
-    let groups = weightiest(&datagram.groups, room.min(GROUPS_MOST));
+    let groups = weightiest(datagram.groups.listed(), room.min(GROUPS_MOST));
 
     put_fixed(datagram, bytes);
-    let counts = [asks.len(), grants.len(), successions.len(), unseen.len(), groups.len()];
+    let counts = [asks.len(), grants.len(), successions.len(), unseen.len()];
     bytes.extend(counts.map(|count| count as u8));
+    bytes.push(match datagram.groups {
+        GroupList::Listed(_) => groups.len() as u8,
+        GroupList::AsEchoed(_) => AS_ECHOED,
+    });
     bytes.push(match datagram.kind {
         Kind::Beat => 0,
         Kind::Reply => 1,
@@ -131,7 +140,10 @@ pub fn encode(datagram: &Datagram, bytes: &mut Vec<u8>) -> Result<(), Unsendable
     }
     for word in &groups {
         bytes.extend_from_slice(&word.group.0.to_be_bytes());
-        bytes.push(stage_to_byte(word.stage));
+        bytes.push(word.stage as u8);
+    }
+    if let GroupList::AsEchoed(digest) = datagram.groups {
+        bytes.extend_from_slice(&digest.0.to_be_bytes());
     }
     Ok(())
 }
@@ -155,9 +167,9 @@ fn weightiest(groups: &[GroupWord], room: usize) -> Vec<GroupWord> {
 }
 
 fn put_fixed(datagram: &Datagram, bytes: &mut Vec<u8>) {
-    let (session, sequence, word) = match datagram.echo {
-        Some(echo) => (echo.session, echo.sequence, word_to_byte(echo.word)),
-        None => (SessionId::default(), Instant::ZERO, 0),
+    let (session, sequence, groups, word) = match datagram.echo {
+        Some(echo) => (echo.session, echo.sequence, echo.groups.0, word_to_byte(echo.word)),
+        None => (SessionId::default(), Instant::ZERO, 0, 0),
     };
     let nanos = |age: Duration| u64::try_from(age.as_nanos()).unwrap_or(NEVER).min(NEVER - 1);
     let numbers = [
@@ -165,6 +177,7 @@ fn put_fixed(datagram: &Datagram, bytes: &mut Vec<u8>) {
         datagram.session.0,
         session.0,
         sequence.as_nanos(),
+        groups,
         datagram.api_age.map_or(NEVER, nanos),
     ];
     for number in numbers {
@@ -203,14 +216,20 @@ pub fn decode(instance: InstanceTag, body: &[u8]) -> Result<Datagram, Refused> {
     let mut rest = Rest(body);
     let sequence = Instant::from_nanos(rest.u64()?);
     let session = SessionId(rest.u64()?);
-    let echoed = (SessionId(rest.u64()?), Instant::from_nanos(rest.u64()?));
+    let echoed = (SessionId(rest.u64()?), Instant::from_nanos(rest.u64()?), ListDigest(rest.u64()?));
     let api_age = Some(rest.u64()?).filter(|age| *age != NEVER).map(Duration::from_nanos);
     let fitness = fitness_from_byte(rest.u8()?)?;
     let echo = match rest.u8()? {
         0 => None,
-        byte => Some(Echo { session: echoed.0, sequence: echoed.1, word: word_from_byte(byte)? }),
+        byte => Some(Echo {
+            session: echoed.0,
+            sequence: echoed.1,
+            groups: echoed.2,
+            word: word_from_byte(byte)?,
+        }),
     };
-    let [asks, grants, successions, unseen, groups] = rest.array::<5>()?.map(usize::from);
+    let [asks, grants, successions, unseen] = rest.array::<4>()?.map(usize::from);
+    let groups = rest.u8()?;
     let kind = match rest.u8()? {
         0 => Kind::Beat,
         1 => Kind::Reply,
@@ -220,7 +239,7 @@ pub fn decode(instance: InstanceTag, body: &[u8]) -> Result<Datagram, Refused> {
         && grants <= GRANTS_MOST
         && successions <= SUCCESSIONS_MOST
         && unseen <= UNSEEN_MOST
-        && groups <= GROUPS_MOST;
+        && (usize::from(groups) <= GROUPS_MOST || groups == AS_ECHOED);
     if !within {
         return Err(Refused::Malformed("the length of a list"));
     }
@@ -239,7 +258,7 @@ pub fn decode(instance: InstanceTag, body: &[u8]) -> Result<Datagram, Refused> {
         grants: rest.list(grants, Rest::vote)?,
         successions: rest.list(successions, Rest::succession)?,
         unseen: rest.list(unseen, |rest| rest.u64().map(GroupId))?,
-        groups: rest.list(groups, Rest::group)?,
+        groups: rest.groups(groups)?,
     };
     if rest.0.is_empty() { Ok(datagram) } else { Err(Refused::Malformed("the end")) }
 }
@@ -307,6 +326,13 @@ impl<'a> Rest<'a> {
         }
     }
 
+    fn groups(&mut self, count: u8) -> Result<GroupList, Refused> {
+        if count == AS_ECHOED {
+            return self.u64().map(ListDigest).map(GroupList::AsEchoed);
+        }
+        self.list(usize::from(count), Self::group).map(GroupList::Listed)
+    }
+
     fn group(&mut self) -> Result<GroupWord, Refused> {
         Ok(GroupWord { group: GroupId(self.u64()?), stage: stage_from_byte(self.u8()?)? })
     }
@@ -344,15 +370,6 @@ const fn word_from_byte(byte: u8) -> Result<Word, Refused> {
         2 => Word::Vouches,
         _ => return Err(Refused::Malformed("the word of a juror")),
     })
-}
-
-const fn stage_to_byte(stage: Stage) -> u8 {
-    match stage {
-        Stage::Owned => 1,
-        Stage::Announced => 2,
-        Stage::Withdrawn => 3,
-        Stage::Released => 4,
-    }
 }
 
 const fn stage_from_byte(byte: u8) -> Result<Stage, Refused> {

@@ -12,6 +12,7 @@ use super::Ownership;
 use super::group::Whose;
 use super::hand::Hand;
 use super::trust::DOUBT_BEAT;
+use super::words::OwnList;
 
 /// Members that owe each other nothing exchange a heartbeat this often.
 const SLOW: Duration = Duration::from_secs(1);
@@ -38,7 +39,7 @@ impl Ownership {
         if due.is_empty() {
             return;
         }
-        let groups = self.group_words(now);
+        let groups = OwnList::new(self.group_words(now));
         for node in due {
             self.beat(now, &node, Kind::Beat, &groups);
         }
@@ -47,7 +48,7 @@ impl Ownership {
     /// Answers a holder's heartbeat.
     pub(super) fn reply(&mut self, now: Instant, node: &NodeName) {
         if self.own.is_some() && self.door.port.is_some() && !self.drills.is_absent(now) {
-            let groups = self.group_words(now);
+            let groups = OwnList::new(self.group_words(now));
             // Of two holders the answer of one is its own heartbeat, when that is due soon: three datagrams do for four. Half
             // a pace keeps them from answering each other for ever.
             let sent = self.peers.get(node).and_then(|peer| peer.sent);
@@ -99,7 +100,7 @@ impl Ownership {
         }
     }
 
-    fn beat(&mut self, now: Instant, node: &NodeName, kind: Kind, groups: &[GroupWord]) {
+    fn beat(&mut self, now: Instant, node: &NodeName, kind: Kind, own_list: &OwnList) {
         let Some(to) = self.door_of(node) else { return };
         let Some(own) = &self.own else { return };
         self.sequence = now.max(self.sequence + Duration::from_nanos(1));
@@ -110,7 +111,11 @@ impl Ownership {
             session: peer.session,
             sequence: peer.sequence,
             word: self.word_for(now, peer.session),
+            groups: peer.groups.digest(),
         });
+        let sequence = self.sequence;
+        let peer = self.peers.get_mut(node);
+        let groups = peer.map_or_else(|| own_list.listed(), |peer| peer.told.tell(sequence, own_list));
         let datagram = Datagram {
             instance: self.id.tag(),
             from: self.id.node.clone(),
@@ -122,7 +127,7 @@ impl Ownership {
             jury,
             api_age,
             fitness: self.want.fitness,
-            groups: groups.to_vec(),
+            groups,
             asks: self.asks(),
             grants: self.grants(),
             successions: self.successions_for(node),

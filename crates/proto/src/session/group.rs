@@ -483,8 +483,9 @@ impl Ownership {
     fn is_unheard_of(&self, claim: &LeaseName) -> bool {
         let Some(group) = self.groups.get(claim) else { return false };
         let is_absent = group.seen.as_ref().is_some_and(|seen| seen.record.is_none());
-        let speaks =
-            |peer: &super::Peer| matches!(peer.stage(group.id), Some(Stage::Owned | Stage::Announced));
+        let speaks = |peer: &super::Peer| {
+            peer.groups.is_unknown() || matches!(peer.stage(group.id), Some(Stage::Owned | Stage::Announced))
+        };
         is_absent && group.history == History::New && !self.peers.values().any(speaks)
     }
 }

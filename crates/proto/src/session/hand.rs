@@ -19,6 +19,9 @@ const YIELD_PAUSE: Duration = Duration::from_mins(1);
 const VOLUNTARY_LOOK: Duration = Duration::from_secs(1);
 /// How soon it looks again while one is there.
 const VOLUNTARY_AGAIN: Duration = Duration::from_millis(100);
+/// An agent that stops serves so long for a successor that is heard and does not announce: what keeps it may be that we
+/// answer, and when our process has ended nobody withdraws anything before the lifetime of the addresses ends.
+const STOPS_WAITING: Duration = Duration::from_millis(500);
 /// A claim that was handed over is cleaned up when the former owner has not spoken of it for so long.
 const CLEAN_AFTER: Duration = Duration::from_secs(2);
 
@@ -104,7 +107,7 @@ impl Ownership {
             Wish::Better { .. } => self.place(group, &heir) > self.place(group, &self.id.node),
         };
         let peer = self.peers.get(&heir)?;
-        let is_receiving = peer.word.groups.iter().any(|word| word.stage == Stage::Owned);
+        let is_receiving = peer.groups.words().iter().any(|word| word.stage == Stage::Owned);
         if !is_better || is_receiving {
             return Some(now + if is_better { VOLUNTARY_AGAIN } else { VOLUNTARY_LOOK });
         }
@@ -221,9 +224,14 @@ impl Ownership {
                     group.hand = Hand::Withdrawing;
                     return Some(now);
                 }
+                if self.want.life == Life::Stops && now >= since + STOPS_WAITING {
+                    group.hand = Hand::Withdrawing;
+                    return Some(now);
+                }
                 let last = heard.unwrap_or(since).max(since);
                 if now < last + patience && !is_over {
-                    return Some(last + patience);
+                    let stops = (self.want.life == Life::Stops).then_some(since + STOPS_WAITING);
+                    return stops.into_iter().chain([last + patience]).min();
                 }
                 if group.asking.is_none() && now >= group.not_before() {
                     self.ask_claim(now, claim, Writing::TakeBack);

@@ -4,11 +4,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use vip_model::peers::{Datagram, DoorState, Fitness, GroupId, Kind, Stage, Vote, Word};
+use vip_model::peers::{Datagram, DoorState, Fitness, GroupId, GroupList, Kind, Stage, Vote, Word};
 use vip_model::session::{Jury, SessionId, Succession};
 use vip_model::{Instant, LeaseName, NodeName};
 
 use super::lineage::Heir;
+use super::words::{HeardList, ToldList};
 use super::{Ownership, OwnershipOutput};
 
 /// A peer that was not heard for so long is not exchanging echoes: three of the slowest heartbeats.
@@ -29,8 +30,11 @@ pub(super) struct Peer {
     /// The newest own sequence that it echoed, and the newest with which it vouched for our session.
     pub(super) echoed: Option<Instant>,
     pub(super) vouched: Option<Instant>,
-    /// Its newest datagram.
+    /// Its newest datagram, but for its groups.
     pub(super) word: Datagram,
+    /// Its groups, and what it has of ours.
+    pub(super) groups: HeardList,
+    pub(super) told: ToldList,
     /// Since when it is fit and heard without a pause.
     pub(super) fit_since: Option<Instant>,
     /// When we last sent to it.
@@ -50,10 +54,9 @@ impl Peer {
         self.is_exchanging(now) && self.word.fitness == Fitness::Fit
     }
 
-    /// Whether its newest datagram says something that groups may wait for.
+    /// Whether its newest datagram says something that groups may wait for, its list of groups aside.
     fn says_more_than(&self, former: &Self) -> bool {
         former.session != self.session
-            || former.word.groups != self.word.groups
             || former.word.fitness != self.word.fitness
             || former.word.unseen != self.word.unseen
             || !self.word.asks.is_empty()
@@ -62,7 +65,7 @@ impl Peer {
 
     /// Where it says that a group stands.
     pub(super) fn stage(&self, group: GroupId) -> Option<Stage> {
-        self.word.groups.iter().find(|word| word.group == group).map(|word| word.stage)
+        self.groups.stage(group)
     }
 
     /// The own session is a new one: nothing was echoed of it yet.
@@ -81,8 +84,6 @@ pub(super) struct Track {
     pub(super) was_heard: bool,
     /// The generation of its jury in which we are, by its own word.
     pub(super) jury: u32,
-    /// What it said that it serves.
-    pub(super) groups: Vec<GroupId>,
     /// Its jury as the store last showed it.
     pub(super) list: Jury,
     /// The vote that we gave.
@@ -137,7 +138,7 @@ impl Ownership {
     }
 
     /// Keeps what a datagram says. Whether echoes are exchanged for the first time.
-    fn note_peer(&mut self, now: Instant, door: SocketAddr, datagram: Datagram, is_over: bool) -> bool {
+    fn note_peer(&mut self, now: Instant, door: SocketAddr, mut datagram: Datagram, is_over: bool) -> bool {
         let node = datagram.from.clone();
         let own = self.own_id();
         let is_old = |former: &Peer| {
@@ -147,14 +148,20 @@ impl Ownership {
         if self.peers.get(&node).is_some_and(is_old) {
             return false;
         }
-        let former = self.peers.remove(&node);
+        let mut former = self.peers.remove(&node);
         let was_exchanging = former.as_ref().is_some_and(|peer| peer.is_exchanging(now));
+        let said = std::mem::replace(&mut datagram.groups, GroupList::EMPTY);
+        let (mut groups, mut told) = former.as_mut().map_or_else(Default::default, |peer| {
+            (std::mem::take(&mut peer.groups), std::mem::take(&mut peer.told))
+        });
+        let lists_others = groups.hear(said);
         let same = former.as_ref().filter(|peer| peer.session == datagram.session);
         let echo = datagram.echo.filter(|echo| Some(echo.session) == own);
         let newest = |old: Option<Instant>, new: Option<Instant>| old.max(new);
         let echoed = newest(same.and_then(|peer| peer.echoed), echo.map(|echo| echo.sequence));
         let vouches = echo.filter(|echo| echo.word == Word::Vouches).map(|echo| echo.sequence);
         let vouched = newest(same.and_then(|peer| peer.vouched), vouches);
+        let is_missing_list = echo.is_some_and(|echo| told.echoed(echo));
         let since = same.and_then(|peer| peer.fit_since).filter(|_| was_exchanging);
         let peer = Peer {
             session: datagram.session,
@@ -165,8 +172,10 @@ impl Ownership {
             vouched,
             fit_since: (datagram.fitness == Fitness::Fit).then(|| since.unwrap_or(now)),
             sent: former.as_ref().and_then(|peer| peer.sent),
-            news: same.is_some_and(|peer| peer.news) || is_over,
+            news: same.is_some_and(|peer| peer.news) || is_over || is_missing_list,
             word: datagram,
+            groups,
+            told,
         };
         // A node is back whose session we followed: whoever is on its side of the cut still believes it.
         let is_back = |former: &Peer| {
@@ -177,7 +186,7 @@ impl Ownership {
         if former.as_ref().is_some_and(is_back) {
             self.clear_held(now);
         }
-        let changed = former.as_ref().is_none_or(|former| peer.says_more_than(former));
+        let changed = lists_others || former.as_ref().is_none_or(|former| peer.says_more_than(former));
         self.track(now, &peer, is_over);
         let is_exchanging = peer.is_exchanging(now);
         self.peers.insert(node.clone(), peer);
@@ -205,7 +214,7 @@ impl Ownership {
             let group = self.groups.get(*claim);
             group.is_some_and(|group| peer.stage(group.id) == Some(Stage::Announced))
         };
-        if peer.word.groups.is_empty() {
+        if peer.groups.words().is_empty() {
             return;
         }
         let contested: Vec<LeaseName> = self.held.iter().filter(serves).cloned().collect();
@@ -219,26 +228,18 @@ impl Ownership {
             self.tracks.remove(&peer.session);
             return;
         }
-        let Datagram { from, groups, jury, .. } = &peer.word;
+        let Datagram { from, jury, .. } = &peer.word;
         let track = self.tracks.entry(peer.session).or_insert_with(|| Track {
             node: from.clone(),
             heard: now,
             was_heard: true,
             jury: *jury,
-            groups: Vec::new(),
             list: Jury::default(),
             grant: None,
         });
         track.heard = now;
         track.was_heard = true;
         track.jury = *jury;
-        track.groups.clear();
-        track.groups.extend(
-            groups
-                .iter()
-                .filter(|word| matches!(word.stage, Stage::Owned | Stage::Announced))
-                .map(|word| word.group),
-        );
     }
 
     /// Sessions that the store shows and that were never heard are tracked too, from the start of this agent.
@@ -254,7 +255,6 @@ impl Ownership {
                 heard: self.started,
                 was_heard: false,
                 jury: 0,
-                groups: Vec::new(),
                 list: Jury::default(),
                 grant: None,
             });

@@ -336,3 +336,39 @@ fn a_group_goes_back_to_the_better_placed_node_when_that_is_wanted_and_only_then
         assert_eq!(town.gap, Duration::ZERO);
     }
 }
+
+#[test]
+fn who_stops_soon_after_the_start_hands_over_all_the_same() {
+    for after in (100..6000).step_by(193) {
+        let mut town = Town::new(3);
+        town.wait(ms(after));
+        let Some(holder) = town.holder() else { continue };
+        town.forget();
+        town.fitness(holder, Fitness::Leaving);
+        town.wait(ms(1000));
+        assert!(town.is_finished(holder), "after {after} ms");
+        assert_eq!(town.gap, Duration::ZERO, "after {after} ms");
+        assert!(town.overlap <= ms(30), "after {after} ms: {:?}", town.overlap);
+    }
+}
+
+#[test]
+fn who_stops_waits_half_a_second_for_a_successor_that_is_heard_and_does_not_announce() {
+    let (mut town, holder) = calm(3);
+    town.unable = (0..3).filter(|node| *node != holder).collect();
+    town.fitness(holder, Fitness::Leaving);
+    town.wait(ms(400));
+    assert_eq!((town.holder(), town.gap), (Some(holder), Duration::ZERO), "it serves until then");
+    town.wait(ms(200));
+    assert!(town.is_finished(holder) && town.holder().is_none());
+    assert_ne!(town.owner_in_store(), Some(format!("n{}", holder + 1)));
+}
+
+#[test]
+fn who_does_not_stop_serves_on_for_as_long_as_its_successor_does_not_announce() {
+    let (mut town, holder) = calm(3);
+    town.unable = (0..3).filter(|node| *node != holder).collect();
+    town.ask_for_hand_over("*");
+    town.wait(Duration::from_secs(10));
+    assert_eq!((town.holder(), town.gap), (Some(holder), Duration::ZERO));
+}

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use vip_model::config::{Config, ElectionMode};
 use vip_model::kernel::{ETHERTYPE_ARP, ETHERTYPE_IPV6, FrameIn, Lifetime, SetAddress};
-use vip_model::peers::{Datagram, Stage, Vote, Word};
+use vip_model::peers::{Datagram, GroupList, Stage, Vote, Word};
 use vip_model::session::SessionWrite;
 use vip_model::store::{Expect, Purpose};
 use vip_model::{Instant, NodeName, VipNet};
@@ -70,8 +70,10 @@ impl Mutation {
                 }
             }
             Self::AnnouncesTooSoon => {
-                for word in datagram.groups.iter_mut().filter(|word| word.stage == Stage::Owned) {
-                    word.stage = Stage::Announced;
+                if let GroupList::Listed(words) = &mut datagram.groups {
+                    for word in words.iter_mut().filter(|word| word.stage == Stage::Owned) {
+                        word.stage = Stage::Announced;
+                    }
                 }
             }
             Self::BoundByGrants if words.granted.is_some_and(|granted| now.since(granted) < BOUND) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use vip_agent::Input;
 use vip_model::Instant;
-use vip_model::peers::{Datagram, Fitness, KeyId, Kind, PeerHeard, PeerKey};
+use vip_model::peers::{Datagram, Fitness, GroupList, KeyId, Kind, PeerHeard, PeerKey};
 use vip_model::session::SessionId;
 
 use super::*;
@@ -28,7 +28,7 @@ pub(crate) fn heartbeat(sequence: u64) -> PeerHeard {
         jury: 0,
         api_age: None,
         fitness: Fitness::Fit,
-        groups: vec![],
+        groups: GroupList::EMPTY,
         asks: vec![],
         grants: vec![],
         successions: vec![],

@@ -55,6 +55,8 @@ pub(super) struct Town {
     others: usize,
     /// How much later than sessions claims are shown.
     pub(super) claim_lag: Duration,
+    /// Nodes whose kernel refuses the VIP.
+    pub(super) unable: BTreeSet<usize>,
 }
 
 struct Home {
@@ -150,6 +152,7 @@ impl Town {
             session_writes: 0,
             others: 0,
             claim_lag: Duration::ZERO,
+            unable: BTreeSet::new(),
         };
         (0..size).for_each(|node| town.start(node));
         town
@@ -405,7 +408,9 @@ impl Town {
                 }
             }
             Event::Installed(node) => {
-                if let Some(Role::Holder { fence_until, .. }) = self.role(node) {
+                if let Some(Role::Holder { fence_until, .. }) = self.role(node)
+                    && !self.unable.contains(&node)
+                {
                     let home = &mut self.homes[node];
                     home.vip = Some(fence_until);
                     home.announced = true;

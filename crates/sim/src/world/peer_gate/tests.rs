@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use vip_model::peers::{Fitness, KeyId};
+use vip_model::peers::{Fitness, GroupList, KeyId};
 use vip_model::session::SessionId;
 use vip_model::{Instant, NodeName};
 
@@ -40,7 +40,7 @@ fn say(world: &mut World, (from, to): (usize, usize), millis: u64) {
         jury: 0,
         api_age: None,
         fitness: Fitness::Fit,
-        groups: Vec::new(),
+        groups: GroupList::EMPTY,
         asks: Vec::new(),
         grants: Vec::new(),
         successions: Vec::new(),
@@ -93,7 +93,7 @@ fn a_datagram_for_another_node_means_nothing() {
                 jury: 0,
                 api_age: None,
                 fitness: Fitness::Fit,
-                groups: Vec::new(),
+                groups: GroupList::EMPTY,
                 asks: Vec::new(),
                 grants: Vec::new(),
                 successions: Vec::new(),
