@@ -92,7 +92,7 @@ pub struct Agent {
     questions: BTreeMap<QuestionId, Asker>,
     last_id: u64,
     settle_due: Option<Instant>,
-    /// When renewals are planned that gathered since the last plan.
+    /// When renewals are planned that gathered since the last plan, or what only time has changed.
     refresh_due: Option<Instant>,
     settled_at: Instant,
     watches: Watches,
@@ -210,7 +210,7 @@ impl Agent {
             Urgency::Brisk => now.max(self.settled_at + self.breath()),
             Urgency::Soon => now.max(self.settled_at + SETTLE_PAUSE + self.breath()),
         };
-        self.settle_due = Some(self.settle_due.map_or(due, |earlier| earlier.min(due)));
+        self.settle_due = Some(sooner(self.settle_due, due));
     }
 
     fn breath(&self) -> Duration {
@@ -349,7 +349,7 @@ impl Agent {
             if former.is_some_and(|former| is_renewal(former, &state)) {
                 let others = u32::try_from(self.elections.len().saturating_sub(1)).unwrap_or(u32::MAX);
                 let pause = RENEWAL_PAUSE.saturating_mul(others).min(RENEWAL_PAUSE_MAX);
-                self.refresh_due.get_or_insert(now + pause);
+                self.refresh_due = Some(sooner(self.refresh_due, now + pause));
             } else {
                 self.settle_due = Some(now);
             }
@@ -401,6 +401,11 @@ impl Agent {
             && self.ownership.as_ref().is_none_or(|ownership| ownership.is_finished());
         is_clear || now >= since + STOP_LIMIT
     }
+}
+
+/// The sooner of what is due already and this.
+fn sooner(due: Option<Instant>, at: Instant) -> Instant {
+    due.map_or(at, |due| due.min(at))
 }
 
 /// Whether a state differs from the former one only by the instants of a tenure, which moved on.

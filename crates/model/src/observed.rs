@@ -25,6 +25,20 @@ pub struct Observed {
     /// `session`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trails: Option<Trails>,
+    /// What another node should have said of a Service (`NodePlan::unsaid`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsaid: Option<Overdue>,
+}
+
+/// A word about a Service that another node should have said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overdue {
+    /// The Service.
+    pub service: ServiceName,
+    /// Since when it is known here that nobody has.
+    pub since: Instant,
+    /// When this turn began.
+    pub turn: Instant,
 }
 
 /// What this node remembers of the addresses of Services, and how far its picture of the cluster can be trusted.

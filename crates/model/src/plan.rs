@@ -49,6 +49,9 @@ pub struct NodePlan {
     /// Nodes that groups shall not be on, by their claims (`GroupWant::avoid`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub avoid: BTreeMap<LeaseName, BTreeSet<NodeName>>,
+    /// What another node should say of a Service and has not, and how long this one waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsaid: Option<Unsaid>,
     /// The packet filter for Services, as a whole; none when it is off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<PacketFilter>,
@@ -92,6 +95,15 @@ pub struct ServicePlan {
     pub ingress: Option<Vec<Ingress>>,
     /// Conditions that it shall have, or not have.
     pub conditions: BTreeMap<String, Option<Condition>>,
+}
+
+/// That a Service cannot be served, which a node that comes before this one should say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsaid {
+    /// One such Service.
+    pub service: ServiceName,
+    /// How long this node waits before it says so itself.
+    pub wait: Duration,
 }
 
 /// Addresses that the allocator gives to a Service.

@@ -12,6 +12,7 @@
 //! plan is near-linear in the number of Services: lists are walked side by side, and what is looked up is indexed.
 
 mod brief;
+mod clerk;
 mod election;
 pub(crate) mod endpoint;
 mod explain;
@@ -41,12 +42,12 @@ use vip_model::{Known, Walk};
 use crate::diff;
 use crate::world::{Life, World};
 use brief::briefs;
+use clerk::{Clerk, Gathered};
 use election::{Tally, Wants, want_global};
 use ground::Ground;
 use group::Groups;
 use member::Member;
 use seat::{Decider, Decision, seat};
-use write::Clerk;
 
 pub(crate) use select::select;
 
@@ -221,6 +222,7 @@ fn report(
     plan: &mut NodePlan,
 ) {
     let clerk = LazyCell::new(|| Clerk::of(ground));
+    let mut gathered = Gathered::default();
     let mut verdicts = Vec::with_capacity(rows.len());
     let mut places = Vec::with_capacity(members.len());
     let mut planned = Vec::with_capacity(rows.len());
@@ -239,12 +241,13 @@ fn report(
         let mut written = write::nothing(uid);
         let verdict = match part {
             Err(reason) => {
-                write::impossible(ground, &clerk, (service, &reason), &mut written);
+                gathered.note(name, write::impossible(ground, &clerk, (service, &reason), &mut written));
                 Verdict::Skip(reason)
             }
             Ok(at) => {
                 let decision = decisions[at].take().expect("every member that is not dropped has a group");
-                write::decided(ground, &clerk, (&members[at], &decision), &mut written);
+                let word = write::decided(ground, &clerk, (&members[at], &decision), &mut written);
+                gathered.note(name, word);
                 write::label(ground, name, &decision.served, plan);
                 written.endpoints = members[at].count;
                 written.addrs = std::mem::take(&mut members[at].addrs);
@@ -259,6 +262,7 @@ fn report(
         planned.push((key, written));
         verdicts.push((subject, verdict));
     }
+    plan.unsaid = gathered.unsaid(ground, &clerk);
     plan.verdicts.append(&mut verdicts.into_iter().collect());
     plan.places.append(&mut places.into_iter().collect());
     plan.services.append(&mut planned.into_iter().collect());

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use vip_model::kernel::{Actual, Change, Dad, Lifetime};
-use vip_model::plan::{Doubt, Footprint, NodePlan};
+use vip_model::observed::Overdue;
+use vip_model::plan::{Doubt, Footprint, NodePlan, Unsaid};
 use vip_model::store::{Ask, Question, ServiceStatusWrite, ServiceWatch, ServiceWrite, Watches};
 use vip_model::{Instant, Known, ScopedAddr};
 use vip_plan::{KernelWork, World};
@@ -14,7 +15,7 @@ use vip_proto::announce::{AnnounceWant, PROBE_REPEAT, PROBE_REPEAT_MAX, ProbeTar
 use vip_proto::lease::LeaseElection;
 
 use super::chronicle::Listing;
-use super::{Agent, Asker, Urgency, elector, outbox, trails};
+use super::{Agent, Asker, Urgency, elector, outbox, sooner, trails};
 use crate::Output;
 
 /// How often plan and machines may answer each other within one turn. Two rounds settle everything known today (a want
@@ -87,6 +88,9 @@ impl Agent {
             trails.turn = now;
             trails::forget(now, trails);
         }
+        if let Some(overdue) = &mut self.observed.unsaid {
+            overdue.turn = now;
+        }
         let plan = vip_plan::plan(&self.world());
         self.want_elections(now, &plan);
         self.gate.want(now, plan.health.clone());
@@ -95,10 +99,24 @@ impl Agent {
         self.chronicle.planned(now, (&self.plan, &plan), (&self.members, &self.observed), self.actual.get());
         self.chronicle.judge(self.listing(), &self.members, self.actual.get());
         self.observed.promised.clone_from(&plan.promised);
+        self.wait_for_others(now, plan.unsaid.as_ref());
         if let Some(trails) = &mut self.observed.trails {
             trails::note(now, trails, (&self.plan, &plan));
         }
         self.plan = plan;
+    }
+
+    /// Remembers since when a word about a Service is left to others, and plans again when they had time enough.
+    fn wait_for_others(&mut self, now: Instant, unsaid: Option<&Unsaid>) {
+        let former = self.observed.unsaid.take();
+        self.observed.unsaid = unsaid.map(|unsaid| {
+            let known = former.filter(|former| former.service == unsaid.service);
+            let since = known.map_or(now, |known| known.since);
+            if now < since + unsaid.wait {
+                self.refresh_due = Some(sooner(self.refresh_due, since + unsaid.wait));
+            }
+            Overdue { service: unsaid.service.clone(), since, turn: now }
+        });
     }
 
     /// What is known, as the plan takes it.

@@ -83,13 +83,12 @@ fn brief<'g>(
     } else {
         &members[group[0]].ballot
     };
-    let can_serve = |at: &usize| matches!(members[*at].backing, Backing::Here | Backing::Elsewhere);
     let lease = lease_of(ground, ballot);
     let authority = match (lease, ballot) {
         (Some(lease), Ballot::Own(_)) => states.find(lease).unwrap_or(ground.state_of(None)),
         (lease, _) => ground.state_of(lease),
     };
-    let lead = group.iter().copied().find(can_serve);
+    let lead = group.iter().copied().find(|at| members[*at].backing.serves());
     let hope = hope(ground, (members, group), (ballot, lead));
     Brief { group, ballot, lease, authority, lead, hope, rank: 0, avoid: BTreeSet::new() }
 }

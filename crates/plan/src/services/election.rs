@@ -8,8 +8,9 @@
 //! them are: an agent that sees an older picture of the Services may still act on one of them.
 //!
 //! For a group with its own authority this node stands when it is not excluded, when its *lead* can be served here, and
-//! when a link carries one of the lead's addresses. The lead is the lowest member that can be served anywhere: a Service
-//! without endpoints takes nothing down that shares its address. For the global election the node stands when it is not
+//! when a link carries one of the lead's addresses. The lead is the lowest member that can be served anywhere and names no
+//! interface that is missing here: a Service without endpoints, or with a mistake, takes nothing down that shares its
+//! address or its Lease. For the global election the node stands when it is not
 //! excluded and has a link to serve on; single Services without a (local) endpoint are just not installed. The control
 //! plane's election decides about what shares its VIP, on a drained node only not: kubeadm puts the excluding label on every
 //! control-plane node. When both use one Lease name there is one election; from Services it gets only their link.
@@ -18,6 +19,7 @@ use std::collections::btree_map::Entry;
 
 use vip_model::LeaseName;
 use vip_model::config::{InterfaceChoice, OnDemand, ServiceElection};
+use vip_model::kernel::Link;
 use vip_model::members::{ElectionState, History, Role};
 use vip_model::plan::{ElectionWant, Footprint, NodePlan, Standing};
 use vip_model::service::{ServiceName, TrafficPolicy};
@@ -137,6 +139,8 @@ pub(super) fn lease_of<'g>(ground: &'g Ground<'_>, ballot: &'g Ballot) -> Option
 pub(super) struct Chair<'g> {
     /// The Leases of the group beside its authority's, in order.
     siblings: Vec<&'g LeaseName>,
+    /// The member for whose sake this node stands.
+    pub(super) lead: Option<usize>,
     /// The election that counts.
     pub(super) election: &'g ElectionState,
     /// What keeps this node from all of its Services, whatever they are.
@@ -158,8 +162,9 @@ impl<'g> Chair<'g> {
     ) -> Self {
         let authority = brief.authority;
         let siblings = siblings(members, brief);
+        let lead = lead(members, brief, spots);
         let obstacle = match brief.ballot {
-            Ballot::Own(_) => group_obstacle(ground, (members, brief), (authority, spots)),
+            Ballot::Own(_) => group_obstacle(ground, (members, brief, lead), (authority, spots)),
             Ballot::Global | Ballot::ControlPlane => None,
         };
         // A lower name that has just joined becomes the authority; until somebody holds its Lease, who holds another one
@@ -174,7 +179,7 @@ impl<'g> Chair<'g> {
         let (bar, gives) = soften(ground, bar(ground, brief.ballot), election);
         let mut all = siblings.iter().map(|lease| ground.state(lease)).chain([authority]);
         let freeze = is_holder(election).then(|| all.find_map(|state| missing(ground, state))).flatten();
-        Self { siblings, election, obstacle: bar.clone().or(obstacle), bar, gives, freeze }
+        Self { siblings, lead, election, obstacle: bar.clone().or(obstacle), bar, gives, freeze }
     }
 }
 
@@ -241,14 +246,33 @@ fn bar(ground: &Ground<'_>, ballot: &Ballot) -> Option<Reason> {
     }
 }
 
+/// The lowest member that can be served anywhere and whose own interface is there: what one Service names by mistake
+/// takes nobody down that shares its Lease. When there is none, the lowest that can be served anywhere.
+fn lead(members: &[Member<'_>], brief: &Brief<'_>, spots: &[Spot<'_>]) -> Option<usize> {
+    let is_placed = |at: &usize| {
+        let mut links = links(&members[*at], spots);
+        links.any(|link| !matches!(link, Err(Reason::LinkMissing(_) | Reason::NoLinkFits)))
+    };
+    let able = brief.group.iter().copied().filter(|at| members[*at].backing.serves());
+    able.clone().find(is_placed).or(brief.lead)
+}
+
+/// The links of a member's addresses, or why they have none.
+fn links<'s>(
+    member: &Member<'_>,
+    spots: &'s [Spot<'_>],
+) -> impl Iterator<Item = &'s Result<&'s Link, Reason>> {
+    spots.iter().filter(|spot| member.addrs.contains(&spot.addr)).map(|spot| &spot.link)
+}
+
 fn group_obstacle(
     ground: &Ground<'_>,
-    (members, brief): (&[Member<'_>], &Brief<'_>),
+    (members, brief, lead): (&[Member<'_>], &Brief<'_>, Option<usize>),
     (authority, spots): (&ElectionState, &[Spot<'_>]),
 ) -> Option<Reason> {
     let first = &members[brief.group[0]];
     let is_unknown = brief.group.iter().any(|at| members[*at].backing == Backing::Unknown);
-    let lead = match brief.lead {
+    let lead = match lead {
         Some(lead) => &members[lead],
         None if is_unknown && ground.names_us(authority) => first,
         None if is_unknown => return Some(Reason::EndpointsUnknown),
@@ -257,8 +281,10 @@ fn group_obstacle(
     if let Some(reason) = lead.backing.obstacle() {
         return Some(reason);
     }
-    let mut links = spots.iter().filter(|spot| lead.addrs.contains(&spot.addr)).map(|spot| &spot.link);
-    if links.clone().any(Result::is_ok) { None } else { links.find_map(|link| link.as_ref().err().cloned()) }
+    if links(lead, spots).any(Result::is_ok) {
+        return None;
+    }
+    links(lead, spots).find_map(|link| link.as_ref().err().cloned())
 }
 
 /// What is wanted of the Services' own elections, gathered to be planned at once.
@@ -287,7 +313,9 @@ impl Wants {
                 0
             } else {
                 let is_elsewhere = states.any(|state| other_holder(&ground.world, state).is_some());
-                brief.rank.saturating_add(u32::from(is_elsewhere))
+                // A node that can serve the first of them, too, goes first.
+                let lacks_first = chair.lead != brief.lead;
+                brief.rank.saturating_add(u32::from(is_elsewhere)).saturating_add(u32::from(lacks_first))
             };
             self.0.push((lease.clone(), own_want(ground, standing, rank, footprint)));
         }

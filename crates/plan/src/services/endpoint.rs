@@ -26,6 +26,11 @@ pub(super) enum Backing {
 }
 
 impl Backing {
+    /// Whether there is a node that can serve.
+    pub(super) const fn serves(self) -> bool {
+        matches!(self, Self::Here | Self::Elsewhere)
+    }
+
     /// Why this node can't serve.
     pub(super) const fn obstacle(self) -> Option<Reason> {
         match self {

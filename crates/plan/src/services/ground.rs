@@ -46,6 +46,8 @@ pub(super) struct Cluster<'a> {
     pub(super) drained: Option<&'a str>,
     /// Nodes that are ready, in the order of their names.
     ready: Vec<&'a NodeName>,
+    /// All nodes, in the order of their names.
+    all: Vec<&'a NodeName>,
 }
 
 impl<'a> Ground<'a> {
@@ -124,6 +126,7 @@ impl<'a> Cluster<'a> {
             excluded: own.and_then(|facts| facts.excluded.as_deref()),
             drained: own.filter(|facts| facts.is_drained()).and_then(|facts| facts.excluded.as_deref()),
             ready: ready.map(|(name, _)| name).collect(),
+            all: nodes.map(|(name, _)| name).collect(),
         }
     }
 
@@ -132,14 +135,14 @@ impl<'a> Cluster<'a> {
         self.owners.get(&addr).copied()
     }
 
-    /// The lowest name of a ready node.
-    pub(super) fn lowest(&self) -> Option<&str> {
-        self.ready.first().map(|name| name.as_str())
+    /// The names of the nodes that are ready, in their order.
+    pub(super) fn ready(&self) -> impl Iterator<Item = &str> {
+        self.ready.iter().map(|name| name.as_str())
     }
 
-    /// Whether a node of this name is ready.
-    pub(super) fn is_ready(&self, name: &str) -> bool {
-        self.ready.binary_search_by(|ready| ready.as_str().cmp(name)).is_ok()
+    /// Whether there is a node of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.all.binary_search_by(|known| known.as_str().cmp(name)).is_ok()
     }
 
     /// The index of a node that could hold groups.

@@ -186,7 +186,7 @@ impl View<'_> {
         {
             return shares(first);
         }
-        match (&self.chair.obstacle, self.brief.lead) {
+        match (&self.chair.obstacle, self.chair.lead) {
             (Some(_), Some(lead)) if lead != at && self.members[lead].backing.obstacle().is_some() => {
                 shares(lead)
             }

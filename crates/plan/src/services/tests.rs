@@ -1,6 +1,7 @@
 //! The Services' part of the plan, one rule per test.
 
 mod address;
+mod clerk;
 mod election;
 mod endpoint;
 mod explain;

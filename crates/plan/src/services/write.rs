@@ -5,9 +5,7 @@
 //! Service:
 //!
 //! * its holder, that it is announced and under which addresses; what it can't serve for a lasting reason;
-//! * what is wrong for every node (a port clash, an invalid or unsupported request): the *clerk*. With a global election
-//!   that is its holder; else, or while nobody holds it, the ready node with the lowest name among those that hold a Lease
-//!   (so it surely has an agent), or among all when none does.
+//! * what is wrong for every node (a port clash, an invalid or unsupported request): the *clerk* (see `clerk`).
 //!
 //! The condition of a Service that cannot be served any more (no endpoint, none on the node that holds the Lease, all
 //! nodes taken out) is corrected when it says that the Service is announced; one that never was gets no condition for
@@ -19,14 +17,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Deref;
 
-use vip_model::config::{ServiceElection, ServiceLabels, ServiceUpdates};
-use vip_model::members::History;
+use vip_model::config::{ServiceLabels, ServiceUpdates};
 use vip_model::plan::{NodePlan, ServicePlan, Serving};
 use vip_model::service::{Condition, EndpointCount, HOST, Ingress, Service, ServiceName};
 use vip_model::verdict::{Reason, Verdict};
 
 use super::brief::Hope;
-use super::ground::{Ground, is_holder};
+use super::clerk::{Clerk, Speaker};
+use super::ground::Ground;
 use super::member::Member;
 use super::notes::Notes;
 use super::seat::{Decision, Progress, Tenure};
@@ -38,45 +36,6 @@ pub(super) const CONDITION: &str = "kube-vip.io/Announced";
 const LABEL: &str = "service-provided.kube-vip.io/";
 /// `ipMode` of an address that nodes answer for: packets arrive with it as their destination.
 const MODE: &str = "VIP";
-
-/// Whether this node writes what is wrong for every node. Found out only when there is something to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Clerk {
-    /// It does.
-    Us,
-    /// Another node does, or none.
-    Others,
-}
-
-impl Clerk {
-    pub(super) fn of(ground: &Ground<'_>) -> Self {
-        let global = match &ground.services.election {
-            ServiceElection::Global(election) => Some(ground.state(&election.lease)),
-            ServiceElection::PerService(_) => None,
-        };
-        let is_us = match global {
-            Some(global) if global.holder.is_some() || global.history == History::Unknown => {
-                is_holder(global)
-            }
-            Some(_) | None => {
-                let me = ground.world.config.node.as_str();
-                lowest_agent(ground).or(ground.cluster.lowest()) == Some(me)
-            }
-        };
-        if is_us { Self::Us } else { Self::Others }
-    }
-}
-
-/// The lowest name of a ready node that holds a Lease.
-fn lowest_agent<'g>(ground: &'g Ground<'_>) -> Option<&'g str> {
-    let mut lowest: Option<&str> = None;
-    for holder in ground.world.members.elections.values().filter_map(|state| state.holder.as_deref()) {
-        if lowest.is_none_or(|lowest| holder < lowest) && ground.cluster.is_ready(holder) {
-            lowest = Some(holder);
-        }
-    }
-    lowest
-}
 
 /// What a Service says already of how it is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,18 +59,18 @@ impl Word {
     }
 }
 
-/// Writes about a Service that was decided about.
+/// Writes about a Service that was decided about. Gives back who says what is wrong with it.
 pub(super) fn decided(
     ground: &Ground<'_>,
     clerk: &impl Deref<Target = Clerk>,
     (member, decision): (&Member<'_>, &Decision),
     planned: &mut ServicePlan,
-) {
+) -> Speaker {
     let is_announced = decision.verdict == Verdict::Announce;
     planned.serving = if is_announced { Serving::Here } else { Serving::NotHere };
     let is_said = is_announced && member.word == Word::AsServedHere;
     if ground.services.updates == ServiceUpdates::Off || is_said {
-        return;
+        return Speaker::Nobody;
     }
     let service = member.service;
     if decision.progress == Progress::Settled && !decision.served.is_empty() {
@@ -123,38 +82,48 @@ pub(super) fn decided(
             planned.ingress = Some(ingress(service, &decision.served));
         }
     }
-    match &decision.verdict {
-        Verdict::Announce => say(service, "True", ANNOUNCED, planned),
-        Verdict::Skip(reason) if may_refuse(ground, (member, reason), decision, clerk) => {
-            let message = match (reason, decision.tenure) {
-                (Reason::Conflict(_) | Reason::NodeAddress(_) | Reason::NoEndpoint, _) => reason.to_string(),
-                (reason, Tenure::Ours) => format!("{}, which decides: {reason}", ground.world.config.node),
-                (reason, Tenure::Deserted) => {
-                    format!("no node serves it, {} says: {reason}", ground.world.config.node)
-                }
-                (reason, _) => format!("no node can serve it, {} says: {reason}", ground.world.config.node),
-            };
-            say(service, "False", (word(reason), &message), planned);
-        }
-        Verdict::Skip(_) => {}
+    let Verdict::Skip(reason) = &decision.verdict else {
+        say(service, "True", ANNOUNCED, planned);
+        return Speaker::Nobody;
+    };
+    let speaker = who_refuses(ground, (member, reason), decision, clerk);
+    if matches!(speaker, Speaker::Us | Speaker::StandIn) {
+        say(service, "False", (word(reason), &message(ground, reason, decision.tenure)), planned);
+    }
+    speaker
+}
+
+/// Why a Service is not announced, for people.
+fn message(ground: &Ground<'_>, reason: &Reason, tenure: Tenure) -> String {
+    let me = &ground.world.config.node;
+    match (reason, tenure) {
+        (Reason::Conflict(_) | Reason::NodeAddress(_) | Reason::NoEndpoint, _) => reason.to_string(),
+        (reason, Tenure::Ours) => format!("{me}, which decides: {reason}"),
+        (reason, Tenure::Deserted) => format!("no node serves it, {me} says: {reason}"),
+        (reason, _) => format!("no node can serve it, {me} says: {reason}"),
     }
 }
 
-/// Writes about a Service that is ours and cannot be served by anybody.
+/// Writes about a Service that is ours and cannot be served by anybody. Gives back who does.
 pub(super) fn impossible(
     ground: &Ground<'_>,
     clerk: &impl Deref<Target = Clerk>,
     (service, reason): (&Service, &Reason),
     planned: &mut ServicePlan,
-) {
+) -> Speaker {
     let is_for_all = match reason {
         Reason::PortClash(_) | Reason::Invalid(_) | Reason::NotSupported(_) => true,
         Reason::NoAddress => says_announced(service),
         _ => false,
     };
-    if ground.services.updates == ServiceUpdates::On && is_for_all && **clerk == Clerk::Us {
+    if ground.services.updates == ServiceUpdates::Off || !is_for_all {
+        return Speaker::Nobody;
+    }
+    let speaker = clerk.speaker(ground, service);
+    if matches!(speaker, Speaker::Us | Speaker::StandIn) {
         say(service, "False", (word(reason), &reason.to_string()), planned);
     }
+    speaker
 }
 
 /// The plan for a Service as long as nothing is known of it.
@@ -194,30 +163,33 @@ fn shows(service: &Service, served: &[IpAddr]) -> bool {
     service.ingress.len() == served.len() && service.ingress.iter().zip(served).all(is_shown)
 }
 
-/// Whether this node says that a Service is not announced.
-fn may_refuse(
+/// Who says that a Service is not announced.
+fn who_refuses(
     ground: &Ground<'_>,
     (member, reason): (&Member<'_>, &Reason),
     decision: &Decision,
     clerk: &impl Deref<Target = Clerk>,
-) -> bool {
+) -> Speaker {
+    let us_if = |yes| if yes { Speaker::Us } else { Speaker::Nobody };
     let is_without_hope = match reason {
-        Reason::Conflict(_) | Reason::NodeAddress(_) => return decision.tenure == Tenure::Ours,
+        Reason::Conflict(_) | Reason::NodeAddress(_) => return us_if(decision.tenure == Tenure::Ours),
         Reason::NoEndpoint | Reason::NoLocalEndpoint | Reason::SharedWith(_) | Reason::NodeExcluded(_) => {
             decision.hope == Hope::None
         }
         // Only what the Service itself names is missing for good; a link of the node may come back.
         Reason::LinkMissing(name) => member.notes.interface == Some(name),
-        _ => return false,
+        _ => return Speaker::Nobody,
     };
-    let is_ours = match decision.tenure {
-        Tenure::Ours => true,
+    if !says_announced(member.service) {
+        return Speaker::Nobody;
+    }
+    match decision.tenure {
+        Tenure::Ours => Speaker::Us,
         // A node that could serve may run no agent: the last one that did knows that nobody took over.
-        Tenure::Deserted if member.notes.host == Some(ground.world.config.node.as_str()) => true,
-        Tenure::Nobodys | Tenure::Deserted => is_without_hope && **clerk == Clerk::Us,
-        Tenure::Theirs => false,
-    };
-    is_ours && says_announced(member.service)
+        Tenure::Deserted if member.notes.host == Some(ground.world.config.node.as_str()) => Speaker::Us,
+        Tenure::Nobodys | Tenure::Deserted if is_without_hope => clerk.speaker(ground, member.service),
+        Tenure::Nobodys | Tenure::Deserted | Tenure::Theirs => Speaker::Nobody,
+    }
 }
 
 fn says_announced(service: &Service) -> bool {

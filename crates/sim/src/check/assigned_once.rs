@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use vip_agent::Input;
+use vip_model::Known;
 use vip_model::service::{Service, ServiceKind, ServiceName};
 
 use super::served::running;
@@ -21,10 +24,14 @@ const ALLOCATED: &str = "kube-vip.io/allocatedIPs";
 /// For how long an allocator may not know what is true.
 const IGNORANCE: Duration = Duration::from_mins(2);
 
+type Told = Known<Arc<BTreeMap<ServiceName, Arc<Service>>>>;
+
 #[derive(Default)]
 pub(super) struct AssignedOnce {
     /// Which life of which process gave a Service (by its uid) an address.
     given: BTreeMap<(String, IpAddr), (ProcessId, u32)>,
+    /// What each agent was told of Services.
+    told: BTreeMap<ProcessId, Told>,
     /// When a Service (by its uid) last had an address.
     seen: BTreeMap<(IpAddr, String), Moment>,
 }
@@ -99,13 +106,20 @@ impl AssignedOnce {
                 let is_other = other != name && service.kind == ServiceKind::LoadBalancer;
                 let has = all_of(service).contains(&addr);
                 let gave = self.given.get(&(service.uid.clone(), addr)) == Some(&life);
-                if is_other && has && gave && share_a_port(service, after) {
+                if is_other && has && gave && share_a_port(service, after) && !self.is_given_up(id, other) {
                     return Err(format!("{addr} is given to {name} and {other} by one allocator"));
                 }
             }
             self.given.insert((after.uid.clone(), addr), life);
         }
         Ok(())
+    }
+
+    /// Whether a Service is no load balancer any more as far as an allocator was told: then its addresses are anybody's,
+    /// and when it becomes one again before the allocator hears of it, the older of two has the address in the end.
+    fn is_given_up(&self, id: ProcessId, name: &ServiceName) -> bool {
+        let told = self.told.get(&id).and_then(Known::get);
+        told.is_some_and(|told| told.get(name).is_none_or(|it| it.kind != ServiceKind::LoadBalancer))
     }
 
     /// Whether another Service had the address, as far as an allocator may know.
@@ -186,6 +200,9 @@ impl Check for AssignedOnce {
         };
         match fact {
             Fact::Deed(_) => self.note(world),
+            Fact::Input(id, Input::Snapshot(snapshot)) => {
+                self.told.insert(*id, snapshot.services.clone());
+            }
             Fact::Rewritten(id, name, rewrite) => {
                 let verdict = self.rewritten(*id, (name, rewrite), world);
                 self.note(world);

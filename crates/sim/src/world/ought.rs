@@ -328,7 +328,8 @@ impl Rules<'_> {
         let all = (1 << self.setup.nodes()) - 1;
         let linked = self.linked(names, parts);
         let has_link = |name: &ServiceName| parts[name].addrs.iter().any(|addr| linked.contains(addr));
-        let lead = names.iter().find(|name| parts[*name].nodes != 0).filter(|name| has_link(name));
+        // The mistake of one Service takes nobody down that shares its Lease.
+        let lead = names.iter().find(|name| parts[*name].nodes != 0 && has_link(name));
         let holders = match kind {
             // A node that a user drained gives the control plane's VIP away, too.
             Kind::ControlPlane | Kind::Global => all & !self.excluded(),

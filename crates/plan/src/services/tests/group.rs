@@ -133,6 +133,31 @@ fn an_interface_that_does_not_exist_takes_nothing_down_that_shares_its_address()
 }
 
 #[test]
+fn an_interface_that_does_not_exist_takes_nothing_down_that_shares_its_lease() {
+    const COMMON: &str = "default/common";
+    let scene = Scene::per_service().service("default/a", "10.0.0.50").service("default/b", "10.0.0.51");
+    let scene = ["default/a", "default/b"]
+        .into_iter()
+        .fold(scene, |it, name| it.annotate(name, "leaseName", "common"));
+    let broken = scene.clone().annotate("default/a", "serviceInterface", "eth9").free(COMMON);
+    assert_eq!(broken.standing(COMMON), Standing::Contend);
+    assert_eq!(
+        broken.want(COMMON).rank,
+        scene.clone().free(COMMON).want(COMMON).rank + 1,
+        "who has it goes first"
+    );
+    let held = broken.holding(COMMON).run();
+    assert_eq!(held.reason("default/a"), Reason::LinkMissing("eth9".into()));
+    assert_eq!(
+        (held.ours(), held.verdict("default/b")),
+        (vec!["10.0.0.51/32 3".to_owned()], Verdict::Announce)
+    );
+    let alone = held.annotate("default/b", "serviceInterface", "eth8");
+    assert_eq!(alone.standing(COMMON), Standing::Leave, "then nobody stands for it");
+    assert_eq!(alone.reason("default/b"), Reason::LinkMissing("eth9".into()));
+}
+
+#[test]
 fn who_shares_the_control_planes_vip_is_where_that_is() {
     let scene = |scene: Scene| {
         let scene = scene.with_control_plane(CONTROL_PLANE).held_by(GLOBAL, "n2").free("default/kubevip-web");
