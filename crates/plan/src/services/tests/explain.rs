@@ -53,7 +53,7 @@ fn a_service_that_is_served_passes_every_stage() {
 fn each_stage_can_stop_it_and_says_why() {
     let held = || web(Scene::new().holding(GLOBAL));
     let local = |scene: Scene| scene.edit(WEB, |service| service.traffic = TrafficPolicy::Local);
-    let rows = [
+    let rows = vec![
         (held().annotate(WEB, "ignore", "true"), Stage::Selection, "kube-vip.io/ignore"),
         (held().annotate(WEB, "loadbalancerIPs", "10.0.0.300"), Stage::Addresses, "10.0.0.300"),
         (Scene::new().holding(GLOBAL).service(WEB, ""), Stage::Addresses, "no address yet"),
