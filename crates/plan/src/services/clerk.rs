@@ -6,7 +6,7 @@
 //! and lives, by name (those surely have an agent), then the ready nodes by name. Where those that come first run no
 //! agent, or a dead one, the next stands in after a while: it says what is not said yet, and nothing else. One who holds
 //! a Lease and lives knows best what is announced: while there is one, nobody stands in to deny that. Every write is
-//! compare-and-swap, so two who speak at once cost a write.
+//! compare-and-swap, so two who speak at once cost a write (`docs/decisions/0017`).
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -2,6 +2,7 @@
 
 mod address;
 mod clerk;
+mod dropped;
 mod election;
 mod endpoint;
 mod explain;

@@ -15,10 +15,10 @@ use crate::services::notes::Notes;
 use crate::services::request::request;
 use crate::world::{KernelWork, Life};
 
-const WORLDS: u64 = 3000;
+pub(super) const WORLDS: u64 = 3000;
 const CONTROL_PLANE: &str = "kube-system/plndr-cp-lock";
 
-fn pick<'a>(random: &mut Random, from: &[&'a str]) -> &'a str {
+pub(super) fn pick<'a>(random: &mut Random, from: &[&'a str]) -> &'a str {
     from[usize::try_from(random.below(from.len() as u64)).unwrap()]
 }
 
@@ -54,7 +54,7 @@ fn good(random: &mut Random, service: &mut Service) {
 }
 
 /// A Service that is not ours, or asks for what nobody can have.
-fn bad(random: &mut Random, service: &mut Service) {
+pub(super) fn bad(random: &mut Random, service: &mut Service) {
     good(random, service);
     let (key, value) = match random.below(8) {
         0 => return service.kind = ServiceKind::Other,
@@ -73,7 +73,7 @@ fn bad(random: &mut Random, service: &mut Service) {
     service.annotations.insert(format!("kube-vip.io/{key}"), value.to_owned());
 }
 
-fn world(seed: u64) -> Scene {
+pub(super) fn world(seed: u64) -> Scene {
     let random = &mut Random::new(seed);
     let mut scene = if random.chance(0.5) { Scene::new() } else { Scene::per_service() };
     if random.chance(0.4) {
