@@ -134,6 +134,14 @@ pub struct Site {
 }
 
 impl Site {
+    /// Whether its network is one that every link has.
+    pub fn is_link_local(&self) -> bool {
+        match self.net.addr() {
+            IpAddr::V4(addr) => addr.is_link_local(),
+            IpAddr::V6(addr) => addr.is_unicast_link_local(),
+        }
+    }
+
     /// Whether a VIP is on this network.
     pub fn holds(&self, vip: IpAddr) -> bool {
         self.net.contains(&vip)

@@ -1,7 +1,6 @@
 //! The elector of mode `session`: carries what happened to the machine that owns all groups, and what it wants done to
 //! the outside. Nothing that grants something leaves the node with a longer right than the machine has at this moment.
 
-use vip_model::Instant;
 use vip_model::config::{Config, ElectionMode, OnStop, ServiceElection};
 use vip_model::kernel::{Actual, Address, Change, Lifetime, LinkKind, LinkState};
 use vip_model::observed::Gate;
@@ -9,6 +8,7 @@ use vip_model::peers::Fitness;
 use vip_model::plan::{Footprint, NodePlan};
 use vip_model::session::Site;
 use vip_model::store::{NodeFacts, Question, SessionWatch};
+use vip_model::{Instant, LinkIndex};
 use vip_plan::Life;
 use vip_proto::Machine;
 use vip_proto::session::{Ownership, OwnershipInput, OwnershipOutput, OwnershipWant};
@@ -108,20 +108,24 @@ impl Agent {
         let own = self.snapshot.nodes.get().and_then(|nodes| nodes.get(&self.config.node));
         let is_known = |addr| own.is_some_and(|facts| facts.addresses.contains(&addr));
         let is_place = |link| plan.places.values().any(|place| *place == link);
-        let mut sites: Vec<Site> = actual
+        let site = |address: &Address| {
+            let link = actual.links.get(&address.link)?;
+            let usable = link.state == LinkState::Up
+                && matches!(link.kind, LinkKind::Broadcast | LinkKind::Infiniband);
+            Some((address.link, Site { net: address.net, addr: link.addr.clone().filter(|_| usable)? }))
+        };
+        let found: Vec<(LinkIndex, Site)> = actual
             .addresses
             .iter()
             .filter(|address| address.tag == 0 && !is_vip(&self.config, address.addr()))
             .filter(|address| address.net.prefix_len() < address.net.max_prefix_len())
             .filter(|address| is_known(address.addr()) || is_place(address.link))
-            .filter_map(|address| {
-                let link = actual.links.get(&address.link)?;
-                let usable = link.state == LinkState::Up
-                    && matches!(link.kind, LinkKind::Broadcast | LinkKind::Infiniband);
-                Some(Site { net: address.net, addr: link.addr.clone().filter(|_| usable)? })
-            })
-            .filter(|site| !is_link_local(&site.net.addr()))
+            .filter_map(site)
             .collect();
+        // A link that has nothing else is known by what every link has.
+        let has_other = |link| found.iter().any(|(place, site)| *place == link && !site.is_link_local());
+        let counts = |(link, site): &&(LinkIndex, Site)| !site.is_link_local() || !has_other(*link);
+        let mut sites: Vec<Site> = found.iter().filter(counts).map(|(_, site)| site.clone()).collect();
         sites.sort_unstable();
         sites.dedup();
         sites
@@ -207,11 +211,4 @@ fn first_namespace(config: &Config) -> &str {
 
 fn is_vip(config: &Config, addr: std::net::IpAddr) -> bool {
     config.control_plane.iter().flat_map(|it| &it.vips).any(|vip| vip.addr() == addr)
-}
-
-fn is_link_local(addr: &std::net::IpAddr) -> bool {
-    match addr {
-        std::net::IpAddr::V4(addr) => addr.is_link_local(),
-        std::net::IpAddr::V6(addr) => addr.is_unicast_link_local(),
-    }
 }

@@ -17,8 +17,6 @@ use super::place::Place;
 use super::sightings::{Question, Sightings};
 use super::{Error, Result, Stamp, socket, sys, wire};
 
-/// Time between two questions for one address. Hundreds of them cost less than a detector with its 5 ms.
-pub const ROUND: Duration = Duration::from_millis(100);
 /// Addresses that are asked for in one go; the pauses between them keep every queue short.
 const CHUNK: usize = 16;
 
@@ -27,28 +25,34 @@ type Seen = BTreeMap<IpAddr, Sightings>;
 /// A running census.
 #[derive(Debug)]
 pub struct Census {
+    round: Duration,
     seen: Arc<Mutex<Seen>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Census {
-    /// Starts to ask for these IPv4 addresses from `watch`.
-    pub fn start(watch: &Place, addrs: &[IpAddr]) -> Result<Self> {
+    /// Starts to ask for these IPv4 addresses from `watch`, for each of them once in every `round`.
+    pub fn start(watch: &Place, addrs: &[IpAddr], round: Duration) -> Result<Self> {
         let link = watch.link("eth0")?;
         let socket = watch
             .within(|| sys::packet_socket(link, wire::ARP))?
             .map_err(Error::system("opening a packet socket for the census"))?;
         socket::stamp_arrivals(&socket)?;
-        let fresh = || Sightings { period: ROUND, ..Sightings::default() };
+        let fresh = || Sightings { period: round, ..Sightings::default() };
         let seen = Arc::new(Mutex::new(addrs.iter().map(|addr| (*addr, fresh())).collect::<Seen>()));
         let stop = Arc::new(AtomicBool::new(false));
         let (theirs, ending, addrs) = (Arc::clone(&seen), Arc::clone(&stop), addrs.to_vec());
         let thread = thread::Builder::new()
             .name("census".to_owned())
-            .spawn(move || count(&socket, &addrs, &theirs, &ending))
+            .spawn(move || count(&socket, (&addrs, round), &theirs, &ending))
             .map_err(Error::system("starting a census"))?;
-        Ok(Self { seen, stop, thread: Some(thread) })
+        Ok(Self { round, seen, stop, thread: Some(thread) })
+    }
+
+    /// Time between two questions for one address.
+    pub const fn round(&self) -> Duration {
+        self.round
     }
 
     /// What was seen so far.
@@ -71,9 +75,9 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn count(link: &OwnedFd, addrs: &[IpAddr], seen: &Mutex<Seen>, stop: &AtomicBool) {
+fn count(link: &OwnedFd, (addrs, round): (&[IpAddr], Duration), seen: &Mutex<Seen>, stop: &AtomicBool) {
     let chunks: Vec<_> = addrs.chunks(CHUNK).collect();
-    let pause = ROUND / u32::try_from(chunks.len().max(1)).unwrap_or(u32::MAX);
+    let pause = round / u32::try_from(chunks.len().max(1)).unwrap_or(u32::MAX);
     let mut due = Stamp::now();
     for chunk in chunks.iter().cycle() {
         while Stamp::now() < due {

@@ -4,6 +4,7 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::link::{Networks, Switch};
 use super::node::{Node, set_up_nic, wait_reachable};
@@ -142,9 +143,9 @@ impl Lab {
         Detector::start(&self.watch, vip)
     }
 
-    /// Starts a census of these IPv4 addresses in the watcher's namespace.
-    pub fn count(&self, addrs: &[IpAddr]) -> Result<Census> {
-        Census::start(&self.watch, addrs)
+    /// Starts a census of these IPv4 addresses in the watcher's namespace, a question for each in every `round`.
+    pub fn count(&self, addrs: &[IpAddr], round: Duration) -> Result<Census> {
+        Census::start(&self.watch, addrs, round)
     }
 
     fn no_node(&self, name: &str) -> Error {

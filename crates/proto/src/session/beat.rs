@@ -161,7 +161,8 @@ impl Ownership {
     /// A name for each door: the own addresses on all networks with the port that the door has.
     pub(super) fn doors(&self) -> Vec<SocketAddr> {
         let Some(port) = self.door.port else { return Vec::new() };
-        self.want.sites.iter().map(|site| SocketAddr::new(site.net.addr(), port)).collect()
+        let reachable = self.want.sites.iter().filter(|site| !site.is_link_local());
+        reachable.map(|site| SocketAddr::new(site.net.addr(), port)).collect()
     }
 
     /// What we say of our groups, those in motion first.

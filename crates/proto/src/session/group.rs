@@ -468,7 +468,7 @@ impl Ownership {
         if !self.is_store_fresh(now) {
             return Some(now + BACKOFF_FIRST);
         }
-        if !self.groups.get(claim)?.looks().all(|look| self.is_shown(look.at.addr)) {
+        if !self.groups.get(claim)?.looks().all(|look| self.is_shown(look)) {
             self.renew_soon(now);
             return Some(now + BACKOFF_FIRST); // the answer to the renewal wakes it, too
         }

@@ -311,7 +311,7 @@ impl Ownership {
         let looks: Vec<Look> = group.looks().cloned().collect();
         let mut answers = false;
         for look in &looks {
-            for whom in node.as_ref().map(|node| self.sites_of(node, look.at.addr)).unwrap_or_default() {
+            for whom in node.as_ref().map(|node| self.sites_of(node, look)).unwrap_or_default() {
                 self.looks.want(now, (look, &whom), LOOK_EVERY);
                 let answered = self.looks.answered(look.at.addr, &whom);
                 answers |= answered.is_some_and(|answered| now < answered + self.interval());

@@ -33,7 +33,7 @@ impl Ownership {
         let looks = groups.flat_map(super::Group::looks).take(SAMPLE);
         looks
             .flat_map(|look| {
-                let whom = self.sites_of(node, look.at.addr);
+                let whom = self.sites_of(node, look);
                 whom.into_iter().map(move |whom| (look.clone(), whom))
             })
             .collect()

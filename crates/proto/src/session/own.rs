@@ -2,8 +2,8 @@
 
 mod jury;
 
-use std::net::IpAddr;
 use std::time::Duration;
+use vip_model::plan::Look;
 
 use vip_model::session::{
     End, FORMER_LIMIT, Jury, Recall, SessionId, SessionRecord, SessionSeen, SessionWrite, Site, Succession,
@@ -443,8 +443,8 @@ impl Ownership {
 
     /// Whether others know where to look for an address before this node serves it: who dies before that could never be
     /// followed.
-    pub(super) fn is_shown(&self, addr: IpAddr) -> bool {
-        let near = |sites: &[Site]| sites.iter().any(|site| site.holds(addr));
+    pub(super) fn is_shown(&self, look: &Look) -> bool {
+        let near = |sites: &[Site]| sites.iter().any(|site| self.is_near(look, site));
         !near(&self.want.sites) || self.own.as_ref().is_some_and(|own| near(&own.shown))
     }
 

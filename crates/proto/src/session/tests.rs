@@ -58,6 +58,27 @@ fn a_dead_node_is_followed_within_a_fifth_of_a_second() {
 }
 
 #[test]
+fn a_dead_node_is_followed_when_the_vip_lies_outside_of_the_nodes_networks() {
+    let mut town = Town::on(28, 3);
+    town.wait(Duration::from_secs(6));
+    let holder = town.holder().expect("somebody holds the VIP after six seconds");
+    town.forget();
+    town.power_off(holder);
+    town.wait(Duration::from_secs(5));
+    assert!(town.holder().is_some_and(|now| now != holder));
+    assert!(town.gap <= ms(200), "{:?}", town.gap);
+    assert_eq!(town.overlap, Duration::ZERO);
+    // Cut from everything, it finds nobody who says that it is connected; and the others look at it before they take.
+    let holder = town.holder().expect("somebody holds it");
+    town.forget();
+    town.isolate(holder, true);
+    town.wait(Duration::from_secs(5));
+    town.isolate(holder, false);
+    town.wait(Duration::from_secs(5));
+    assert_eq!((town.holders().len(), town.overlap), (1, Duration::ZERO));
+}
+
+#[test]
 fn a_dead_node_is_followed_while_no_api_server_answers() {
     let (mut town, holder) = calm(3);
     town.api(false);

@@ -392,7 +392,7 @@ impl Ownership {
         let sites = member.record.sites.clone();
         for site in sites {
             let near = self.groups.values().flat_map(super::group::Group::looks);
-            let Some(look) = near.filter(|look| site.holds(look.at.addr)).min() else { continue };
+            let Some(look) = near.filter(|look| self.is_near(look, &site)).min() else { continue };
             let at = vip_model::ScopedAddr { addr: site.net.addr(), link: look.at.link };
             let look = vip_model::plan::Look { at, addr: look.addr.clone() };
             self.looks.want(now, (&look, &site.addr), every);

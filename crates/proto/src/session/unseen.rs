@@ -85,7 +85,7 @@ impl Ownership {
         };
         let places = group
             .looks()
-            .flat_map(|look| self.sites_of(node, look.at.addr).into_iter().map(|whom| (look.clone(), whom)));
+            .flat_map(|look| self.sites_of(node, look).into_iter().map(|whom| (look.clone(), whom)));
         places.collect()
     }
 

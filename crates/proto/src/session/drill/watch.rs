@@ -149,7 +149,7 @@ impl Ownership {
         let mut targets = Vec::new();
         for look in &looks {
             for node in nodes.iter().filter(|node| **node != self.id.node) {
-                let at = self.sites_of(node, look.at.addr).into_iter();
+                let at = self.sites_of(node, look).into_iter();
                 targets.extend(at.map(|whom| (look.clone(), whom, node.clone())));
             }
         }

@@ -1,17 +1,16 @@
 //! A group that is ours: when it becomes ours, what keeps us from serving it, and how it is given up.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use vip_model::members::Role;
 use vip_model::peers::Stage;
 use vip_model::plan::{Footprint, Look, Standing};
-use vip_model::session::{CLAIM, SessionId};
+use vip_model::session::{CLAIM, SessionId, Site};
 use vip_model::{Instant, LeaseName, LinkAddr, NodeName};
 
 use super::{FREE_MISSES, Guard, HEIR_MISSES, Writing, session_in};
 use crate::session::hand::Hand;
-use crate::session::{Member, Ownership, Peer};
+use crate::session::{Ownership, Peer};
 
 impl Ownership {
     pub(in crate::session) fn step_mine(
@@ -143,28 +142,32 @@ impl Ownership {
         &self,
         looks: impl Iterator<Item = &'a Look>,
     ) -> Vec<(Look, LinkAddr)> {
-        looks
-            .flat_map(|look| self.sites_near(look.at.addr).map(move |(_, addr)| (look.clone(), addr)))
-            .collect()
+        looks.flat_map(|look| self.sites_near(look).map(move |addr| (look.clone(), addr))).collect()
     }
 
     /// Link-layer addresses of a node on the network of an address.
-    pub(in crate::session) fn sites_of(&self, node: &NodeName, addr: IpAddr) -> Vec<LinkAddr> {
+    pub(in crate::session) fn sites_of(&self, node: &NodeName, look: &Look) -> Vec<LinkAddr> {
         let Some(member) = self.members.get(node) else { return Vec::new() };
-        let near = member.record.sites.iter().filter(|site| site.holds(addr));
+        let near = member.record.sites.iter().filter(|site| self.is_near(look, site));
         near.map(|site| site.addr.clone()).collect()
     }
 
+    /// Whether a place is where an address can be looked for: on its network or, when it lies outside of the networks that we
+    /// are on (routed to the nodes, or of a family that has only link-local addresses here), on one of its link's.
+    pub(in crate::session) fn is_near(&self, look: &Look, site: &Site) -> bool {
+        if site.holds(look.at.addr) {
+            return true;
+        }
+        let mut here = self.want.sites.iter().filter(|own| own.addr == look.addr);
+        let is_outside = !here.clone().any(|own| own.holds(look.at.addr));
+        is_outside && here.any(|own| own.net.trunc() == site.net.trunc())
+    }
+
     /// Link-layer addresses of all members on the network of an address.
-    pub(in crate::session) fn sites_near(
-        &self,
-        addr: IpAddr,
-    ) -> impl Iterator<Item = (NodeName, LinkAddr)> + use<> {
-        let of = |(node, member): (&NodeName, &Member)| {
-            let near = member.record.sites.iter().filter(|site| site.holds(addr));
-            near.map(|site| (node.clone(), site.addr.clone())).collect::<Vec<_>>()
-        };
-        self.members.iter().flat_map(of).collect::<Vec<_>>().into_iter()
+    fn sites_near(&self, look: &Look) -> impl Iterator<Item = LinkAddr> + use<> {
+        let sites = self.members.values().flat_map(|member| &member.record.sites);
+        let near = sites.filter(|site| self.is_near(look, site));
+        near.map(|site| site.addr.clone()).collect::<Vec<_>>().into_iter()
     }
 
     /// Gives a group up: addresses first, then the claim.

@@ -41,6 +41,8 @@ pub(super) struct Town {
     failback: Failback,
     /// Time between two moves that nothing forces.
     pub(super) move_pause: Duration,
+    /// How long the prefix of the nodes' network is: with 28 bits the VIP lies outside of it.
+    prefix: u8,
     /// How much nodes are preferred.
     pub(super) preferences: BTreeMap<NodeName, u32>,
     /// Nodes that the group shall not be on while another one can have it.
@@ -122,6 +124,11 @@ fn settings() -> SessionSettings {
 
 impl Town {
     pub(super) fn new(size: usize) -> Self {
+        Self::on(24, size)
+    }
+
+    /// A town whose nodes' network has a prefix of this length.
+    pub(super) fn on(prefix: u8, size: usize) -> Self {
         let home = |_| Home {
             machine: None,
             power: true,
@@ -143,6 +150,7 @@ impl Town {
             heartbeats: true,
             failback: Failback::Never,
             move_pause: Duration::from_millis(500),
+            prefix,
             preferences: BTreeMap::new(),
             avoid: BTreeSet::new(),
             gap: Duration::ZERO,

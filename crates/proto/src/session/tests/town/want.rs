@@ -41,7 +41,7 @@ impl Town {
             let group = want.group.clone().map(|group| GroupWant { looks: Vec::new(), progress, ..group });
             elections.insert(other, ElectionWant { group, footprint, ..want.clone() });
         }
-        let net = format!("{}/24", addr(node)).parse().expect("a network");
+        let net = format!("{}/{}", addr(node), self.prefix).parse().expect("a network");
         OwnershipWant {
             settings: SessionSettings { failback: self.failback, move_pause: self.move_pause, ..settings() },
             elections,
