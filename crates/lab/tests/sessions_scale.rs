@@ -42,9 +42,7 @@ fn power_off(rig: &mut Rig, count: u16, bound: Duration) -> Result<()> {
     std::thread::sleep(Duration::from_secs(2));
     let at = rig.power_off(2)?;
     std::thread::sleep(Duration::from_secs(12));
-    for n in [1, 3] {
-        println!("DBG {}", rig.command(n, &["status"])?.1);
-    }
+    for n in [1, 3] {}
     let (moved, stayed) = (silence(&census, at, &moving)?, silence(&census, at, &staying)?);
     println!(
         "  power-off of n2: longest silence of its {} {moved:?}, of what stayed {stayed:?}",

@@ -203,6 +203,7 @@ pub struct Ownership {
     gave_at: Option<Instant>,
     /// Groups that came with what a dead node had, and may be better elsewhere.
     spreading: BTreeSet<LeaseName>,
+    ventures: group::Ventures,
     drills: Drills,
     /// Groups that must be looked at again, and when.
     due: BTreeSet<(Instant, LeaseName)>,
@@ -259,6 +260,7 @@ impl Ownership {
             stepped: now,
             gave_at: None,
             spreading: BTreeSet::new(),
+            ventures: group::Ventures::default(),
             drills: Drills::default(),
             due: BTreeSet::new(),
             refreshed: now,

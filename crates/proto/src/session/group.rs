@@ -4,13 +4,14 @@
 mod claim;
 mod mine;
 mod state;
+mod venture;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vip_model::drill::Drill;
 use vip_model::members::History;
-use vip_model::peers::{GroupId, Stage};
+use vip_model::peers::GroupId;
 use vip_model::plan::{ElectionWant, Footprint, Look, Standing};
 use vip_model::session::{CLAIM, CLAIM_FROM, SessionId};
 use vip_model::store::{Failure, LeaseRecord, Version};
@@ -18,6 +19,8 @@ use vip_model::{Instant, LeaseName, NodeName};
 
 use super::lineage::Heir;
 use super::{Ownership, Ticket};
+
+pub(super) use venture::Ventures;
 
 /// How long each better-placed contender for a free group is waited for.
 const RANK_STEP: Duration = Duration::from_millis(30);
@@ -354,6 +357,7 @@ impl Ownership {
         }
         if is_gone {
             self.groups.remove(claim);
+            self.ventures.end(claim);
             self.states.remove(claim);
             self.index(now, claim, &Whose::Free);
             return;
@@ -472,21 +476,14 @@ impl Ownership {
             self.renew_soon(now);
             return Some(now + BACKOFF_FIRST); // the answer to the renewal wakes it, too
         }
+        if !self.may_venture(claim) {
+            return None;
+        }
         let is_new = matches!(whose, Whose::Free) && self.is_unheard_of(claim);
         let group = self.groups.get_mut(claim)?;
         group.guard = if is_new { Guard::Clear } else { Guard::Look { misses: FREE_MISSES } };
         self.ask_claim(now, claim, Writing::Take);
         self.step_guard(now, claim)
-    }
-
-    /// Whether no store and no member ever spoke of a group.
-    fn is_unheard_of(&self, claim: &LeaseName) -> bool {
-        let Some(group) = self.groups.get(claim) else { return false };
-        let is_absent = group.seen.as_ref().is_some_and(|seen| seen.record.is_none());
-        let speaks = |peer: &super::Peer| {
-            peer.groups.is_unknown() || matches!(peer.stage(group.id), Some(Stage::Owned | Stage::Announced))
-        };
-        is_absent && group.history == History::New && !self.peers.values().any(speaks)
     }
 }
 

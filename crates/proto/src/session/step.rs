@@ -46,15 +46,17 @@ impl Ownership {
 
     fn step_groups(&mut self, now: Instant) {
         for _ in 0..GROUPS_AT_ONCE {
-            if self.due.first().is_none_or(|(due, _)| *due > now) {
-                return;
-            }
-            let Some((_, claim)) = self.due.pop_first() else { return };
+            let Some(claim) = self.next_due(now).or_else(|| self.ventures.next()) else { return };
             if let Some(group) = self.groups.get_mut(&claim) {
                 group.due = None;
             }
             self.step_group(now, &claim);
         }
+    }
+
+    fn next_due(&mut self, now: Instant) -> Option<LeaseName> {
+        self.due.first().filter(|(due, _)| *due <= now)?;
+        self.due.pop_first().map(|(_, claim)| claim)
     }
 
     /// Renews the lifetime of all addresses at a third of it, in one go.

@@ -123,6 +123,7 @@ impl Ownership {
         let jitter = 0.75 + self.random.unit() / 4.0;
         let Some(group) = self.groups.get_mut(claim) else { return };
         let Some(asking) = group.asking.take() else { return };
+        self.ventures.end(claim);
         if !matches!(answer, Answer::Lease(_)) {
             group.drill = None; // asked for again, or over
         }
@@ -176,6 +177,7 @@ impl Ownership {
         let Some(group) = self.groups.get_mut(claim) else { return };
         if let Some(asking) = group.asking.take_if(|asking| now >= asking.at + limit) {
             self.asked.remove(&asking.ticket);
+            self.ventures.end(claim);
             group.drill = None;
             group.must_read = true;
         }

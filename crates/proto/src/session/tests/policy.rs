@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use vip_model::NodeName;
 
+use super::town::Town;
 use super::{calm, ms};
 
 fn name(node: usize) -> NodeName {
@@ -118,4 +119,22 @@ fn what_is_spread_goes_to_preferred_nodes_alone() {
     assert_eq!(loads[holder], 1, "{loads:?}");
     loads.sort_unstable();
     assert_eq!(loads, [0, 1, 4, 5]);
+}
+
+#[test]
+fn a_node_that_hears_of_many_new_groups_before_the_others_leaves_them_their_share() {
+    let (mut town, holder) = calm(3);
+    town.make_new(60, holder, ms(35));
+    town.wait(Duration::from_secs(2));
+    let loads = town.loads();
+    assert_eq!(loads.iter().sum::<usize>(), 61, "{loads:?}");
+    assert!(loads.iter().all(|load| (10..=30).contains(load)), "{loads:?}");
+    // Nobody is left waiting when the others are dead.
+    let mut town = Town::new(3);
+    town.wait(Duration::from_secs(6));
+    (1..3).for_each(|node| town.power_off(node));
+    town.wait(Duration::from_secs(20));
+    town.make_new(60, 0, ms(0));
+    town.wait(Duration::from_secs(2));
+    assert_eq!(town.loads(), [61, 0, 0]);
 }

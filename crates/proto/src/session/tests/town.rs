@@ -41,6 +41,8 @@ pub(super) struct Town {
     failback: Failback,
     /// Time between two moves that nothing forces.
     pub(super) move_pause: Duration,
+    /// Whether nodes have ranks for the groups beside the VIP.
+    is_ranked: bool,
     /// How long the prefix of the nodes' network is: with 28 bits the VIP lies outside of it.
     prefix: u8,
     /// How much nodes are preferred.
@@ -151,6 +153,7 @@ impl Town {
             failback: Failback::Never,
             move_pause: Duration::from_millis(500),
             prefix,
+            is_ranked: false,
             preferences: BTreeMap::new(),
             avoid: BTreeSet::new(),
             gap: Duration::ZERO,

@@ -1,6 +1,7 @@
 //! What the town's agents plan: the VIP, and groups beside it whose addresses are there as soon as they are held.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use vip_model::config::SessionSettings;
 use vip_model::members::Role;
@@ -39,7 +40,8 @@ impl Town {
             let progress = if serves { Progress::Announced } else { Progress::Pending };
             let footprint = if serves { Footprint::Present } else { Footprint::Clear };
             let group = want.group.clone().map(|group| GroupWant { looks: Vec::new(), progress, ..group });
-            elections.insert(other, ElectionWant { group, footprint, ..want.clone() });
+            let rank = if self.is_ranked { self.rank_of(node, &other) } else { 0 };
+            elections.insert(other, ElectionWant { group, footprint, rank, ..want.clone() });
         }
         let net = format!("{}/{}", addr(node), self.prefix).parse().expect("a network");
         OwnershipWant {
@@ -55,6 +57,24 @@ impl Town {
     fn has(&self, node: usize, claim: &LeaseName) -> bool {
         let state = self.homes[node].machine.as_ref().and_then(|machine| machine.state(claim));
         matches!(state.map(|state| state.role), Some(Role::Holder { .. }))
+    }
+
+    fn rank_of(&self, node: usize, claim: &LeaseName) -> u32 {
+        let first = claim.name().len() + claim.name().bytes().map(usize::from).sum::<usize>();
+        ((node + first) % self.homes.len()) as u32
+    }
+
+    /// So many new groups, of which one node hears before the others.
+    pub(in crate::session::tests) fn make_new(&mut self, count: usize, first: usize, later: Duration) {
+        self.is_ranked = true;
+        self.others += count;
+        for node in std::iter::once(first).chain((0..self.homes.len()).filter(|node| *node != first)) {
+            self.want(node);
+            self.show_claim(node);
+            if node == first {
+                self.wait(later);
+            }
+        }
     }
 
     /// How many groups each node serves.

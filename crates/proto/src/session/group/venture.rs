@@ -1,0 +1,59 @@
+//! Ventures: takes of a group that nobody ever held, by a node that others come before. When hundreds of Services are
+//! created at once, one node hears of them before the others and would get them all; so only a few takes of the kind are
+//! under way at a time, and each makes room for the next with its answer. Mode `lease` has the same rule.
+
+use std::collections::BTreeSet;
+
+use vip_model::LeaseName;
+use vip_model::members::History;
+use vip_model::peers::Stage;
+use vip_model::plan::Standing;
+
+use crate::session::Ownership;
+
+/// So many at a time: two keep a node busy that is alone with a store that answers in milliseconds.
+const AT_ONCE: usize = 2;
+
+/// The takes of the kind.
+#[derive(Debug, Default)]
+pub(in crate::session) struct Ventures {
+    asked: BTreeSet<LeaseName>,
+    waiting: BTreeSet<LeaseName>,
+}
+
+impl Ventures {
+    /// A question for a group was answered or given up, or nobody wants it any more.
+    pub(in crate::session) fn end(&mut self, claim: &LeaseName) {
+        self.asked.remove(claim);
+    }
+
+    /// A group that waited, when there is room for it.
+    pub(in crate::session) fn next(&mut self) -> Option<LeaseName> {
+        if self.asked.len() < AT_ONCE { self.waiting.pop_first() } else { None }
+    }
+}
+
+impl Ownership {
+    /// Whether a free group may be taken now; when not, it is looked at again as soon as there is room.
+    pub(super) fn may_venture(&mut self, claim: &LeaseName) -> bool {
+        let Some(group) = self.groups.get(claim) else { return false };
+        let is_own = group.want.rank == 0 || group.want.standing != Standing::Contend;
+        if is_own || group.history != History::New {
+            return true;
+        }
+        let has_room = self.ventures.asked.len() < AT_ONCE;
+        let list = if has_room { &mut self.ventures.asked } else { &mut self.ventures.waiting };
+        list.insert(claim.clone());
+        has_room
+    }
+
+    /// Whether no store and no member ever spoke of a group.
+    pub(super) fn is_unheard_of(&self, claim: &LeaseName) -> bool {
+        let Some(group) = self.groups.get(claim) else { return false };
+        let is_absent = group.seen.as_ref().is_some_and(|seen| seen.record.is_none());
+        let speaks = |peer: &crate::session::Peer| {
+            peer.groups.is_unknown() || matches!(peer.stage(group.id), Some(Stage::Owned | Stage::Announced))
+        };
+        is_absent && group.history == History::New && !self.peers.values().any(speaks)
+    }
+}
