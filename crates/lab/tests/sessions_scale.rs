@@ -17,17 +17,19 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use vip_lab::bench::Stamp;
 
-use crowd::{ALL, LIMIT, create, drafts, servers, silence, spread};
+use crowd::{ALL, LIMIT, create, drafts, servers, silence, silence_and_overlap, spread};
 use rig::{Rig, play_bare};
 
 const SETTINGS: &[(&str, &str)] = &[("svc_election", "true"), ("election_mode", "session")];
 /// What a dead node costs with up to 50 address groups, and with 300.
 const DEAD: Duration = Duration::from_millis(200);
 const DEAD_WITH_MANY: Duration = Duration::from_millis(500);
-/// Between two questions for one address.
-const ROUND: Duration = Duration::from_millis(20);
-/// A planned move loses less than what a question sees.
-const MOVED: Duration = ROUND;
+/// Between two questions for one address of the node that dies, and for one of the others.
+const ROUND: Duration = Duration::from_millis(5);
+const SLOW_ROUND: Duration = Duration::from_millis(20);
+/// A planned move loses less than what a question sees, and both answer for so long.
+const MOVED: Duration = SLOW_ROUND;
+const HANDED: Duration = Duration::from_millis(30);
 
 /// Powers a node off that has a third of `count` Services, and gives the longest silence of one of them.
 fn power_off(rig: &mut Rig, count: u16, bound: Duration) -> Result<()> {
@@ -38,12 +40,11 @@ fn power_off(rig: &mut Rig, count: u16, bound: Duration) -> Result<()> {
     spread(&before, &ALL)?;
     let (moving, staying): (Vec<IpAddr>, Vec<IpAddr>) = addrs.iter().partition(|addr| before[*addr] == 2);
 
-    let census = rig.lab().count(&addrs, ROUND)?;
+    let (census, beside) = (rig.lab().count(&moving, ROUND)?, rig.lab().count(&staying, SLOW_ROUND)?);
     std::thread::sleep(Duration::from_secs(2));
     let at = rig.power_off(2)?;
-    std::thread::sleep(Duration::from_secs(12));
-    for n in [1, 3] {}
-    let (moved, stayed) = (silence(&census, at, &moving)?, silence(&census, at, &staying)?);
+    std::thread::sleep(Duration::from_secs(2));
+    let (moved, stayed) = (silence(&census, at, &moving)?, silence(&beside, at, &staying)?);
     println!(
         "  power-off of n2: longest silence of its {} {moved:?}, of what stayed {stayed:?}",
         moving.len()
@@ -61,19 +62,24 @@ fn a_dead_node_with_fifty_groups_is_followed_in_a_fifth_of_a_second_and_they_are
             power_off(rig, 150, DEAD)?;
             let drafts = drafts(150);
             let addrs: Vec<_> = drafts.iter().map(|draft| draft.addrs[0]).collect();
-            let (census, since) = (rig.lab().count(&addrs, ROUND)?, Stamp::now());
+            let (census, since) = (rig.lab().count(&addrs, SLOW_ROUND)?, Stamp::now());
             rig.within(4 * LIMIT, "Services spread over two nodes", |rig| {
                 servers(rig, &drafts).filter(|servers| spread(servers, &[1, 3]).is_ok())
             })?;
             println!("  spread {:?} after", Stamp::now().since(since));
-            let silence = silence(&census, since, &addrs)?;
+            let (silence, overlap) = silence_and_overlap(&census, since, &addrs)?;
+            println!(
+                "  longest silence of what moved {silence:?}, two nodes answered for {overlap:?} at most"
+            );
             ensure!(silence <= MOVED, "a planned move lost {silence:?}");
+            ensure!(overlap <= HANDED, "both answered for {overlap:?}");
             Ok(())
         },
     );
 }
 
 #[test]
+#[ignore = "nine hundred Services are for an optimised build: KUBE_VIP_BIN=... cargo test -- --ignored"]
 fn a_dead_node_with_three_hundred_groups_is_followed_in_half_a_second() {
     play_bare("a_dead_node_with_three_hundred_groups_is_followed_in_half_a_second", |rig| {
         power_off(rig, 900, DEAD_WITH_MANY)

@@ -67,13 +67,23 @@ pub(crate) fn silence<'a>(
     since: Stamp,
     addrs: impl IntoIterator<Item = &'a IpAddr>,
 ) -> Result<Duration> {
+    let (silence, overlap) = silence_and_overlap(census, since, addrs)?;
+    ensure!(overlap.is_zero(), "two nodes answered for one address for {overlap:?}");
+    Ok(silence)
+}
+
+/// Longest silence, and longest time in which two nodes answered, among these addresses since a moment.
+pub(crate) fn silence_and_overlap<'a>(
+    census: &Census,
+    since: Stamp,
+    addrs: impl IntoIterator<Item = &'a IpAddr>,
+) -> Result<(Duration, Duration)> {
     std::thread::sleep(2 * census.round()); // the last questions and their answers
     let (window, seen) = (Span::new(since, Stamp::now().before(census.round())), census.sightings());
-    let mut worst = Duration::ZERO;
+    let (mut worst, mut both) = (Duration::ZERO, Duration::ZERO);
     for addr in addrs {
         let sightings = seen.get(addr).context("the census asks for it")?;
-        let overlap = sightings.overlap(window);
-        ensure!(overlap.is_zero(), "{addr}: two nodes answered for {:?}", overlap.total);
+        both = both.max(sightings.overlap(window).longest);
         let mut quiet_since = None;
         for question in sightings.questions.iter().filter(|question| window.holds(question.sent)) {
             let from = quiet_since.get_or_insert(question.sent);
@@ -84,14 +94,13 @@ pub(crate) fn silence<'a>(
         }
         ensure!(quiet_since.is_none(), "{addr} is not answered for");
     }
-    Ok(worst)
+    Ok((worst, both))
 }
 
 /// Starts all agents with these settings, creates the Services and waits until all are served.
 pub(crate) fn create(rig: &mut Rig, drafts: &[Draft], settings: &[(&str, &str)]) -> Result<()> {
     rig.start_all(settings)?;
     rig.ready(&ALL)?;
-    std::thread::sleep(Duration::from_secs(5));
     for draft in drafts {
         rig.back(draft, &ALL)?;
         rig.write(draft)?;
