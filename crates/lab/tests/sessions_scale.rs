@@ -41,7 +41,9 @@ fn power_off(rig: &mut Rig, count: u16, bound: Duration) -> Result<()> {
     let (moving, staying): (Vec<IpAddr>, Vec<IpAddr>) = addrs.iter().partition(|addr| before[*addr] == 2);
 
     let (census, beside) = (rig.lab().count(&moving, ROUND)?, rig.lab().count(&staying, SLOW_ROUND)?);
+    let quiet = Stamp::now();
     std::thread::sleep(Duration::from_secs(2));
+    let calm = silence(&census, quiet, &moving)?;
     let at = rig.power_off(2)?;
     std::thread::sleep(Duration::from_secs(2));
     let (moved, stayed) = (silence(&census, at, &moving)?, silence(&beside, at, &staying)?);

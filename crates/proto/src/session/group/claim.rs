@@ -70,7 +70,7 @@ impl Ownership {
             Writing::Read => Ask::ReadLease(claim.clone()),
             _ => match self.claim_write(claim, what) {
                 Some(write) => Ask::WriteLease(write),
-                None => return,
+                None => return self.ventures.end(claim),
             },
         };
         let ticket = self.ask(Asked::Claim(claim.clone()), ask, timeout);
