@@ -17,6 +17,7 @@ pub mod boot;
 pub mod census;
 pub mod detector;
 pub mod echo;
+pub mod flood;
 pub mod init;
 pub mod link;
 pub mod metronome;

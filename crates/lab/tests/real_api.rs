@@ -14,6 +14,7 @@ mod cluster;
 #[path = "real_api/launch.rs"]
 mod launch;
 #[path = "real_api/rig.rs"]
+#[allow(dead_code)] // each test file that shares it uses its own part
 mod rig;
 
 use std::time::Duration;

@@ -8,9 +8,9 @@ use std::process::Command;
 
 use vip_lab::scenario::table::{Mode, Part};
 
-/// The rows that are played here: those that are over soon and keep their bounds on a busy machine. `sigterm` is played by
-/// `lab run` alone, as long as `docs/sessions.md` says that one of its runs was seen to break its bound.
-const SHORT: [&str; 5] = ["power-off", "sigkill", "power-off-no-api", "api-away", "silent-cut"];
+/// The rows that are played here: those that are over soon and keep their bounds on a busy machine.
+const SHORT: [&str; 7] =
+    ["power-off", "sigterm", "sigkill", "power-off-no-api", "api-away", "silent-cut", "flood-power-off"];
 
 /// What a lab said, and whether all bounds were kept; `None` when this machine doesn't allow a lab.
 fn lab(arguments: &[&str]) -> Option<(bool, String)> {

@@ -84,6 +84,11 @@ impl Solicitation {
     pub const fn probe(vip: Ipv6Addr) -> Self {
         Self { source: Ipv6Addr::UNSPECIFIED, destination: solicited_node(vip), target: vip, addr: None }
     }
+
+    /// The question "do you have `vip`?" by who is at `source` and `addr`: the answer goes there, and to nobody else.
+    pub fn question(vip: Ipv6Addr, source: Ipv6Addr, addr: &LinkAddr) -> Self {
+        Self { source, destination: solicited_node(vip), target: vip, addr: Some(addr.clone()) }
+    }
 }
 
 impl Message {

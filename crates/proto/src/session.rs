@@ -205,6 +205,8 @@ pub struct Ownership {
     spreading: BTreeSet<LeaseName>,
     ventures: group::Ventures,
     drills: Drills,
+    /// What heartbeats say of the own groups, until something of them changes.
+    list: Option<std::sync::Arc<words::OwnList>>,
     /// Groups that must be looked at again, and when.
     due: BTreeSet<(Instant, LeaseName)>,
     /// When the lifetime of addresses was last renewed.
@@ -262,6 +264,7 @@ impl Ownership {
             spreading: BTreeSet::new(),
             ventures: group::Ventures::default(),
             drills: Drills::default(),
+            list: None,
             due: BTreeSet::new(),
             refreshed: now,
             sequence: now,
@@ -338,6 +341,7 @@ impl Ownership {
 
     /// A group must be looked at.
     fn mark(&mut self, at: Instant, claim: &LeaseName) {
+        self.list = None;
         let Some(group) = self.groups.get_mut(claim) else { return };
         if group.due.is_some_and(|due| due <= at) {
             return;

@@ -74,7 +74,7 @@ fn sequences_that_break_simpler_rules_hold() {
 
 #[test]
 fn every_row_of_bounds_holds() {
-    all("rows", 23, ROW_DICE);
+    all("rows", 25, ROW_DICE);
 }
 
 /// A bounded number of drawn episodes, a few seconds: long runs are made by the program `sim`.

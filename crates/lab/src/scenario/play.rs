@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use super::outcome::{Moments, Outcome, Record};
 use super::stage::Stage;
-use super::table::{Action, Deed, Event, Health, Mark, Row, Step};
+use super::table::{Action, Deed, Event, Flooded, Health, Mark, Row, Step};
 use crate::bench::{Detector, Metronome, Prober, Span, Stamp, net};
 
 /// The calm time before the first step; its longest gap is what the instruments add themselves.
@@ -233,6 +233,11 @@ fn describe(action: Action, victim: u8) -> String {
             format!("the API server of n{victim}, which holds the VIP, {}", state(health))
         }
         Action::CutFromApi => format!("n{victim}, which holds the VIP, can't reach any API server"),
+        Action::Flood(flooded, _) => {
+            let whom = if flooded == Flooded::Victim { "its holder" } else { "a juror" };
+            format!("forged and replayed heartbeats flood {whom}; n{victim} holds the VIP")
+        }
+        Action::FloodEnds => "the flood ends".to_owned(),
         Action::RemoveVip => format!("somebody deletes the VIP from n{victim}"),
         Action::Operate(Deed::Drain) => format!("kube-vip drain n{victim}, which holds the VIP"),
         Action::Operate(Deed::Drill(kind)) => {

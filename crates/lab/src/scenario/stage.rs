@@ -1,6 +1,8 @@
 //! The stage of all scenarios: bench, API servers and one agent per node. `act` does one thing to it, `restore` brings it
 //! back to health, whatever was done. Made by `demo`, `suite` and `console`; played on by `play`.
 
+mod flood;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,7 +13,7 @@ use super::agent::{self, Manifest};
 use super::contender::{self, Contender};
 use super::control_plane::{ControlPlane, PORT};
 use super::screen::Screen;
-use super::table::{Action, Deed, Gate, Health, Setup, Variables};
+use super::table::{Action, Deed, Flooded, Gate, Health, Setup, Variables};
 use crate::bench::{Lab, Networks, Node, Prober, Program, Shape, Spawn, Stamp, net};
 
 /// Nodes of a stage that does not say otherwise.
@@ -46,6 +48,8 @@ pub struct Stage {
     filtered: bool,
     /// The node that an operator drained.
     drained: Option<u8>,
+    /// What floods a node.
+    flood: Option<flood::Flooding>,
     screen: Screen,
 }
 
@@ -77,6 +81,7 @@ impl Stage {
             settling: Duration::ZERO,
             filtered: false,
             drained: None,
+            flood: None,
             screen,
         };
         for node in stage.lab.nodes() {
@@ -190,6 +195,9 @@ impl Stage {
                     self.lab.node(victim)?.remove_address(vip)?;
                 }
             }
+            Action::Flood(Flooded::Victim, length) => self.flood(victim, length)?,
+            Action::Flood(Flooded::Another, length) => self.flood(another_than(victim), length)?,
+            Action::FloodEnds => self.end_flood()?,
             Action::Operate(deed) => self.operate(deed, victim)?,
         }
         Ok(now)
@@ -381,6 +389,7 @@ impl Stage {
     }
 
     fn repair(&mut self) -> Result<()> {
+        self.flood = None;
         self.unfilter()?;
         self.plane.set_all(Health::Serving);
         for number in self.numbers() {

@@ -106,8 +106,21 @@ pub enum Action {
     CutFromApi,
     /// Somebody deletes the VIP, in both families, from the victim.
     RemoveVip,
+    /// Forged and replayed heartbeats are sent to the victim, or to another node, for at most so long.
+    Flood(Flooded, Duration),
+    /// That ends; what it cost is said.
+    FloodEnds,
     /// An operator moves the VIP with the program's own commands.
     Operate(Deed),
+}
+
+/// Whom a flood is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flooded {
+    /// The victim, which holds the VIP.
+    Victim,
+    /// A juror of it.
+    Another,
 }
 
 /// What an operator does; the commands run on another node than the victim.

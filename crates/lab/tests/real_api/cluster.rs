@@ -5,16 +5,20 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{File, write};
-use std::net::{IpAddr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use vip_lab::api::{Credentials, Identity, Login};
 use vip_lab::bench::{Lab, Node, Place, net};
+use vip_lab::scenario::table::Variables;
 
 use crate::client::{Client, Question, read};
 
@@ -22,8 +26,9 @@ use crate::client::{Client, Question, read};
 const START: Duration = Duration::from_secs(120);
 /// The router's namespace is the lab's own, so the usual ports are free.
 const PORT: u16 = 6443;
-const ETCD: &str = "http://127.0.0.1:2379";
-const PEER: &str = "http://127.0.0.1:2380";
+/// Ports of the first member of etcd, for clients and for members; each further one has those that follow by ten.
+const ETCD: u16 = 2379;
+const PEER: u16 = 2380;
 /// Namespace and name of the agents' ServiceAccount.
 const ACCOUNT: (&str, &str) = ("kube-system", "kube-vip");
 
@@ -56,12 +61,19 @@ impl Drop for Killed {
     }
 }
 
+/// The members of etcd, and what starts one again.
+struct Store {
+    members: Vec<Option<Killed>>,
+    binary: PathBuf,
+    logs: PathBuf,
+}
+
 /// The running cluster.
 pub(crate) struct Cluster {
     // Dropped in this order: the server before its store before its folder.
     apiserver: Killed,
-    _etcd: Killed,
-    _folder: tempfile::TempDir,
+    store: Store,
+    folder: tempfile::TempDir,
     place: Place,
     client: Arc<Client>,
     kubeconfig: String,
@@ -70,6 +82,16 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts both, waits until the server is ready, and gives it the nodes of the bench and the agents' rights.
     pub(crate) fn start(lab: &Lab, judges: &Judges, agent: &Path) -> Result<Self> {
+        Self::start_with((1, &[]), lab, judges, agent)
+    }
+
+    /// The same with so many members of etcd, and the rights that agents with these variables need.
+    pub(crate) fn start_with(
+        (members, set): (u16, Variables),
+        lab: &Lab,
+        judges: &Judges,
+        agent: &Path,
+    ) -> Result<Self> {
         let credentials = Credentials::new()?;
         let account = Identity::service_account(ACCOUNT.0, ACCOUNT.1);
         let users = [("admin", Identity::admin()), ("agent", account)];
@@ -83,15 +105,59 @@ impl Cluster {
         let address = SocketAddr::from((net::v4(net::ROUTER), PORT));
         let folder = tempfile::tempdir()?;
         write_files(&credentials, address.ip(), folder.path(), &lines)?;
-        let etcd = place.within(|| start_etcd(&judges.etcd, folder.path(), lab.logs()))??;
-        let apiserver = place.within(|| start_apiserver(&judges.apiserver, folder.path(), lab.logs()))??;
+        let mut store =
+            Store { members: Vec::new(), binary: judges.etcd.clone(), logs: lab.logs().to_owned() };
+        for member in 0..members {
+            let etcd = place.within(|| start_etcd(&store, (member, members), folder.path()))??;
+            store.members.push(Some(etcd));
+        }
+        let servers = urls(ETCD, members).join(",");
+        let apiserver =
+            place.within(|| start_apiserver(&judges.apiserver, &servers, folder.path(), lab.logs()))??;
         let kubeconfig =
             credentials.kubeconfig(Login::Token(&tokens["agent"]), &format!("https://{address}"))?;
         let client = Arc::new(Client::with_tokens(address, &credentials, tokens));
-        let mut cluster = Self { apiserver, _etcd: etcd, _folder: folder, place, client, kubeconfig };
+        let mut cluster = Self { apiserver, store, folder, place, client, kubeconfig };
         cluster.ready()?;
-        cluster.seed(lab, agent)?;
+        cluster.seed(lab, agent, set)?;
         Ok(cluster)
+    }
+
+    /// Stops the server where it stands, or lets it go on.
+    pub(crate) fn signal_server(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.apiserver.0.id())?);
+        kill(pid, signal).with_context(|| format!("sending {signal} to the real API server"))
+    }
+
+    /// The member of etcd that leads, as it says itself.
+    pub(crate) fn leader(&self) -> Result<usize> {
+        for member in 0..self.store.members.len() {
+            let address = SocketAddr::from(([127, 0, 0, 1], port(ETCD, u16::try_from(member)?)));
+            let page = self.place.within(|| metrics(address))?.unwrap_or_default();
+            if page.lines().any(|line| line == "etcd_server_is_leader 1") {
+                return Ok(member);
+            }
+        }
+        bail!("no member of etcd says that it leads")
+    }
+
+    /// Kills a member of etcd.
+    pub(crate) fn kill_member(&mut self, member: usize) {
+        self.store.members[member] = None;
+    }
+
+    /// Starts the members of etcd that don't run, with what they kept.
+    pub(crate) fn start_members(&mut self) -> Result<()> {
+        let members = u16::try_from(self.store.members.len())?;
+        for member in 0..members {
+            if self.store.members[usize::from(member)].is_none() {
+                let place = self.place.clone();
+                let etcd =
+                    place.within(|| start_etcd(&self.store, (member, members), self.folder.path()))??;
+                self.store.members[usize::from(member)] = Some(etcd);
+            }
+        }
+        Ok(())
     }
 
     /// The namespace in which both run, and a client of the server; the client works there.
@@ -164,7 +230,7 @@ impl Cluster {
     }
 
     /// One Node per node, and the agents' rights as the binary itself prints them.
-    fn seed(&self, lab: &Lab, agent: &Path) -> Result<()> {
+    fn seed(&self, lab: &Lab, agent: &Path, set: Variables) -> Result<()> {
         for node in lab.nodes() {
             let labels = json!({
                 "kubernetes.io/hostname": node.name(), "node-role.kubernetes.io/control-plane": "",
@@ -175,7 +241,11 @@ impl Cluster {
             self.run_kubelet(node)?;
         }
         // Without other settings the rights are those for all that an agent can do.
-        let printed = Command::new(agent).args(["manifest", "rbac"]).env("svc_ipam", "true").output()?;
+        let printed = Command::new(agent)
+            .args(["manifest", "rbac"])
+            .env("svc_ipam", "true")
+            .envs(set.iter().copied())
+            .output()?;
         ensure!(printed.status.success(), "`kube-vip manifest rbac` ended with {}", printed.status);
         let text = String::from_utf8(printed.stdout)?;
         for document in text.split("---\n").filter(|document| !document.trim().is_empty()) {
@@ -239,18 +309,41 @@ fn spawn(command: &mut Command, log: &Path) -> Result<Killed> {
     Ok(Killed(child.with_context(|| format!("{command:?} does not start"))?))
 }
 
-fn start_etcd(binary: &Path, folder: &Path, logs: &Path) -> Result<Killed> {
-    let mut command = Command::new(binary);
-    command
-        .arg("--data-dir")
-        .arg(folder.join("etcd"))
-        .args(["--listen-client-urls", ETCD, "--advertise-client-urls", ETCD])
-        .args(["--listen-peer-urls", PEER, "--initial-advertise-peer-urls", PEER])
-        .args(["--initial-cluster", &format!("default={PEER}"), "--unsafe-no-fsync"]);
-    spawn(&mut command, &logs.join("etcd.log"))
+const fn port(first: u16, member: u16) -> u16 {
+    first + 10 * member
 }
 
-fn start_apiserver(binary: &Path, folder: &Path, logs: &Path) -> Result<Killed> {
+fn urls(first: u16, members: u16) -> Vec<String> {
+    (0..members).map(|member| format!("http://127.0.0.1:{}", port(first, member))).collect()
+}
+
+fn start_etcd(store: &Store, (member, members): (u16, u16), folder: &Path) -> Result<Killed> {
+    let name = format!("etcd-{member}");
+    let (own, peer) = (&urls(ETCD, members)[usize::from(member)], &urls(PEER, members)[usize::from(member)]);
+    let peers = urls(PEER, members).into_iter().enumerate();
+    let cluster: Vec<String> = peers.map(|(number, url)| format!("etcd-{number}={url}")).collect();
+    let mut command = Command::new(&store.binary);
+    command
+        .args(["--name", &name])
+        .arg("--data-dir")
+        .arg(folder.join(&name))
+        .args(["--listen-client-urls", own, "--advertise-client-urls", own])
+        .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
+        .args(["--initial-cluster", &cluster.join(","), "--unsafe-no-fsync"]);
+    spawn(&mut command, &store.logs.join(format!("{name}.log")))
+}
+
+/// The page of metrics that a member of etcd serves beside its clients' requests.
+fn metrics(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn start_apiserver(binary: &Path, stores: &str, folder: &Path, logs: &Path) -> Result<Killed> {
     let mut command = Command::new(binary);
     for (flag, name) in [
         ("--client-ca-file", "ca.crt"),
@@ -265,7 +358,7 @@ fn start_apiserver(binary: &Path, folder: &Path, logs: &Path) -> Result<Killed> 
     }
     let own = net::v4(net::ROUTER).to_string();
     command
-        .args(["--etcd-servers", ETCD, "--bind-address", &own, "--secure-port", &PORT.to_string()])
+        .args(["--etcd-servers", stores, "--bind-address", &own, "--secure-port", &PORT.to_string()])
         .args(["--advertise-address", &own, "--endpoint-reconciler-type", "none"])
         .args(["--service-account-issuer", "https://kubernetes.default.svc"])
         .args(["--service-cluster-ip-range", "10.96.0.0/16,fd00:10:96::/112", "--authorization-mode", "RBAC"])

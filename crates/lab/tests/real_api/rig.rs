@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use vip_lab::bench::{Detector, Lab, Networks, Program, Shape, Span, Stamp, boot, net};
 use vip_lab::scenario::agent::{self, Manifest};
-use vip_lab::scenario::table::Gate;
+use vip_lab::scenario::contender::ensure_settled;
+use vip_lab::scenario::table::{Gate, Variables};
 
 use crate::cluster::{Cluster, Judges, check_rights};
 
@@ -43,22 +44,28 @@ pub(crate) struct Rig {
     cluster: Cluster,
     lab: Lab,
     binary: PathBuf,
+    set: Variables,
 }
 
 impl Rig {
     /// Raises bench and cluster, without agents.
     pub(crate) fn raise(judges: &Judges) -> Result<Self> {
+        Self::raise_with(1, &[], judges)
+    }
+
+    /// The same with so many members of etcd and these variables of agents.
+    pub(crate) fn raise_with(members: u16, set: Variables, judges: &Judges) -> Result<Self> {
         let logs = std::env::temp_dir().join(format!("lab-real-api-{}", boot::launcher()));
         let lab = Lab::raise(&Shape { nodes: NODES, networks: Networks::One, logs })?;
         let binary = binary()?;
         let logs = || format!("starting the real API server; the logs are in {}", lab.logs().display());
-        let cluster = Cluster::start(&lab, judges, &binary).with_context(logs)?;
+        let cluster = Cluster::start_with((members, set), &lab, judges, &binary).with_context(logs)?;
         for node in lab.nodes() {
             node.write(KUBECONFIG, cluster.kubeconfig())?;
         }
         let [v4, v6] = net::vips();
         let detectors = [lab.detect(v4)?, lab.detect(v6)?];
-        Ok(Self { agents: BTreeMap::new(), detectors, cluster, lab, binary })
+        Ok(Self { agents: BTreeMap::new(), detectors, cluster, lab, binary, set })
     }
 
     /// The folder of the logs.
@@ -75,6 +82,9 @@ impl Rig {
     pub(crate) fn start(&mut self, number: u8) -> Result<()> {
         let mut manifest = Manifest::parse(agent::MANIFEST)?;
         manifest.set("k8s_config_file", KUBECONFIG);
+        for (name, value) in self.set {
+            manifest.set(name, value);
+        }
         let node = self.lab.node(number)?;
         let program = node.start(&manifest.spawn(node.name(), Gate::Off, &self.binary, self.lab.logs()))?;
         ensure!(self.agents.insert(number, program).is_none(), "an agent runs on n{number} already");
@@ -122,6 +132,42 @@ impl Rig {
         let at = self.lab.power_off(number)?;
         program.wait(Duration::from_secs(3))?;
         Ok(at)
+    }
+
+    /// All nodes have power, and all members of etcd run.
+    pub(crate) fn repair(&mut self) -> Result<()> {
+        self.cluster.start_members()?;
+        let dark: Vec<u8> = self
+            .lab
+            .nodes()
+            .iter()
+            .filter(|node| !node.powered())
+            .map(vip_lab::bench::Node::number)
+            .collect();
+        for number in dark {
+            self.lab.power_on(number)?;
+            self.lab.node(number)?.write(KUBECONFIG, self.cluster.kubeconfig())?;
+        }
+        Ok(())
+    }
+
+    /// The cluster.
+    pub(crate) const fn cluster(&mut self) -> &mut Cluster {
+        &mut self.cluster
+    }
+
+    /// Waits until all agents know each other and the jury of the holder vouches.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            self.pass(Duration::from_millis(50))?;
+            let nodes: Vec<_> = self.lab.nodes().iter().filter(|node| node.powered()).collect();
+            match ensure_settled(&nodes) {
+                Ok(()) => return Ok(()),
+                Err(why) if begin.elapsed() > LIMIT => return Err(why),
+                Err(_) => {}
+            }
+        }
     }
 
     /// A VIP is taken from a node by somebody's hand; 0 is the IPv4 one. Gives the moment.

@@ -1,6 +1,6 @@
 //! The frames of the announcer: which packet goes where, and what one that arrived claims.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use vip_model::kernel::{ETHERTYPE_ARP, ETHERTYPE_IPV6, FrameIn, FrameOut};
 use vip_model::plan::Claim;
@@ -102,14 +102,24 @@ pub(crate) fn claimed(frame: &FrameIn) -> Heard {
     }
 }
 
-/// The question "do you have this address?" to one link-layer address: it spoils no neighbour cache, and nobody answers
-/// for the one that is asked.
-pub(crate) fn ask_one(at: ScopedAddr, own: &LinkAddr, whom: &LinkAddr, not_after: Instant) -> FrameOut {
+/// The question "do you have this address?" to one link-layer address, by who is at `source`, the own address on that
+/// network, and `own`. It spoils no neighbour cache, and nobody answers for the one that is asked.
+///
+/// With IPv6 the answer to a question without a source goes to all nodes, and overrides: each such look at a VIP told
+/// all its clients to go where it was just looked at, in the middle of a move to another node, too.
+pub(crate) fn ask_one(
+    at: ScopedAddr,
+    (source, own): (Option<Ipv6Addr>, &LinkAddr),
+    whom: &LinkAddr,
+    not_after: Instant,
+) -> FrameOut {
     let (ethertype, payload) = match at.addr {
         IpAddr::V4(vip) => (ETHERTYPE_ARP, arp::encode(&arp::Packet::probe(own, vip))),
         IpAddr::V6(vip) => {
-            let message = ndp::Message::Solicitation(ndp::Solicitation::probe(vip));
-            (ETHERTYPE_IPV6, ndp::encode(&message))
+            let asked = source.map_or(ndp::Solicitation::probe(vip), |source| {
+                ndp::Solicitation::question(vip, source, own)
+            });
+            (ETHERTYPE_IPV6, ndp::encode(&ndp::Message::Solicitation(asked)))
         }
     };
     FrameOut { link: at.link, to: whom.clone(), ethertype, payload, not_after }

@@ -2,6 +2,7 @@
 //! everybody else exchanges one a second. News goes at once.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use vip_model::peers::{Datagram, Echo, GroupWord, Kind, Stage};
@@ -39,7 +40,7 @@ impl Ownership {
         if due.is_empty() {
             return;
         }
-        let groups = OwnList::new(self.group_words(now));
+        let groups = self.own_list(now);
         for node in due {
             self.beat(now, &node, Kind::Beat, &groups);
         }
@@ -48,7 +49,7 @@ impl Ownership {
     /// Answers a holder's heartbeat.
     pub(super) fn reply(&mut self, now: Instant, node: &NodeName) {
         if self.own.is_some() && self.door.port.is_some() && !self.drills.is_absent(now) {
-            let groups = OwnList::new(self.group_words(now));
+            let groups = self.own_list(now);
             // Of two holders the answer of one is its own heartbeat, when that is due soon: three datagrams do for four. Half
             // a pace keeps them from answering each other for ever.
             let sent = self.peers.get(node).and_then(|peer| peer.sent);
@@ -163,6 +164,16 @@ impl Ownership {
         let Some(port) = self.door.port else { return Vec::new() };
         let reachable = self.want.sites.iter().filter(|site| !site.is_link_local());
         reachable.map(|site| SocketAddr::new(site.net.addr(), port)).collect()
+    }
+
+    /// The list of our groups. Nothing of it changes without a look at the group, but for what is in motion.
+    fn own_list(&mut self, now: Instant) -> Arc<OwnList> {
+        if let Some(list) = self.list.as_ref().filter(|_| self.handed.is_empty()) {
+            return Arc::clone(list);
+        }
+        let list = Arc::new(OwnList::new(self.group_words(now)));
+        self.list = Some(Arc::clone(&list));
+        list
     }
 
     /// What we say of our groups, those in motion first.

@@ -348,6 +348,7 @@ impl Ownership {
             Whose::Leased { until, .. } if now < until => Some(until),
             Whose::Leased { .. } | Whose::Free => self.step_free(now, claim, &whose),
         };
+        self.list = None;
         let Some(group) = self.groups.get_mut(claim) else { return };
         group.was_mine = matches!(whose, Whose::Mine { .. });
         let is_gone = !group.planned && !matches!(whose, Whose::Mine { .. }) && group.asking.is_none();

@@ -5,11 +5,12 @@
 //! Broadcasts would not do: a fabric that suppresses ARP answers them for the dead.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use vip_model::kernel::{FrameIn, FrameOut};
 use vip_model::plan::Look;
+use vip_model::session::Site;
 use vip_model::{Instant, LinkAddr};
 
 use crate::announce::frame::{Heard, ask_one, claimed};
@@ -113,7 +114,7 @@ impl Looks {
     }
 
     /// The next frame that is due.
-    pub(super) fn poll(&mut self, now: Instant) -> Option<FrameOut> {
+    pub(super) fn poll(&mut self, now: Instant, sites: &[Site]) -> Option<FrameOut> {
         while self.due.first().is_some_and(|(next, _)| *next <= now) {
             let (_, place) = self.due.pop_first()?;
             let Some(live) = self.live.get_mut(&place) else { continue };
@@ -133,7 +134,8 @@ impl Looks {
             live.sent = Some(now);
             // One that is not answered is followed by the next soon, however seldom they are.
             live.next = now + live.every.min(LOOK_EVERY);
-            let frame = ask_one(live.look.at, &live.look.addr, &place.whom, live.next);
+            let own = (source(sites, &live.look), &live.look.addr);
+            let frame = ask_one(live.look.at, own, &place.whom, live.next);
             self.due.insert((live.next, place));
             return Some(frame);
         }
@@ -143,5 +145,41 @@ impl Looks {
     /// When the next one is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.due.first().map(|(next, _)| *next)
+    }
+}
+
+/// Who asks: an own IPv6 address on that link, the one on the network of what is looked at first.
+fn source(sites: &[Site], look: &Look) -> Option<Ipv6Addr> {
+    let own = |site: &&Site| site.addr == look.addr && site.net.addr().is_ipv6();
+    let site = sites.iter().filter(own).max_by_key(|site| site.holds(look.at.addr))?;
+    match site.net.addr() {
+        IpAddr::V6(addr) => Some(addr),
+        IpAddr::V4(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vip_model::{LinkIndex, ScopedAddr};
+
+    use super::*;
+    use crate::ndp;
+
+    #[test]
+    fn the_answer_to_a_look_goes_to_its_asker_alone() {
+        let own = LinkAddr::Ethernet([2, 0, 0, 0, 0, 1]);
+        let whom = LinkAddr::Ethernet([2, 0, 0, 0, 0, 2]);
+        let site = |net: &str| Site { net: net.parse().expect("a network"), addr: own.clone() };
+        let sites = [site("10.0.0.1/24"), site("fd00:1::1/64"), site("fd00::1/64")];
+        let at = ScopedAddr { addr: "fd00::100".parse().expect("an address"), link: LinkIndex(2) };
+        let mut looks = Looks::default();
+        looks.want(Instant::ZERO, (&Look { at, addr: own.clone() }, &whom), LOOK_EVERY);
+        let frame = looks.poll(Instant::ZERO, &sites).expect("a look is due at once");
+        let Ok(ndp::Message::Solicitation(asked)) = ndp::decode(&frame.payload) else { panic!("{frame:?}") };
+        assert_eq!(asked.source.to_string(), "fd00::1", "an answer to nobody would go to all, and move them");
+        assert_eq!((asked.addr, frame.to), (Some(own.clone()), whom));
+        // One outside of the nodes' networks, too.
+        let at = ScopedAddr { addr: "fd05::100".parse().expect("an address"), ..at };
+        assert!(source(&sites, &Look { at, addr: own }).is_some());
     }
 }

@@ -32,7 +32,7 @@ impl Ownership {
         self.step_groups(now);
         self.step_memory(now);
         self.step_beats(now);
-        while let Some(frame) = self.looks.poll(now) {
+        while let Some(frame) = self.looks.poll(now, &self.want.sites) {
             self.out.push_back(OwnershipOutput::Frame(frame));
         }
     }

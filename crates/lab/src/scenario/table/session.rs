@@ -9,8 +9,8 @@ use nix::sys::signal::Signal;
 use vip_model::drill::DrillKind;
 
 use super::{
-    Action, Deed, Event, Gate, Health, LIMIT, Mark, Measure, NOTHING, ONE_TURN, ROW, Row, Step, Variables,
-    ms, s,
+    Action, Deed, Event, Flooded, Gate, Health, LIMIT, Mark, Measure, NOTHING, ONE_TURN, ROW, Row, Step,
+    Variables, ms, s,
 };
 use crate::bench::Networks;
 
@@ -38,9 +38,9 @@ const HEALED_EARLY: Duration = ms(160);
 const MORE_THAN_A_LEASE: Duration = s(8);
 
 use Action::{
-    Api, BlockBeats, BlockBeatsOfVictim, Cut, CutFromApi, CutFromClients, CutFromNodes, Ended, Operate,
-    PowerOff, PowerOffOther, PullCable, RemoveVip, Restart, RestartVictim, RestartWith, Signal as Send,
-    StartAll, StartVictim, StopAll, Uncut, Unfilter, VictimApi,
+    Api, BlockBeats, BlockBeatsOfVictim, Cut, CutFromApi, CutFromClients, CutFromNodes, Ended, Flood,
+    FloodEnds, Operate, PowerOff, PowerOffOther, PullCable, RemoveVip, Restart, RestartVictim, RestartWith,
+    Signal as Send, StartAll, StartVictim, StopAll, Uncut, Unfilter, VictimApi,
 };
 use Event::{Answered, Moved};
 use Health::{Forbidding, Hanging, Refusing, Serving};
@@ -344,6 +344,27 @@ pub const ROWS: &[Row] = &[
         title: "all heartbeats blocked for 8 s",
         steps: &[Fault(BlockBeats), Pass(MORE_THAN_A_LEASE), Heal(Unfilter), Pass(s(3))],
         measures: NOTHING_HAPPENS,
+        ..ROW
+    },
+    Row {
+        name: "flood",
+        title: "50,000 forged heartbeats/s at the holder, 10 s",
+        steps: &[Fault(Flood(Flooded::Victim, s(10))), Pass(s(10)), Do(FloodEnds), Pass(s(2))],
+        measures: NOTHING_HAPPENS,
+        ..ROW
+    },
+    Row {
+        name: "flood-power-off",
+        title: "the same at a juror, and power-off",
+        steps: &[
+            Do(Flood(Flooded::Another, s(8))),
+            Pass(s(3)),
+            Fault(PowerOff),
+            Await(Moved, LIMIT),
+            Pass(s(2)),
+            Do(FloodEnds),
+        ],
+        measures: &[Gap(AtFault, End, DEAD), Overlap(AtFault, End, NOTHING)],
         ..ROW
     },
     Row {

@@ -207,7 +207,7 @@ impl Ownership {
         for (look, whom, _) in &watch.targets {
             watch.looks.want(now, (look, whom), EVERY);
         }
-        while let Some(frame) = watch.looks.poll(now) {
+        while let Some(frame) = watch.looks.poll(now, &self.want.sites) {
             let frame: FrameOut = frame;
             self.out.push_back(OwnershipOutput::Frame(frame));
         }
