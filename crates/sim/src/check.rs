@@ -7,6 +7,7 @@ mod bounded_turns;
 mod calm;
 mod converged;
 mod eligible;
+mod filtered;
 mod liveness;
 mod one_owner;
 mod only_ours_written;
@@ -42,7 +43,7 @@ pub(crate) trait Check {
 
 /// Names of all checkers; `gap`, `spread` and `story` judge cases that promise something, `deterministic` compares two
 /// runs and `panic` is any panic.
-pub const NAMES: [&str; 22] = [
+pub const NAMES: [&str; 23] = [
     "one_owner",
     "liveness",
     "quiet",
@@ -56,6 +57,7 @@ pub const NAMES: [&str; 22] = [
     "api_budget",
     "served",
     "eligible",
+    "filtered",
     "status_true",
     "assigned_once",
     "only_ours_written",
@@ -124,12 +126,13 @@ impl Checkers {
 }
 
 /// Rules about Services.
-fn of_services() -> [Box<dyn Check>; 6] {
+fn of_services() -> [Box<dyn Check>; 7] {
     [
         Box::new(only_ours_written::OnlyOursWritten::default()),
         Box::new(assigned_once::AssignedOnce::default()),
         Box::new(eligible::Eligible::default()),
         Box::new(served::Served::default()),
+        Box::new(filtered::Filtered::default()),
         Box::new(status_true::StatusTrue::default()),
         Box::new(verdicts::Verdicts::default()),
     ]

@@ -13,7 +13,8 @@ use vip_model::kernel::{
     Actual, Address, BatchId, Change, Dad, DefaultRoute, Lifetime, Link, LinkKind, LinkState, Outcome,
     SetAddress,
 };
-use vip_model::{Family, Instant, Known, LinkAddr, LinkIndex};
+use vip_model::plan::PacketFilter;
+use vip_model::{Family, InstanceName, Instant, Known, LinkAddr, LinkIndex};
 
 use crate::clock::{Clock, Moment};
 use crate::setup::{Secondaries, VIP_LINK, own_addresses};
@@ -67,6 +68,8 @@ pub struct FakeKernel {
     next_index: u32,
     /// What becomes of secondary addresses.
     secondaries: Secondaries,
+    /// The packet filter of each instance.
+    filters: BTreeMap<InstanceName, PacketFilter>,
 }
 
 /// How long IPv6 duplicate address detection takes (`retrans_time`, one solicitation).
@@ -114,6 +117,7 @@ impl FakeKernel {
             default_routes: Vec::new(),
             next_index: 2,
             secondaries,
+            filters: BTreeMap::new(),
         };
         let local = IpNet::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8).expect("a prefix length");
         kernel.insert(LOOPBACK, Outside { net: local, tag: 0 }, Moment::START);
@@ -239,7 +243,11 @@ impl FakeKernel {
             Change::SetAddress(set) if clock.read(now) > set.not_after => Outcome::TooLate,
             Change::SetAddress(set) => self.set(now, clock, set, late),
             Change::DelAddress { link, net } => self.remove(*link, *net),
-            Change::SetFilter { .. } => Outcome::Done,
+            Change::SetFilter { instance, filter } => {
+                self.filters.remove(instance);
+                self.filters.extend(filter.clone().map(|filter| (instance.clone(), filter)));
+                Outcome::Done
+            }
         }
     }
 
@@ -380,6 +388,11 @@ impl FakeKernel {
         while let Some(at) = self.addresses.iter().position(same) {
             self.remove_at(at);
         }
+    }
+
+    /// The packet filter that an instance has set; none when it has none.
+    pub fn filter(&self, instance: &InstanceName) -> Option<&PacketFilter> {
+        self.filters.get(instance)
     }
 
     /// What a dump shows, on a clock that shows `local`.

@@ -3,6 +3,7 @@
 
 mod session;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use vip_agent::Input;
 use vip_model::config::{Config, Scope};
 use vip_model::kernel::{Actual, Address, Batch, Change, Dad, Lifetime};
 use vip_model::plan::{PlannedAddress, Presence};
-use vip_model::service::TrafficPolicy;
+use vip_model::service::{Service, ServiceName, TrafficPolicy};
 use vip_model::store::{LeaseSeen, Sight, Snapshot, Version};
 use vip_model::{Instant, Known, NodeName};
 
@@ -97,6 +98,10 @@ pub enum Mutation {
     DeafWatches,
     /// Batches are reported as done, and nothing of them is carried out.
     SwallowsBatches,
+    /// A packet filter that is there is reported as replaced, and stays as it is.
+    KeepsFilter,
+    /// Of Services that shared a Lease by annotation the last one is told without it.
+    ForgetsSharedLease,
     /// Now and then a dump shows a VIP that is not there.
     ShowsGhosts,
     /// Dumps do not show addresses without a tag.
@@ -154,7 +159,7 @@ pub enum Carrying {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 50] = [
         Self::LateFence,
         Self::NoFence,
         Self::IgnoresNotAfter,
@@ -182,6 +187,8 @@ impl Mutation {
         Self::ChattyRenewals,
         Self::DeafWatches,
         Self::SwallowsBatches,
+        Self::KeepsFilter,
+        Self::ForgetsSharedLease,
         Self::ShowsGhosts,
         Self::HidesUntagged,
         Self::LiesAboutHolder,
@@ -264,12 +271,25 @@ impl Mutation {
                 _ => {}
             }
         }
-        if let (Self::HidesPolicy, Known::Known(services)) = (self, &mut snapshot.services) {
-            for service in Arc::make_mut(services).values_mut() {
-                Arc::make_mut(service).traffic = TrafficPolicy::Cluster;
-            }
+        if let Known::Known(services) = &mut snapshot.services {
+            self.services(Arc::make_mut(services));
         }
         snapshot
+    }
+
+    /// What an agent is told of Services.
+    fn services(self, services: &mut BTreeMap<ServiceName, Arc<Service>>) {
+        const LEASE: &str = "kube-vip.io/leaseName";
+        let sharing = services.values().filter(|service| service.annotations.contains_key(LEASE)).count();
+        for service in services.values_mut() {
+            match self {
+                Self::HidesPolicy => Arc::make_mut(service).traffic = TrafficPolicy::Cluster,
+                Self::ForgetsSharedLease if sharing == 1 => {
+                    Arc::make_mut(service).annotations.remove(LEASE);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// What a batch becomes on its way.
@@ -352,6 +372,11 @@ impl Mutation {
             (Self::IgnoresNotAfter, Change::SetAddress(_)) => Carrying::Late(world.local(id).since(decided)),
             (Self::SwallowsBatches, _) | (Self::PromisesAddresses, Change::SetAddress(_)) => {
                 Carrying::Skipped
+            }
+            (Self::KeepsFilter, Change::SetFilter { instance, .. }) => {
+                let kernel = world.nodes[node].kernel.as_ref();
+                let is_there = kernel.is_some_and(|kernel| kernel.filter(instance).is_some());
+                if is_there { Carrying::Skipped } else { Carrying::AsSaid }
             }
             (Self::SkipsRefreshes, Change::SetAddress(set)) => {
                 let there = world.nodes[node]

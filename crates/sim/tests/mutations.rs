@@ -39,7 +39,10 @@ const ONE_SERVICE: &str = "nodes 3\nno-label\nagents services\n5s service web ip
 /// A lower name joins on an address whose holder does not hear of it.
 const LOWER_NAME: &str = "nodes 3\nno-label\nskip-dad\nagents services\nper-service\n5s service web ip=10.0.0.10\n5s pods web n1 n2 n3\n5s pods api n1 n2 n3\n20s +12s watch-freeze n1\n25s service api ip=10.0.0.10 ports=443\n50s delete api\n60s +12s watch-freeze n2\n65s service api ip=10.0.0.10 ports=443\n90s delete api\n100s +12s watch-freeze n3\n105s service api ip=10.0.0.10 ports=443";
 
+const FILTERED: &str = "nodes 3\nno-label\nagents services\nsecurity\n5s service web ip=10.0.0.10 ports=80\n5s pods web n1\n30s service web ports=443";
+
 const ROWS: &[Row] = &[
+    Row { mutation: Mutation::KeepsFilter, checker: "filtered", scenario: FILTERED, seeds: 1 },
     Row {
         mutation: Mutation::BlindServiceWrites,
         checker: "only_ours_written",
@@ -107,6 +110,7 @@ const STORIES: &[(&str, Mutation, &str)] = &[
     ("046-drained-and-back", Mutation::HidesDrains, "story"),
     ("047-policy-flips", Mutation::HidesPolicy, "story"),
     ("048-common-lease", Mutation::ReportsRemovalsEarly, "story"),
+    ("048-common-lease", Mutation::ForgetsSharedLease, "served"),
     ("049-spread", Mutation::OneNodeReady, "spread"),
     ("051-all-drained", Mutation::HidesDrains, "story"),
     ("052-all-drained-per-service", Mutation::HidesDrains, "story"),

@@ -46,6 +46,8 @@ pub enum Key {
     Interface,
     /// The annotation `anti-affinity`.
     Apart,
+    /// The annotation `ignore-service-security`.
+    Open,
 }
 
 const NAMES: &[(&str, Key)] = &[
@@ -63,6 +65,7 @@ const NAMES: &[(&str, Key)] = &[
     ("empty", Key::WithoutEndpoints),
     ("interface", Key::Interface),
     ("apart", Key::Apart),
+    ("open", Key::Open),
 ];
 
 impl Edit {
@@ -110,6 +113,7 @@ impl Edit {
             Key::WithoutEndpoints => annotate(service, "allow-reconcile-without-endpoints", truth(value)),
             Key::Interface => annotate(service, "serviceInterface", value),
             Key::Apart => annotate(service, "anti-affinity", value),
+            Key::Open => annotate(service, "ignore-service-security", truth(value)),
         }
     }
 
@@ -122,7 +126,7 @@ impl Edit {
             Key::Policy => one_of(&["local", "cluster"]),
             Key::Type => one_of(&["lb", "other"]),
             Key::Stack => one_of(&["single", "prefer", "require"]),
-            Key::Ignore | Key::Force | Key::WithoutEndpoints => one_of(&["yes", "no"]),
+            Key::Ignore | Key::Force | Key::WithoutEndpoints | Key::Open => one_of(&["yes", "no"]),
             Key::Addresses | Key::SpecAddress | Key::Class | Key::Lease | Key::Interface | Key::Apart => {
                 Ok(())
             }

@@ -1,10 +1,10 @@
 //! Services that drop out of a group (a port clash, a mistake, a deletion that a finalizer holds up) have no part in what
 //! becomes of the others: laws over the same worlds, and over the step in which one drops out.
 
+use vip_model::Random;
 use vip_model::kernel::Change;
 use vip_model::service::{ObjectLife, ServiceName, TrafficPolicy};
 use vip_model::verdict::{Reason, Subject, Verdict};
-use vip_model::Random;
 
 use super::laws::{WORLDS, bad, pick, world};
 use super::scene::{Scene, lease, name, ready, tcp};
