@@ -20,8 +20,10 @@ const REPEAT_WINDOW: Duration = Duration::from_millis(300);
 const REPEATS_AT_ONCE: u32 = 4;
 /// The longest pause after repetitions.
 const REPEAT_PAUSE_MAX: Duration = Duration::from_millis(200);
-/// Pause after a failed label write: nothing depends on it.
-const LABEL_RETRY: Duration = Duration::from_secs(10);
+/// First pause after a failed label write; doubles.
+const LABEL_RETRY_FIRST: Duration = Duration::from_secs(1);
+/// The longest: nothing depends on it.
+const LABEL_RETRY_MAX: Duration = Duration::from_secs(10);
 /// How long to wait for the watch to show labels that were written, before looking again.
 const LABELS_SHOWN_WITHIN: Duration = Duration::from_secs(1);
 /// An address is not worth setting for less than this: the kernel counts whole seconds.
@@ -46,6 +48,8 @@ pub(super) struct KernelDesk {
     /// The last batch by what it was about, when, and how often the same came again at once.
     repeated: (BTreeSet<About>, Instant, u32),
     labels: Labels,
+    /// Label writes that failed in a row.
+    label_failures: u32,
 }
 
 /// The labels of a Node that are ours.
@@ -202,8 +206,13 @@ impl KernelDesk {
     pub(super) fn labels_answered(&mut self, now: Instant, answer: &Answer) {
         let Labels::InFlight(from) = std::mem::take(&mut self.labels) else { return };
         self.labels = match answer {
-            Answer::Failed(_) => Labels::Pausing(now + LABEL_RETRY),
+            Answer::Failed(_) => {
+                let pause = LABEL_RETRY_FIRST * 2u32.pow(self.label_failures.min(4));
+                self.label_failures = self.label_failures.saturating_add(1);
+                Labels::Pausing(now + pause.min(LABEL_RETRY_MAX))
+            }
             Answer::Done | Answer::Conflict | Answer::Lease(_) | Answer::Session(..) => {
+                self.label_failures = 0;
                 Labels::Written(from, now + LABELS_SHOWN_WITHIN)
             }
         };

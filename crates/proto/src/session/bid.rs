@@ -79,7 +79,7 @@ impl Ownership {
         let silent: Vec<SessionId> = self
             .tracks
             .iter()
-            .filter(|(id, track)| now >= track.heard + late && self.holdings.contains_key(id))
+            .filter(|(id, track)| now >= track.silent_since() + late && self.holdings.contains_key(id))
             .map(|(id, _)| *id)
             .collect();
         self.bids.retain(|id, _| silent.contains(id));
@@ -91,7 +91,7 @@ impl Ownership {
     fn step_bid(&mut self, now: Instant, id: SessionId) {
         let Some(track) = self.tracks.get(&id) else { return };
         let (heard, was_heard, list, node) =
-            (track.heard, track.was_heard, track.list.clone(), track.node.clone());
+            (track.silent_since(), track.was_heard, track.list.clone(), track.node.clone());
         let is_juror = list.members.contains(&self.id.node);
         let is_expired = self.is_expired(now, id, &node);
         if !is_juror && !is_expired {
@@ -131,7 +131,9 @@ impl Ownership {
 
     fn is_expired(&self, now: Instant, id: SessionId, node: &NodeName) -> bool {
         let Some(member) = self.members.get(node) else { return false };
-        member.record.id == id && now >= member.changed + member.duration && self.is_store_fresh(now)
+        // One whose Lease was deleted can't be told its end: its claims become nobody's after a time.
+        let is_there = member.listed && member.record.id == id;
+        is_there && now >= member.changed + member.duration && self.is_store_fresh(now)
     }
 
     /// One juror's try: asks when it is its turn, grants itself, counts.
@@ -387,7 +389,12 @@ impl Ownership {
                 }
                 self.saw_session(now, &seen);
             }
-            Answer::Session(_, None) => deposal.swapped = true,
+            Answer::Session(_, None) => {
+                deposal.swapped = true;
+                if let Some(member) = self.members.get_mut(&node).filter(|member| member.record.id == id) {
+                    member.listed = false; // before the watch shows it
+                }
+            }
             Answer::Conflict => {
                 // By the store's word alone: it was renewed after all, or another one was faster. What is read shows it,
                 // and ends this; until it can be read the same version would be refused again and again.
@@ -412,7 +419,7 @@ impl Ownership {
         let interval = self.interval();
         let tracks = self.tracks.iter().filter(|(id, _)| self.holdings.contains_key(id));
         let late = tracks.filter_map(|(id, track)| {
-            let late = track.heard + interval.mul_f64(1.5);
+            let late = track.silent_since() + interval.mul_f64(1.5);
             if now < late {
                 return Some(late);
             }
@@ -422,7 +429,7 @@ impl Ownership {
             // Looks wake us while it is silent; this is the rest.
             next.filter(|next| *next > now)
                 .into_iter()
-                .chain([track.heard + interval * 3])
+                .chain([track.silent_since() + interval * 3])
                 .filter(|at| *at > now)
                 .min()
         });

@@ -19,8 +19,12 @@ const EVERY_UNANSWERED: Duration = Duration::from_millis(700);
 impl Ownership {
     /// Asks, when it is time.
     pub(super) fn step_elsewhere(&mut self, now: Instant) {
+        // What lasts costs no more than a renewal does.
+        let lasting = self.is_long_in_doubt(now).then_some(self.want.settings.timings.retry_period);
         let is_due = |own: &super::Own| {
-            let every = if own.elsewhere >= own.elsewhere_asked { EVERY } else { EVERY_UNANSWERED };
+            let is_answered = own.elsewhere >= own.elsewhere_asked && !own.is_failing();
+            let every = if is_answered { EVERY } else { EVERY_UNANSWERED };
+            let every = lasting.map_or(every, |lasting| lasting.max(every));
             own.elsewhere_asked.is_none_or(|asked| now >= asked + every)
         };
         if self.own.as_ref().is_some_and(is_due) {
@@ -60,11 +64,9 @@ impl Ownership {
         // A slow server's answer to an older question proves as much, from the moment of asking.
         own.elsewhere = own.elsewhere.max(Some(asking.at));
         let Answer::Session(_, seen) = answer else {
-            // Another write was faster, most likely our own renewal.
+            // Another write was faster, most likely our own renewal. If not, our server shows old things, and asking it
+            // sooner than usual would not help.
             own.must_read |= is_newest;
-            if is_newest && own.asking.is_none() {
-                own.renew_at = own.renew_at.min(now);
-            }
             return;
         };
         let Some(seen) = seen else {

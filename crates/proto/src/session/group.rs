@@ -2,6 +2,7 @@
 //! that ended leaves its groups to its heir, or free. What the store does not say yet, heartbeats may.
 
 mod claim;
+mod index;
 mod mine;
 mod state;
 mod venture;
@@ -76,8 +77,13 @@ pub(super) struct Group {
     announced_since: Option<Instant>,
     /// When a former owner was last heard to answer no more, since it is ours.
     pub(super) cleared: Option<Instant>,
-    /// The other session that owns it.
+    /// The other session that owns it, and since when.
     owner: Option<SessionId>,
+    pub(super) owned_since: Option<Instant>,
+    /// Whether we said that we do not see it at its owner.
+    pub(super) unseen: bool,
+    /// Who said, since it is ours, that its addresses are not seen at this node, and when last.
+    pub(super) unseen_by: BTreeMap<NodeName, Instant>,
 }
 
 /// A claim as last seen.
@@ -163,6 +169,9 @@ impl Group {
             announced_since: None,
             cleared: None,
             owner: None,
+            owned_since: None,
+            unseen: false,
+            unseen_by: BTreeMap::new(),
         }
     }
 
@@ -191,6 +200,11 @@ impl Group {
     /// Whether it shall not be on a node while another one can have it.
     pub(super) fn avoids(&self, node: &NodeName) -> bool {
         self.want.group.as_ref().is_some_and(|group| group.avoid.contains(node))
+    }
+
+    /// Whether it was ours to serve when it was last looked at.
+    fn is_served(&self) -> bool {
+        self.was_mine && self.guard == Guard::Clear
     }
 
     fn lifetime(&self) -> Duration {
@@ -288,7 +302,7 @@ impl Ownership {
             Heir::Lives(id) if id == own => Whose::Mine { from: from.filter(|from| *from != own) },
             Heir::Lives(session) => Whose::Theirs { session, from_us: from == Some(own) },
             // Handed over by us to a session that ended: we serve it on, and it counts as handed over until it is back.
-            Heir::Ended(session) if from == Some(own) && (group.was_mine || !group.hand.is_over()) => {
+            Heir::Ended(session) if from == Some(own) && (group.is_served() || !group.hand.is_over()) => {
                 Whose::Theirs { session, from_us: true }
             }
             Heir::Ended(_) => Whose::Free,
@@ -388,51 +402,10 @@ impl Ownership {
     fn note_given(&mut self, now: Instant, claim: &LeaseName, whose: &Whose) {
         let Some(group) = self.groups.get_mut(claim) else { return };
         if let Whose::Theirs { session, from_us: true } = *whose
-            && group.was_mine
+            && group.is_served()
             && group.hand.is_over()
         {
             group.hand = super::hand::Hand::Given { to: session, since: now };
-        }
-    }
-
-    /// Keeps the indexes of who owns what.
-    fn index(&mut self, now: Instant, claim: &LeaseName, whose: &Whose) {
-        let is_held = self.groups.get(claim).is_some_and(|group| self.is_held(group));
-        if !is_held {
-            self.held.remove(claim);
-            self.stop_spreading(now, claim);
-        } else if !self.held.contains(claim) {
-            self.held.insert(claim.clone());
-        }
-        let is_moving = match whose {
-            Whose::Mine { from } => from.is_some(),
-            Whose::Theirs { from_us, .. } => *from_us,
-            Whose::Unknown | Whose::Leased { .. } | Whose::Free => false,
-        };
-        if is_moving {
-            self.handed.insert(claim.clone());
-        } else {
-            self.handed.remove(claim);
-        }
-        let owner = match whose {
-            Whose::Theirs { session, .. } => Some(*session),
-            _ => None,
-        };
-        let group = self.groups.get_mut(claim);
-        let former = group.and_then(|group| std::mem::replace(&mut group.owner, owner));
-        if former == owner {
-            return;
-        }
-        if let Some(former) = former
-            && let Some(claims) = self.holdings.get_mut(&former)
-        {
-            claims.remove(claim);
-            if claims.is_empty() {
-                self.holdings.remove(&former);
-            }
-        }
-        if let Some(owner) = owner {
-            self.holdings.entry(owner).or_default().insert(claim.clone());
         }
     }
 
@@ -451,6 +424,9 @@ impl Ownership {
     /// A group that nobody owns: take it, in the order of ranks.
     pub(super) fn step_free(&mut self, now: Instant, claim: &LeaseName, whose: &Whose) -> Option<Instant> {
         let group = self.groups.get_mut(claim)?;
+        if group.asking.is_some() {
+            return self.step_guard(now, claim); // a take looks beside its write
+        }
         group.guard = Guard::Clear;
         let since = *group.free_since.get_or_insert(now);
         let rank = group.want.rank.min(RANK_MAX);
@@ -460,9 +436,6 @@ impl Ownership {
             Standing::HandOver | Standing::Leave => return None,
         };
         let at = since.max(group.stood_at).max(group.not_before) + wait;
-        if group.asking.is_some() {
-            return None;
-        }
         if now < at {
             return Some(at);
         }
@@ -470,8 +443,8 @@ impl Ownership {
             self.ask_claim(now, claim, Writing::Read);
             return None;
         }
-        if !self.is_store_fresh(now) {
-            return Some(now + BACKOFF_FIRST);
+        if !self.is_store_fresh(now) || !self.has_listed {
+            return Some(now + BACKOFF_FIRST); // without the members there is nowhere to look
         }
         if !self.groups.get(claim)?.looks().all(|look| self.is_shown(look)) {
             self.renew_soon(now);
@@ -480,7 +453,7 @@ impl Ownership {
         if !self.may_venture(claim) {
             return None;
         }
-        let is_new = matches!(whose, Whose::Free) && self.is_unheard_of(claim);
+        let is_new = matches!(whose, Whose::Free) && self.is_unheard_of(now, claim);
         let group = self.groups.get_mut(claim)?;
         group.guard = if is_new { Guard::Clear } else { Guard::Look { misses: FREE_MISSES } };
         self.ask_claim(now, claim, Writing::Take);

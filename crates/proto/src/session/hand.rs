@@ -207,36 +207,29 @@ impl Ownership {
         claim: &LeaseName,
         (session, from_us): (SessionId, bool),
     ) -> Option<Instant> {
-        let patience = self.interval() * 3;
         let node = self.lineage.node(session).cloned();
         let peer = node.as_ref().and_then(|node| self.peers.get(node)).filter(|peer| peer.session == session);
         let (stage, heard) = {
             let group = self.groups.get(claim)?;
             (peer.and_then(|peer| peer.stage(group.id)), peer.map(|peer| peer.heard))
         };
-        let is_over = self.lineage.has_ended(session);
         let group = self.groups.get_mut(claim)?;
         group.free_since = None;
         match group.hand {
             Hand::Given { .. } if !from_us => group.hand = Hand::None,
+            Hand::Given { .. } if stage == Some(Stage::Announced) => {
+                group.hand = Hand::Withdrawing;
+                return Some(now);
+            }
             Hand::Given { since, .. } => {
-                if stage == Some(Stage::Announced) {
-                    group.hand = Hand::Withdrawing;
-                    return Some(now);
-                }
-                if self.want.life == Life::Stops && now >= since + STOPS_WAITING {
+                let stops = (self.want.life == Life::Stops).then_some(since + STOPS_WAITING);
+                if stops.is_some_and(|at| now >= at) {
                     group.hand = Hand::Withdrawing;
                     return Some(now);
                 }
                 let last = heard.unwrap_or(since).max(since);
-                if now < last + patience && !is_over {
-                    let stops = (self.want.life == Life::Stops).then_some(since + STOPS_WAITING);
-                    return stops.into_iter().chain([last + patience]).min();
-                }
-                if group.asking.is_none() && now >= group.not_before() {
-                    self.ask_claim(now, claim, Writing::TakeBack);
-                }
-                return Some(now + patience);
+                let given = self.step_given(now, claim, (session, node), last);
+                return given.into_iter().chain(stops).min();
             }
             Hand::Withdrawing if group.want.footprint == Footprint::Clear => {
                 group.hand = Hand::Withdrawn { at: now };
@@ -246,6 +239,50 @@ impl Ownership {
             Hand::Withdrawing | Hand::Alone | Hand::None | Hand::Withdrawn { .. } => {}
         }
         None
+    }
+
+    /// The new owner does not say that it serves. When it was silent since `last`, we take the group back, unless its kernel
+    /// answers: then its agent died right after it began, and two would answer for as long as addresses live.
+    fn step_given(
+        &mut self,
+        now: Instant,
+        claim: &LeaseName,
+        (session, node): (SessionId, Option<NodeName>),
+        last: Instant,
+    ) -> Option<Instant> {
+        let is_over = self.lineage.has_ended(session);
+        let (look_from, until) = (last + self.interval().mul_f64(1.5), last + self.interval() * 3);
+        if !is_over && now < look_from {
+            return Some(look_from);
+        }
+        let answers = node.is_some_and(|node| self.answers_at(now, claim, &node));
+        if !is_over && now < until {
+            return Some((now + LOOK_EVERY).min(until));
+        }
+        let group = self.groups.get_mut(claim)?;
+        if answers && !is_over {
+            group.hand = Hand::Withdrawing;
+            return Some(now);
+        }
+        if group.asking.is_none() && now >= group.not_before() {
+            self.ask_claim(now, claim, Writing::TakeBack);
+        }
+        Some(now + self.interval() * 3)
+    }
+
+    /// Looks at a group's addresses at a node. Whether one of them has just answered.
+    fn answers_at(&mut self, now: Instant, claim: &LeaseName, node: &NodeName) -> bool {
+        let Some(group) = self.groups.get(claim) else { return false };
+        let looks: Vec<Look> = group.looks().cloned().collect();
+        let mut answers = false;
+        for look in &looks {
+            for whom in self.sites_of(node, look) {
+                self.looks.want(now, (look, &whom), LOOK_EVERY);
+                let answered = self.looks.answered(look.at.addr, &whom);
+                answers |= answered.is_some_and(|answered| now < answered + self.interval());
+            }
+        }
+        answers
     }
 
     /// Who handed a group to us answered beside us until now: whoever asked meanwhile may have believed that one.
@@ -308,15 +345,7 @@ impl Ownership {
             self.ask_claim(now, claim, Writing::Rewrite);
             return None;
         }
-        let looks: Vec<Look> = group.looks().cloned().collect();
-        let mut answers = false;
-        for look in &looks {
-            for whom in node.as_ref().map(|node| self.sites_of(node, look)).unwrap_or_default() {
-                self.looks.want(now, (look, &whom), LOOK_EVERY);
-                let answered = self.looks.answered(look.at.addr, &whom);
-                answers |= answered.is_some_and(|answered| now < answered + self.interval());
-            }
-        }
+        let answers = node.is_some_and(|node| self.answers_at(now, claim, &node));
         if answers && now >= since + patience {
             self.ask_claim(now, claim, Writing::GiveBack(from));
             return None;

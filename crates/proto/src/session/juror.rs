@@ -10,7 +10,7 @@ use vip_model::{Instant, LinkAddr, NodeName};
 
 use super::Ownership;
 use super::look::LOOK_EVERY;
-use super::peer::Grant;
+use super::peer::{Grant, Track};
 
 /// A grant is void after this, unless the heir announces.
 const GRANT_LASTS: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ impl Ownership {
         for (look, whom) in self.looks_beside(session) {
             self.looks.want(now, (&look, &whom), pace);
         }
-        let heard = self.tracks.get(&session).map(|track| track.heard);
+        let heard = self.tracks.get(&session).map(Track::silent_since);
         for (look, whom) in self.session_looks(session) {
             let has_answered = heard.is_some_and(|heard| self.has_answered((look.at.addr, &whom), heard));
             let every = if has_answered { LOOK_AFTER_ANSWERS.min(pace) } else { pace };
@@ -144,8 +144,8 @@ impl Ownership {
             && is_free
             && !self.is_listening(now)
             && !self.lineage.has_ended(vote.of)
-            && now >= track.heard + self.interval() * 3
-            && self.is_unanswered(vote.of, track.heard, 0)
+            && now >= track.silent_since() + self.interval() * 3
+            && self.is_unanswered(vote.of, track.silent_since(), 0)
     }
 
     /// Gives a vote. Whether it is news.

@@ -1,9 +1,9 @@
 //! The own session: which id it has, its Lease, its jury. Renewed every retry period; every answered renewal proves it.
 
 mod jury;
+mod news;
 
 use std::time::Duration;
-use vip_model::plan::Look;
 
 use vip_model::session::{
     End, FORMER_LIMIT, Jury, Recall, SessionId, SessionRecord, SessionSeen, SessionWrite, Site, Succession,
@@ -48,6 +48,8 @@ pub(super) struct Own {
     /// What one is asked now, beside the question in flight.
     pub(super) asking_elsewhere: Vec<Asking>,
     pub(super) renew_at: Instant,
+    /// From when on a further write says something new: it changed while one was under way.
+    news: Option<Instant>,
     /// Where the store says that this node is: others look there before they follow it.
     pub(super) shown: Vec<Site>,
     pub(super) must_read: bool,
@@ -94,6 +96,7 @@ impl Own {
             elsewhere_asked: None,
             asking_elsewhere: Vec::new(),
             renew_at: now,
+            news: None,
             shown: Vec::new(),
             must_read: false,
             failures: 0,
@@ -108,6 +111,11 @@ impl Own {
     pub(super) fn to_remember(&self) -> SessionRecord {
         let is_released = self.end == Leaving::Written;
         SessionRecord { end: is_released.then_some(End::Released), ..self.record.clone() }
+    }
+
+    /// Whether the usual renewals are not answered.
+    pub(super) const fn is_failing(&self) -> bool {
+        self.failures > 0
     }
 
     /// Whether its Lease needs nothing more of a node that stops.
@@ -295,15 +303,6 @@ impl Ownership {
         }
     }
 
-    /// What the Lease says changes: write it soon.
-    pub(super) fn renew_soon(&mut self, now: Instant) {
-        if let Some(own) = &mut self.own
-            && own.failures == 0
-        {
-            own.renew_at = own.renew_at.min(now);
-        }
-    }
-
     /// Asks what is due for the own session.
     pub(super) fn step_own(&mut self, now: Instant) {
         self.settle_absent(now);
@@ -359,6 +358,7 @@ impl Ownership {
         let lease = self.own_lease();
         let doors = self.doors();
         let own = self.own.as_mut()?;
+        own.news = own.news.filter(|news| now < *news);
         let releases = own.end == Leaving::Wanted;
         own.record.doors = doors;
         // An agent that has not read its kernel yet has not lost its place: others must be able to look at it.
@@ -387,6 +387,8 @@ impl Ownership {
 
     pub(super) fn own_answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
         let retry = self.want.settings.timings.retry_period;
+        // In doubt servers elsewhere are asked, too, and both share the budget.
+        let least = if self.trust.is_in_doubt() { DOUBT_PAUSE } else { Duration::ZERO };
         let Some(own) = &mut self.own else { return };
         let Some(asking) = own.asking.take_if(|asking| asking.ticket == ticket) else { return };
         let is_written = matches!(answer, Answer::Session(..)) && asking.what != Writing::Read;
@@ -423,29 +425,13 @@ impl Ownership {
                 // Once at once; then a lagging server is given time, and the budget is kept.
                 own.must_read = true;
                 let pause = (BACKOFF_FIRST * 2u32.saturating_pow(own.failures.min(8))).min(CONFLICT_MAX);
+                let pause = pause.max(least);
                 own.renew_at = if own.failures == 0 { now } else { now + pause };
                 own.failures = own.failures.saturating_add(1);
             }
             Answer::Failed(failure) => self.own_failed(now, failure, retry),
             Answer::Done | Answer::Lease(_) => own.must_read = true,
         }
-    }
-
-    /// The store shows where this node is. What changed while the write was under way follows at once.
-    pub(super) fn show(&mut self, now: Instant, sites: Vec<Site>) {
-        let is_old = !self.want.sites.is_empty() && sites != self.want.sites;
-        let Some(own) = &mut self.own else { return };
-        own.shown = sites;
-        if is_old {
-            own.renew_at = now;
-        }
-    }
-
-    /// Whether others know where to look for an address before this node serves it: who dies before that could never be
-    /// followed.
-    pub(super) fn is_shown(&self, look: &Look) -> bool {
-        let near = |sites: &[Site]| sites.iter().any(|site| self.is_near(look, site));
-        !near(&self.want.sites) || self.own.as_ref().is_some_and(|own| near(&own.shown))
     }
 
     fn own_failed(&mut self, now: Instant, failure: Failure, retry: Duration) {
@@ -490,7 +476,8 @@ impl Own {
                 self.record.jury = jury.clone();
             }
             self.pending = None;
-            self.renew_at = asking.at + retry;
+            let usual = asking.at + retry;
+            self.renew_at = self.news.map_or(usual, |news| usual.min(news.max(asking.at)));
         } else {
             self.renew_at = asking.at;
         }

@@ -82,12 +82,21 @@ pub(super) struct Track {
     /// When its newest datagram arrived; the start of this agent when none did.
     pub(super) heard: Instant,
     pub(super) was_heard: bool,
+    /// Since when it owns something, as far as we know: until then it owed us a heartbeat a second only.
+    pub(super) owns_since: Instant,
     /// The generation of its jury in which we are, by its own word.
     pub(super) jury: u32,
     /// Its jury as the store last showed it.
     pub(super) list: Jury,
     /// The vote that we gave.
     pub(super) grant: Option<Grant>,
+}
+
+impl Track {
+    /// Since when nothing was heard of it that it owes.
+    pub(super) fn silent_since(&self) -> Instant {
+        self.heard.max(self.owns_since)
+    }
 }
 
 /// A vote that was given.
@@ -133,7 +142,7 @@ impl Ownership {
             self.reply(now, &node);
         }
         if is_new {
-            self.renew_soon(now);
+            self.renew_jury(now);
         }
     }
 
@@ -190,6 +199,7 @@ impl Ownership {
         self.track(now, &peer, is_over);
         let is_exchanging = peer.is_exchanging(now);
         self.peers.insert(node.clone(), peer);
+        self.note_unseen(now, &node);
         if changed {
             self.mark_moving(now);
             self.mark_contested(now, &node);
@@ -233,6 +243,7 @@ impl Ownership {
             node: from.clone(),
             heard: now,
             was_heard: true,
+            owns_since: now,
             jury: *jury,
             list: Jury::default(),
             grant: None,
@@ -254,6 +265,7 @@ impl Ownership {
                 node: member.record.node.clone(),
                 heard: self.started,
                 was_heard: false,
+                owns_since: self.started,
                 jury: 0,
                 list: Jury::default(),
                 grant: None,

@@ -2,6 +2,7 @@
 //! heartbeats, a wire for the VIP, kernels that forget. The simulator plays the same with the whole agent and all faults.
 
 mod drill;
+mod news;
 mod policy;
 mod town;
 

@@ -24,10 +24,14 @@ use super::look::LOOK_EVERY;
 
 /// Heartbeats in doubt.
 pub(super) const DOUBT_BEAT: Duration = Duration::from_millis(10);
+/// A turn that comes so late in doubt was late by no fault of others.
+const STALL: Duration = Duration::from_millis(40);
 /// Own addresses that a doubting holder looks for at others.
 pub(super) const SECOND_LOOKS: usize = 4;
 /// How often.
 const SECOND_EVERY: Duration = Duration::from_millis(20);
+/// For how long a juror's kernel counts as reached: less than others take to find that the addresses do not answer.
+const KERNEL_COUNTS: Duration = Duration::from_millis(45);
 /// Looks without an answer before a silent session takes its addresses back by the word of the store.
 const BACK_MISSES: u32 = 3;
 
@@ -94,6 +98,14 @@ impl Trust {
     /// Whether jurors are late.
     pub(super) const fn is_in_doubt(&self) -> bool {
         matches!(self.mood, Mood::Doubt { .. } | Mood::Silent { .. })
+    }
+
+    /// Since when jurors are late, while it serves.
+    const fn doubts_since(&self) -> Option<Instant> {
+        match self.mood {
+            Mood::Doubt { since, .. } => Some(since),
+            Mood::Untested | Mood::Sure | Mood::Silent { .. } => None,
+        }
     }
 
     pub(super) const fn view(&self) -> TrustView {
@@ -240,11 +252,15 @@ impl Ownership {
 
     fn juror_kernels_answer(&self, now: Instant) -> bool {
         let Some(own) = &self.own else { return false };
+        // From one juror alone nobody takes without the store.
+        let is_one = own.record.jury.members.len() == 1;
+        let counts = self.interval() * 3;
+        let counts = if is_one { counts } else { counts.min(KERNEL_COUNTS) };
         let answers = |node: &&NodeName| {
             let Some(member) = self.members.get(*node) else { return false };
             member.record.sites.iter().any(|site| {
                 let answered = self.looks.answered(site.net.addr(), &site.addr);
-                answered.is_some_and(|answered| now < answered + self.interval() * 3)
+                answered.is_some_and(|answered| now < answered + counts)
             })
         };
         own.juries()
@@ -280,7 +296,7 @@ impl Ownership {
     fn forgive_stall(&mut self, now: Instant, checked: Instant) {
         let interval = self.interval();
         if let Mood::Doubt { since, decide_at } = &mut self.trust.mood
-            && now > checked + interval + DOUBT_BEAT
+            && now > checked + STALL
         {
             *decide_at = (*decide_at).max(now + interval.mul_f64(1.5));
             if now >= checked + interval * 3 {
@@ -291,6 +307,12 @@ impl Ownership {
                 }
             }
         }
+    }
+
+    /// Whether the doubt has lasted for so long that dead jurors have expired in the store.
+    pub(super) fn is_long_in_doubt(&self, now: Instant) -> bool {
+        let span = self.want.settings.timings.duration;
+        self.trust.doubts_since().is_some_and(|since| now >= since + span)
     }
 
     fn next_mood(&mut self, now: Instant) -> Mood {

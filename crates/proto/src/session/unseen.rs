@@ -9,17 +9,19 @@ use vip_model::session::SessionId;
 use vip_model::{Instant, LeaseName, NodeName};
 
 use super::Ownership;
-use super::group::{Guard, HEIR_MISSES, Writing};
+use super::group::{Group, Guard, HEIR_MISSES, Writing};
 use super::look::LOOK_EVERY;
 
 /// Time between two looks at a living session's addresses.
 const QUIET: Duration = Duration::from_secs(1);
 /// Looks in a row without an answer after which a group is unseen; from the first on they come every 15 ms.
 const MISSES: u32 = 5;
-/// A claim that has not changed hands for so long.
+/// A group that has not changed hands for so long.
 const SETTLED: Duration = Duration::from_secs(1);
 /// Groups that are watched this way, over all sessions.
 const WATCHED: usize = 32;
+/// How long it counts that a juror did not see a group: longer than a take by the store lasts.
+const REMEMBERED: Duration = Duration::from_secs(5);
 /// A session is heard when its last datagram is younger than this many intervals.
 const HEARD: u32 = 3;
 
@@ -55,7 +57,13 @@ impl Ownership {
     pub(super) fn step_unseen(&mut self, now: Instant) {
         for (id, claim) in self.watched(now) {
             self.watch_group(now, id, &claim);
-            if self.is_unseen(now, id, &claim) && self.is_unseen_by_most(now, id, &claim) {
+            let is_unseen = self.is_unseen(now, id, &claim);
+            let group = self.groups.get_mut(&claim);
+            let was_unseen = group.is_some_and(|group| std::mem::replace(&mut group.unseen, is_unseen));
+            if is_unseen && !was_unseen {
+                self.speak_soon(now); // its owner shall hear it before somebody takes it
+            }
+            if is_unseen && self.is_unseen_by_most(now, id, &claim) {
                 self.take_unseen(now, id, &claim);
             }
         }
@@ -95,11 +103,20 @@ impl Ownership {
         let node = self.lineage.node(id);
         let peer = node.and_then(|node| self.peers.get(node)).filter(|peer| peer.session == id);
         let serves = peer.and_then(|peer| peer.stage(group.id)) == Some(vip_model::peers::Stage::Announced);
+        // One whose heartbeats are late may be dead, which is another matter.
+        let is_late = peer.is_none_or(|peer| now >= peer.heard + self.interval().mul_f64(1.5));
         let places = self.places(id, claim);
         let misses = |(look, whom): &(vip_model::plan::Look, vip_model::LinkAddr)| {
             self.looks.misses(look.at.addr, whom).is_some_and(|misses| misses >= MISSES)
         };
-        serves && !places.is_empty() && places.iter().all(misses) && self.sees_others(now, id)
+        // Whoever has just got it is given time to serve it: looks from before say nothing of that.
+        let is_settled = group.owned_since.is_some_and(|since| now >= since + SETTLED);
+        serves
+            && is_settled
+            && !is_late
+            && !places.is_empty()
+            && places.iter().all(misses)
+            && self.sees_others(now, id)
     }
 
     /// The groups of a node that do not answer.
@@ -115,6 +132,31 @@ impl Ownership {
             .map(|group| group.id)
             .take(8)
             .collect()
+    }
+
+    /// A juror says what it does not see of what is ours.
+    pub(super) fn note_unseen(&mut self, now: Instant, node: &NodeName) {
+        let Some(unseen) = self.peers.get(node).map(|peer| peer.word.unseen.clone()) else { return };
+        if unseen.is_empty() {
+            return;
+        }
+        // What is said of who had it before us is not said of us.
+        let is_settled = |group: &&mut Group| group.announced_since().is_some_and(|at| now >= at + SETTLED);
+        for claim in &self.held {
+            let group = self.groups.get_mut(claim).filter(is_settled);
+            if let Some(group) = group.filter(|group| unseen.contains(&group.id)) {
+                group.unseen_by.insert(node.clone(), now);
+            }
+        }
+    }
+
+    /// Whether more than half of our jurors did not see a group of ours a short time ago: one of them may have taken it, and
+    /// the store, which says so, may be out of our reach.
+    pub(super) fn was_unseen(&self, now: Instant, claim: &LeaseName) -> bool {
+        let (Some(own), Some(group)) = (&self.own, self.groups.get(claim)) else { return false };
+        let jury = &own.record.jury;
+        let says = |node: &&NodeName| group.unseen_by.get(*node).is_some_and(|at| now < *at + REMEMBERED);
+        jury.members.len() >= 2 && jury.members.iter().filter(says).count() >= jury.granting()
     }
 
     fn is_unseen_by_most(&self, now: Instant, id: SessionId, claim: &LeaseName) -> bool {
@@ -136,10 +178,7 @@ impl Ownership {
         let Some(group) = self.groups.get(claim) else { return };
         let stands = matches!(group.want.standing, vip_model::plan::Standing::Contend);
         let is_first = self.unseen_rank(now, id);
-        // Whoever has just got it is given time to serve it.
-        let is_settled = group.seen.as_ref().is_some_and(|seen| now >= seen.at + SETTLED);
         if stands
-            && is_settled
             && is_first
             && group.asking.is_none()
             && now >= group.not_before()

@@ -44,12 +44,13 @@ impl Ownership {
         looking.into_iter().chain(handing).min()
     }
 
-    /// Another member serves a group that is ours as far as we know: when its picture of the store is newer than ours, we
-    /// do not, until it says so no more or the store shows whose it is.
+    /// Another member serves a group that is ours as far as we know: when its picture of the store is newer than ours, or
+    /// most jurors did not see us serve it, we do not, until it says so no more or the store shows whose it is.
     pub(in crate::session) fn step_contested(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
         let theirs = self.served_by_other(now, claim);
         let ours = self.own.as_ref().and_then(|own| own.proven).map(|proven| now - proven);
         let is_old = !self.is_store_fresh(now);
+        let is_unseen = self.was_unseen(now, claim);
         let group = self.groups.get_mut(claim)?;
         let Some(theirs) = theirs else {
             if group.guard == Guard::Contested {
@@ -57,7 +58,7 @@ impl Ownership {
             }
             return None;
         };
-        if is_old && ours.is_none_or(|ours| theirs < ours) {
+        if is_unseen || (is_old && ours.is_none_or(|ours| theirs < ours)) {
             group.guard = Guard::Contested;
         }
         Some(now + self.interval())
@@ -102,6 +103,7 @@ impl Ownership {
             group.was_mine = true;
             group.hand = Hand::None;
             group.cleared = None;
+            group.unseen_by.clear();
             group.rewrite_at = rewrite;
             group.free_since = None;
             if from.is_some() {

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use vip_model::LeaseName;
 use vip_model::members::History;
 use vip_model::peers::Stage;
 use vip_model::plan::Standing;
+use vip_model::{Instant, LeaseName};
 
-use crate::session::Ownership;
+use crate::session::{Member, Ownership, Peer};
 
 /// So many at a time: two keep a node busy that is alone with a store that answers in milliseconds.
 const AT_ONCE: usize = 2;
@@ -47,13 +47,19 @@ impl Ownership {
         has_room
     }
 
-    /// Whether no store and no member ever spoke of a group.
-    pub(super) fn is_unheard_of(&self, claim: &LeaseName) -> bool {
+    /// Whether no store and no member ever spoke of a group: a claim may have been deleted, and who owns it says so.
+    pub(super) fn is_unheard_of(&self, now: Instant, claim: &LeaseName) -> bool {
         let Some(group) = self.groups.get(claim) else { return false };
         let is_absent = group.seen.as_ref().is_some_and(|seen| seen.record.is_none());
-        let speaks = |peer: &crate::session::Peer| {
+        let speaks = |peer: &Peer| {
             peer.groups.is_unknown() || matches!(peer.stage(group.id), Some(Stage::Owned | Stage::Announced))
         };
-        is_absent && group.history == History::New && !self.peers.values().any(speaks)
+        let is_heard = |member: &Member| {
+            let peer = self.peers.get(&member.record.node);
+            peer.is_some_and(|peer| peer.session == member.record.id && peer.is_exchanging(now))
+        };
+        let lives = |member: &&Member| member.listed && !self.lineage.has_ended(member.record.id);
+        let all_heard = self.members.values().filter(lives).all(is_heard);
+        is_absent && all_heard && group.history == History::New && !self.peers.values().any(speaks)
     }
 }

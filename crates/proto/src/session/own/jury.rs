@@ -13,10 +13,15 @@ impl Ownership {
         let Some(own) = &self.own else { return Jury::default() };
         let current = own.pending.as_ref().unwrap_or(&own.record.jury).clone();
         let is_due = own.jury_at.is_none_or(|at| now >= at + JURY_EVERY);
-        if !is_due || !self.trust.is_sure() || !self.is_store_fresh(now) || own.pending.is_some() {
+        // In doubt it is frozen; but one of the dead would stay for ever, and with it the doubt.
+        let may_change = self.trust.is_sure() || self.is_long_in_doubt(now);
+        if !is_due || !may_change || !self.is_store_fresh(now) || own.pending.is_some() {
             return current;
         }
         let members = self.next_jury(now, &current);
+        if members.is_empty() && !self.trust.is_sure() {
+            return current; // a jury of nobody holds for ever
+        }
         if let Some(own) = &mut self.own {
             own.jury_at = Some(now);
         }

@@ -2,7 +2,7 @@
 //! allowance is for stands beside it, and in `docs/simulation.md`. Addresses that outsiders put there are excused, and a
 //! node that was just woken from a suspension, as in the mode `lease`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vip_model::LeaseName;
@@ -31,23 +31,25 @@ const LATE: Duration = Duration::from_millis(1_500);
 pub(in crate::check) struct OneOwner {
     since: Vec<Option<Double>>,
     lifetime: Duration,
-    /// When a group was last handed over in the store.
-    moved: Option<Moment>,
-    /// Claims that say that they are being handed over: for the new owner the move begins when it hears of it, which a
-    /// slow server may delay by seconds.
-    moving: BTreeSet<LeaseName>,
+    /// Claims that were handed over in the store.
+    moves: BTreeMap<LeaseName, Move>,
+}
+
+/// A hand-over as the store shows it.
+#[derive(Clone, Copy)]
+enum Move {
+    /// The claim says that it is under way: for the new owner it begins when it hears of it, which a slow server may delay
+    /// by seconds.
+    UnderWay,
+    /// It was over then.
+    Over(Moment),
 }
 
 impl OneOwner {
     pub(in crate::check) fn new(setup: &Setup) -> Self {
         let session = setup.session.as_ref();
         let lifetime = session.map_or(Duration::ZERO, |session| session.control_plane_lifetime);
-        Self {
-            since: vec![None; setup.vips().len()],
-            lifetime: lifetime + LATE,
-            moved: None,
-            moving: BTreeSet::new(),
-        }
+        Self { since: vec![None; setup.vips().len()], lifetime: lifetime + LATE, moves: BTreeMap::new() }
     }
 }
 
@@ -138,8 +140,23 @@ fn hides(fault: &Fault) -> bool {
 }
 
 impl OneOwner {
-    /// For how long two nodes may answer, and why.
-    fn allowance(&self, world: &World, Double { since, mask, down }: Double) -> (Duration, &'static str) {
+    /// Whether the claim of a VIP was being handed over at a moment, or a short time before.
+    fn is_moving(&self, world: &World, number: usize, since: Moment) -> bool {
+        let agent = world.vips[number].agent;
+        let is_recent = |moved: &Move| match moved {
+            Move::UnderWay => true,
+            Move::Over(at) => since.since(*at) < AFTER,
+        };
+        self.moves.get(&world.setup.lease(agent)).is_some_and(is_recent)
+    }
+
+    /// For how long two nodes may answer for a VIP, and why.
+    fn allowance(
+        &self,
+        world: &World,
+        number: usize,
+        Double { since, mask, down }: Double,
+    ) -> (Duration, &'static str) {
         let before = since.before(AFTER);
         let under_way = |kind: &dyn Fn(What) -> bool, from: Moment| {
             world.schedule.iter().any(|fault| kind(fault.what) && recent(fault, from, world))
@@ -163,7 +180,7 @@ impl OneOwner {
         if under_way(&refuses, before) {
             return (self.lifetime, "a kernel that refuses");
         }
-        let moving = !self.moving.is_empty() || self.moved.is_some_and(|moved| since.since(moved) < AFTER);
+        let moving = self.is_moving(world, number, since);
         if moving && under_way(&disturbs, before) {
             return (DISTURBED + slow, "a planned move with losses");
         }
@@ -191,7 +208,7 @@ impl OneOwner {
             let Some(former) = self.since[number] else {
                 let double = Double { since: world.now, mask, down: down(world) };
                 self.since[number] = doubled.then_some(double);
-                if doubled && self.allowance(world, double).0.is_zero() {
+                if doubled && self.allowance(world, number, double).0.is_zero() {
                     let vip = world.vips[number].addr();
                     return Err(format!("{} answer for {vip} at the same time", nodes_of(mask)));
                 }
@@ -201,7 +218,7 @@ impl OneOwner {
             let mask = mask | former.mask;
             let double = Double { mask, down: former.down | down(world), ..former };
             let since = double.since;
-            let (allowed, why) = self.allowance(world, double);
+            let (allowed, why) = self.allowance(world, number, double);
             let span = world.now.since(since);
             if span > allowed {
                 let vip = world.vips[number].addr();
@@ -228,10 +245,9 @@ impl Check for OneOwner {
         match fact {
             Fact::Written(_, write) => {
                 if write.annotations.get(CLAIM_FROM).is_some_and(|from| !from.is_empty()) {
-                    self.moved = Some(world.now);
-                    self.moving.insert(write.lease.clone());
-                } else if self.moving.remove(&write.lease) {
-                    self.moved = Some(world.now);
+                    self.moves.insert(write.lease.clone(), Move::UnderWay);
+                } else if let Some(moved @ Move::UnderWay) = self.moves.get_mut(&write.lease) {
+                    *moved = Move::Over(world.now);
                 }
                 Ok(())
             }

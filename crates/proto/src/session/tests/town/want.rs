@@ -15,7 +15,7 @@ use crate::Machine;
 use crate::session::{Life, OwnershipWant};
 
 impl Town {
-    pub(super) fn want_of(&self, node: usize) -> OwnershipWant {
+    pub(in crate::session::tests) fn want_of(&self, node: usize) -> OwnershipWant {
         let home = &self.homes[node];
         let at = ScopedAddr { addr: VIP, link: LinkIndex(2) };
         let is_there = home.vip.is_some_and(|until| self.now < until);
