@@ -10,6 +10,7 @@ mod desk;
 mod elections;
 mod elector;
 mod outbox;
+mod rest;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -31,11 +32,11 @@ use vip_model::verdict::Subject;
 use vip_model::view::View;
 use vip_model::{Instant, Known, LeaseName, LinkIndex, QuestionId, Random};
 use vip_plan::{KernelWork, Life};
-use vip_proto::Machine;
 use vip_proto::announce::Announcer;
 use vip_proto::gate::HealthGate;
 use vip_proto::lease::LeaseInput;
 use vip_proto::session::{Ownership, OwnershipInput, Ticket};
+use vip_proto::{Machine, Rest};
 
 use crate::agent::chronicle::Chronicle;
 use crate::agent::desk::KernelDesk;
@@ -99,6 +100,7 @@ pub struct Agent {
     door: Option<vip_model::peers::DoorWant>,
     listening: BTreeSet<LinkIndex>,
     outputs: VecDeque<Output>,
+    rest: Rest,
     random: Random,
     // what is shown
     chronicle: Chronicle,
@@ -159,6 +161,7 @@ impl Agent {
             door: None,
             listening: BTreeSet::new(),
             outputs: VecDeque::new(),
+            rest: Rest::No,
             random: Random::new(seed),
             chronicle: Chronicle::new(&config),
             config,
@@ -330,8 +333,8 @@ impl Agent {
     }
 
     fn poll_announcer(&mut self, now: Instant) {
-        let horizon = self.horizon(now);
         while let Some(mut frame) = self.announcer.poll(now) {
+            let horizon = self.horizon(now);
             frame.not_after = horizon.map_or(frame.not_after, |horizon| frame.not_after.min(horizon));
             self.outputs.push_back(Output::Frame(frame));
         }
@@ -434,10 +437,12 @@ impl Machine for Agent {
             self.choose_elector(now);
             self.choose_memory();
             self.mark(now, Urgency::AtOnce);
+            self.rest = Rest::No;
         }
     }
 
     fn handle(&mut self, now: Instant, input: Input) {
+        self.rest = Rest::No;
         self.runs(now);
         match input {
             Input::Actual(actual) => self.saw_kernel(now, actual),
@@ -476,7 +481,11 @@ impl Machine for Agent {
             return None;
         }
         self.runs(now);
+        if self.rest.lasts(now) {
+            return None;
+        }
         self.turn(now);
+        self.rest = self.rest_after_turn(now);
         self.outputs.pop_front()
     }
 
@@ -484,19 +493,10 @@ impl Machine for Agent {
         if self.chronicle.has_exited() {
             return None;
         }
-        let all = [
-            self.elections.deadline(),
-            self.ownership.as_ref().and_then(|ownership| ownership.deadline()),
-            self.gate.deadline(),
-            self.announcer.deadline(),
-            self.settle_due,
-            self.refresh_due,
-            self.desk.deadline(),
-            self.desk.first_end(),
-            self.outbox.deadline(),
-            self.stopping_since.map(|since| since + STOP_LIMIT),
-            self.observed.trails.as_ref().map(|_| self.watchman.deadline()),
-        ];
-        all.into_iter().flatten().min()
+        let due = match self.rest {
+            Rest::Until(due) => due,
+            Rest::No => self.next_turn(),
+        };
+        due.into_iter().chain(self.observed.trails.as_ref().map(|_| self.watchman.deadline())).min()
     }
 }

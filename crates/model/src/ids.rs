@@ -1,5 +1,6 @@
 //! Names: of nodes, of agent instances, of Leases, of questions.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -8,9 +9,22 @@ use serde::{Deserialize, Serialize};
 use crate::ObjectName;
 
 /// The name of a Kubernetes node, lower case: the identity in a Lease. Cheap to clone: every endpoint carries one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NodeName(Arc<str>);
+
+impl Ord for NodeName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Every heartbeat looks names up, and most are the very text that is looked for.
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
+    }
+}
+
+impl PartialOrd for NodeName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl NodeName {
     /// Lower-cases `name`, as upstream does.

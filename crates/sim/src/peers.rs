@@ -95,6 +95,15 @@ impl Door {
     }
 }
 
+/// Whether datagrams arrive in the order in which they were sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// One may overtake another that left up to a third of a millisecond earlier.
+    Loose,
+    /// They do, as through one switch.
+    Kept,
+}
+
 /// The node network and the ways from nodes to API servers.
 #[derive(Clone, Debug)]
 pub struct NodeNet {
@@ -108,6 +117,8 @@ pub struct NodeNet {
     pub loss: u32,
     /// By how much a datagram may be late.
     pub delay: Duration,
+    /// Whether one may overtake another.
+    pub order: Order,
     /// Per cent of datagrams that arrive twice.
     pub duplicate: u32,
     /// Per cent of datagrams after which an old one is sent again by somebody.
@@ -138,6 +149,7 @@ impl NodeNet {
             blocked: 0,
             loss: 0,
             delay: Duration::ZERO,
+            order: Order::Loose,
             duplicate: 0,
             replay: 0,
             recorded: Vec::new(),

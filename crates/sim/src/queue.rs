@@ -123,10 +123,12 @@ pub(crate) enum Event {
     Client,
 }
 
+/// When something happens, and where it is kept.
+#[derive(Clone, Copy)]
 struct Entry {
     at: Moment,
     number: u64,
-    event: Event,
+    place: u32,
 }
 
 impl PartialEq for Entry {
@@ -153,6 +155,9 @@ impl Ord for Entry {
 #[derive(Default)]
 pub(crate) struct Queue {
     heap: BinaryHeap<Reverse<Entry>>,
+    /// The events themselves, so that the heap moves little; free places are used again.
+    events: Vec<Option<Event>>,
+    free: Vec<u32>,
     made: u64,
 }
 
@@ -160,7 +165,12 @@ impl Queue {
     /// Adds an event.
     pub(crate) fn push(&mut self, at: Moment, event: Event) {
         self.made += 1;
-        self.heap.push(Reverse(Entry { at, number: self.made, event }));
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            u32::try_from(self.events.len() - 1).expect("fewer events than memory")
+        });
+        self.events[place as usize] = Some(event);
+        self.heap.push(Reverse(Entry { at, number: self.made, place }));
     }
 
     /// Takes the next event, if it happens by `end`.
@@ -168,6 +178,9 @@ impl Queue {
         if self.heap.peek().is_none_or(|Reverse(entry)| entry.at > end) {
             return None;
         }
-        self.heap.pop().map(|Reverse(entry)| (entry.at, entry.event))
+        let Reverse(entry) = self.heap.pop()?;
+        self.free.push(entry.place);
+        let event = self.events[entry.place as usize].take().expect("each place is in the heap once");
+        Some((entry.at, event))
     }
 }

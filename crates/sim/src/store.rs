@@ -140,6 +140,11 @@ impl Store {
         }
     }
 
+    /// All Leases that are there now.
+    pub fn records(&self) -> impl Iterator<Item = &LeaseRecord> {
+        self.leases.keys().filter_map(|lease| Some(self.truth(lease)?.1))
+    }
+
     /// Who holds a Lease now.
     pub fn holder(&self, lease: &LeaseName) -> Option<&str> {
         self.truth(lease)?.1.holder.as_deref()

@@ -28,6 +28,7 @@ use std::time::Duration;
 use vip_agent::Agent;
 use vip_model::{Instant, Random};
 
+use crate::budget::Asks;
 use crate::check::Checkers;
 use crate::client::{Eye, Mask};
 use crate::clock::Moment;
@@ -76,6 +77,8 @@ pub struct World {
     pub node_net: NodeNet,
     /// How many heartbeats agents have sent.
     pub sent_peers: u64,
+    /// What each process has asked the API for.
+    pub asks: Vec<Asks>,
     /// How often a session was ended by another node.
     pub depositions: u32,
     /// Each VIP in the eyes of the client.
@@ -115,7 +118,7 @@ impl World {
         let Case { setup, schedule, deeds, mutation, looks, .. } = case.clone();
         let mut dice = Random::new(setup.seed ^ 0xd1ce);
         let nodes: Vec<Node> = (0..setup.nodes()).map(|node| Node::boot(&setup, node, &mut dice)).collect();
-        let processes = (0..setup.nodes())
+        let processes: Vec<Process> = (0..setup.nodes())
             .flat_map(|node| (0..setup.agents.len()).map(move |number| (node, number)))
             .map(|(node, number)| Process::new(node, number, setup.config(node, number)))
             .collect();
@@ -137,6 +140,7 @@ impl World {
         let mut world = Self {
             now: Moment::START,
             nodes,
+            asks: vec![Asks::default(); processes.len()],
             processes,
             store,
             wire: Wire::new(setup.nodes(), vips.len()),
@@ -170,6 +174,11 @@ impl World {
         world
     }
 
+    /// A world in which nobody objects to anything.
+    pub fn unjudged(case: &Case, trace: Trace) -> Self {
+        Self { checkers: None, ..Self::new(case, trace) }
+    }
+
     fn plan(&mut self) {
         for id in 0..self.processes.len() {
             let at = Moment::START + self.up_to(Duration::from_millis(100));
@@ -193,6 +202,20 @@ impl World {
 
     /// Lets the world run until `end`, or until a checker objects.
     pub fn run(&mut self, end: Moment) {
+        self.run_on(end);
+        if self.objection.is_none() {
+            for id in 0..self.processes.len() {
+                self.look_at(id);
+            }
+            for eye in &mut self.eyes {
+                eye.close(end);
+            }
+            self.tell(&Fact::End);
+        }
+    }
+
+    /// The same without an end: it can run on.
+    pub fn run_on(&mut self, end: Moment) {
         while self.objection.is_none() {
             match self.queue.pop_until(end) {
                 Some((at, event)) => {
@@ -204,13 +227,6 @@ impl World {
         }
         if self.objection.is_none() {
             self.now = end;
-            for id in 0..self.processes.len() {
-                self.look_at(id);
-            }
-            for eye in &mut self.eyes {
-                eye.close(end);
-            }
-            self.tell(&Fact::End);
         }
     }
 

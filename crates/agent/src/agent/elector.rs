@@ -133,7 +133,7 @@ impl Agent {
 
     /// Lets the machine act on the time, and collects what it wants done.
     pub(super) fn poll_ownership(&mut self, now: Instant) {
-        let Some(mut ownership) = self.ownership.take() else { return };
+        let Some(mut ownership) = self.ownership.take_if(|ownership| !ownership.rests(now)) else { return };
         while let Some(output) = ownership.poll(now) {
             match output {
                 OwnershipOutput::Ask(ticket, ask, timeout) => {

@@ -9,11 +9,12 @@ use vip_model::peers::{Datagram, Echo, GroupWord, Kind, Stage};
 use vip_model::session::Succession;
 use vip_model::{Instant, NodeName};
 
-use super::Ownership;
 use super::group::Whose;
 use super::hand::Hand;
+use super::peer::Peer;
 use super::trust::DOUBT_BEAT;
 use super::words::OwnList;
+use super::{Member, Ownership};
 
 /// Members that owe each other nothing exchange a heartbeat this often.
 const SLOW: Duration = Duration::from_secs(1);
@@ -32,11 +33,8 @@ impl Ownership {
         if self.own.is_none() || self.door.port.is_none() {
             return;
         }
-        let due: Vec<NodeName> = self
-            .correspondents()
-            .filter(|node| self.beat_due(node).is_some_and(|due| due <= now))
-            .cloned()
-            .collect();
+        let due: Vec<NodeName> =
+            self.correspondents().filter(|(_, due)| *due <= now).map(|(node, _)| node.clone()).collect();
         if due.is_empty() {
             return;
         }
@@ -59,24 +57,23 @@ impl Ownership {
         }
     }
 
-    /// Everybody who is a member by the store's word or was heard.
-    fn correspondents(&self) -> impl Iterator<Item = &NodeName> {
-        let unheard = self.members.keys().filter(|node| !self.peers.contains_key(*node));
-        self.peers.keys().chain(unheard)
+    /// Everybody who was heard or is a member by the store's word, and when the next heartbeat to it is due.
+    fn correspondents(&self) -> impl Iterator<Item = (&NodeName, Instant)> {
+        let heard = self.peers.iter().map(|(node, peer)| (node, self.beat_due(node, peer)));
+        let unheard = self.members.iter().filter(|(node, _)| !self.peers.contains_key(*node));
+        let greeting = |(node, member): (_, &Member)| {
+            (node, member.greeted.map_or(self.started, |greeted| greeted + self.pace(node)))
+        };
+        heard.chain(unheard.map(greeting))
     }
 
-    /// When the next heartbeat to a member is due.
-    fn beat_due(&self, node: &NodeName) -> Option<Instant> {
-        let peer = self.peers.get(node);
-        let sent = match peer {
-            Some(peer) => peer.sent,
-            None => self.members.get(node)?.greeted,
-        };
-        let Some(sent) = sent else { return Some(self.started) };
-        if peer.is_some_and(|peer| peer.news) {
-            return Some(sent + NEWS_PAUSE);
+    /// When the next heartbeat to a member that was heard is due.
+    fn beat_due(&self, node: &NodeName, peer: &Peer) -> Instant {
+        match peer.sent {
+            None => self.started,
+            Some(sent) if peer.news => sent + NEWS_PAUSE,
+            Some(sent) => sent + self.pace(node),
         }
-        Some(sent + self.pace(node))
     }
 
     /// Whether a member is a juror of what we hold.
@@ -217,9 +214,6 @@ impl Ownership {
         if self.own.is_none() || self.door.port.is_none() {
             return None;
         }
-        self.correspondents()
-            .filter(|node| self.door_of(node).is_some())
-            .filter_map(|node| self.beat_due(node))
-            .min()
+        self.correspondents().filter(|(node, _)| self.door_of(node).is_some()).map(|(_, due)| due).min()
     }
 }

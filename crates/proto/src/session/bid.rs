@@ -75,7 +75,7 @@ impl Bid {
 impl Ownership {
     /// Looks at all sessions that may be dead.
     pub(super) fn step_bids(&mut self, now: Instant) {
-        let late = self.interval().mul_f64(1.5);
+        let late = self.interval() * 3 / 2;
         let silent: Vec<SessionId> = self
             .tracks
             .iter()
@@ -419,7 +419,7 @@ impl Ownership {
         let interval = self.interval();
         let tracks = self.tracks.iter().filter(|(id, _)| self.holdings.contains_key(id));
         let late = tracks.filter_map(|(id, track)| {
-            let late = track.silent_since() + interval.mul_f64(1.5);
+            let late = track.silent_since() + interval * 3 / 2;
             if now < late {
                 return Some(late);
             }

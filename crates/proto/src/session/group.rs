@@ -266,6 +266,7 @@ impl Ownership {
 
     /// What hangs on claims that are no longer planned is gone (or not) from the kernel.
     pub fn leave(&mut self, now: Instant, footprint: Footprint) {
+        self.rest = crate::Rest::No;
         let unplanned = self.groups.iter_mut().filter(|(_, group)| !group.planned);
         let mut marked = Vec::new();
         for (claim, group) in unplanned {

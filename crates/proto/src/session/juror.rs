@@ -75,7 +75,7 @@ impl Ownership {
 
     /// Whether an address still answered when the heartbeats of its session had stopped.
     fn has_answered(&self, (addr, whom): (IpAddr, &LinkAddr), heard: Instant) -> bool {
-        let late = heard + self.interval().mul_f64(1.5);
+        let late = heard + self.interval() * 3 / 2;
         self.looks.answered(addr, whom).is_some_and(|at| at > late)
     }
 

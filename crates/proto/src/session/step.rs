@@ -5,6 +5,7 @@ use std::time::Duration;
 use vip_model::{Instant, LeaseName};
 
 use super::{Ownership, OwnershipOutput};
+use crate::Rest;
 
 /// How much longer than its timeout a question may stay unanswered: the gateway promises an answer by the timeout.
 pub(super) const ANSWER_GRACE: Duration = Duration::from_secs(1);
@@ -81,10 +82,27 @@ impl Ownership {
         }
     }
 
+    /// Whether a step at this moment would find nothing to do.
+    pub fn rests(&self, now: Instant) -> bool {
+        self.out.is_empty() && self.rest.lasts(now)
+    }
+
+    /// A step that gave nothing but heartbeats is followed by the next when something is due: what was asked or looked for
+    /// may decide more at once. In doubt every step counts: it sees that the process runs.
+    pub(super) fn rest_after_step(&self) -> Rest {
+        let is_calm = self.trust.is_sure() && self.trust.may_serve();
+        let is_over = self.out.iter().all(|output| matches!(output, OwnershipOutput::Peer(_)));
+        if is_calm && is_over { Rest::Until(self.first_due()) } else { Rest::No }
+    }
+
     pub(super) fn next_step(&self) -> Option<Instant> {
         if !self.out.is_empty() {
             return Some(Instant::ZERO);
         }
+        self.first_due()
+    }
+
+    fn first_due(&self) -> Option<Instant> {
         if let Some(until) = self.drills.absent_until() {
             return Some(until);
         }

@@ -130,10 +130,17 @@ impl Trust {
 impl Ownership {
     /// Since when enough jurors of a list vouch: the send time of the own datagram that the last of them echoed.
     fn vouched_by(&self, jury: &Jury) -> Option<Instant> {
-        let mut times: Vec<Instant> =
-            jury.members.iter().filter_map(|node| self.peers.get(node)?.vouched).collect();
-        times.sort_unstable_by(|one, other| other.cmp(one));
-        times.get(jury.vouching().checked_sub(1)?).copied()
+        // The newest, as many as the largest jury needs.
+        let mut newest = [None; Jury::MOST.div_ceil(2)];
+        for time in jury.members.iter().filter_map(|node| self.peers.get(node)?.vouched) {
+            let mut falling = Some(time);
+            for place in &mut newest {
+                if falling > *place {
+                    std::mem::swap(place, &mut falling);
+                }
+            }
+        }
+        *newest.get(jury.vouching().checked_sub(1)?)?
     }
 
     /// The same for all lists that count. None when one of them does not vouch; `Err` when no list has a member.
@@ -193,7 +200,7 @@ impl Ownership {
             return now;
         }
         let jurors = match self.vouched() {
-            Ok(Some(vouched)) => Some(vouched + self.interval().mul_f64(2.5)),
+            Ok(Some(vouched)) => Some(vouched + self.interval() * 5 / 2),
             Ok(None) | Err(()) => None,
         };
         // In doubt others may have found an address that is gone silent, and taken it: who adds it first looks at them.
@@ -298,7 +305,7 @@ impl Ownership {
         if let Mood::Doubt { since, decide_at } = &mut self.trust.mood
             && now > checked + STALL
         {
-            *decide_at = (*decide_at).max(now + interval.mul_f64(1.5));
+            *decide_at = (*decide_at).max(now + interval * 3 / 2);
             if now >= checked + interval * 3 {
                 // Others may have taken meanwhile: what was proven before proves nothing about that time.
                 *since = now;
@@ -324,7 +331,7 @@ impl Ownership {
             {
                 own.record.was_heard = true;
             }
-            if now < vouched + interval.mul_f64(1.5) && self.is_store_enough(now) {
+            if now < vouched + interval * 3 / 2 && self.is_store_enough(now) {
                 return Mood::Sure;
             }
         }
@@ -346,7 +353,7 @@ impl Ownership {
             (Ok(None), Mood::Sure) if is_proven => Mood::Sure,
             (Ok(vouched), Mood::Sure) => {
                 let late = vouched.unwrap_or(now) + interval * 3;
-                Mood::Doubt { since: now, decide_at: late.max(now + interval.mul_f64(1.5)) }
+                Mood::Doubt { since: now, decide_at: late.max(now + interval * 3 / 2) }
             }
             (Ok(_), Mood::Doubt { since, decide_at }) => {
                 let another = self.another_answers(now);
@@ -442,7 +449,11 @@ impl Ownership {
         let interval = self.interval();
         match (self.trust.mood, self.vouched()) {
             (Mood::Sure, Ok(Some(vouched))) => {
-                let late = vouched + interval.mul_f64(1.5);
+                let late = vouched + interval * 3 / 2;
+                let late = match self.by_store() {
+                    Proof::Until(until) if self.want.settings.api_loss == ApiLoss::Release => late.min(until),
+                    Proof::Until(_) | Proof::None => late,
+                };
                 Some(self.trust.grace.map_or(late, |grace| late.max(grace)))
             }
             (Mood::Sure, Err(())) if self.is_alone() => None,

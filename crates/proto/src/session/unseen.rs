@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use vip_model::peers::GroupId;
+use vip_model::plan::Look;
 use vip_model::session::SessionId;
-use vip_model::{Instant, LeaseName, NodeName};
+use vip_model::{Instant, LeaseName, LinkAddr, NodeName};
 
 use super::Ownership;
 use super::group::{Group, Guard, HEIR_MISSES, Writing};
@@ -33,11 +34,11 @@ impl Ownership {
                 .get(id)
                 .is_some_and(|track| track.jury > 0 && now < track.heard + self.interval() * HEARD)
         };
-        let of = |(id, claims): (&SessionId, &std::collections::BTreeSet<LeaseName>)| {
-            let id = *id;
-            claims.iter().cloned().map(move |claim| (id, claim)).collect::<Vec<_>>()
-        };
-        self.holdings.iter().filter(|(id, _)| lives(id)).flat_map(of).take(WATCHED).collect()
+        let living = self.holdings.iter().filter(|(id, _)| lives(id));
+        living
+            .flat_map(|(id, claims)| claims.iter().map(|claim| (*id, claim.clone())))
+            .take(WATCHED)
+            .collect()
     }
 
     /// Whether anybody else answers on the network of a group: who sees nobody has lost its own link.
@@ -56,8 +57,9 @@ impl Ownership {
     /// Looks, and takes what more than half of a jury does not see.
     pub(super) fn step_unseen(&mut self, now: Instant) {
         for (id, claim) in self.watched(now) {
-            self.watch_group(now, id, &claim);
-            let is_unseen = self.is_unseen(now, id, &claim);
+            let places = self.places(id, &claim);
+            self.watch_group(now, id, &places);
+            let is_unseen = self.is_unseen_at(now, (id, &claim), &places);
             let group = self.groups.get_mut(&claim);
             let was_unseen = group.is_some_and(|group| std::mem::replace(&mut group.unseen, is_unseen));
             if is_unseen && !was_unseen {
@@ -69,13 +71,13 @@ impl Ownership {
         }
     }
 
-    fn watch_group(&mut self, now: Instant, id: SessionId, claim: &LeaseName) {
+    fn watch_group(&mut self, now: Instant, id: SessionId, places: &[(Look, LinkAddr)]) {
         let mut is_missed = false;
-        for (look, whom) in self.places(id, claim) {
-            let misses = self.looks.misses(look.at.addr, &whom).unwrap_or(0);
+        for (look, whom) in places {
+            let misses = self.looks.misses(look.at.addr, whom).unwrap_or(0);
             let every = if misses > 0 { LOOK_EVERY } else { QUIET };
             is_missed |= misses > 0;
-            self.looks.want(now, (&look, &whom), every);
+            self.looks.want(now, (look, whom), every);
         }
         if is_missed {
             let owner = self.lineage.node(id).cloned();
@@ -87,7 +89,7 @@ impl Ownership {
         }
     }
 
-    fn places(&self, id: SessionId, claim: &LeaseName) -> Vec<(vip_model::plan::Look, vip_model::LinkAddr)> {
+    fn places(&self, id: SessionId, claim: &LeaseName) -> Vec<(Look, LinkAddr)> {
         let (Some(group), Some(node)) = (self.groups.get(claim), self.lineage.node(id)) else {
             return Vec::new();
         };
@@ -99,23 +101,33 @@ impl Ownership {
 
     /// Whether its addresses do not answer though its owner says that it serves it.
     fn is_unseen(&self, now: Instant, id: SessionId, claim: &LeaseName) -> bool {
+        self.serves(now, id, claim) && self.is_unseen_at(now, (id, claim), &self.places(id, claim))
+    }
+
+    /// Whether the owner of a group is heard, says that it serves it, and has had time to.
+    fn serves(&self, now: Instant, id: SessionId, claim: &LeaseName) -> bool {
         let Some(group) = self.groups.get(claim) else { return false };
-        let node = self.lineage.node(id);
-        let peer = node.and_then(|node| self.peers.get(node)).filter(|peer| peer.session == id);
-        let serves = peer.and_then(|peer| peer.stage(group.id)) == Some(vip_model::peers::Stage::Announced);
+        let peer = self.lineage.node(id).and_then(|node| self.peers.get(node));
+        let Some(peer) = peer.filter(|peer| peer.session == id) else { return false };
         // One whose heartbeats are late may be dead, which is another matter.
-        let is_late = peer.is_none_or(|peer| now >= peer.heard + self.interval().mul_f64(1.5));
-        let places = self.places(id, claim);
-        let misses = |(look, whom): &(vip_model::plan::Look, vip_model::LinkAddr)| {
-            self.looks.misses(look.at.addr, whom).is_some_and(|misses| misses >= MISSES)
-        };
+        let is_late = now >= peer.heard + self.interval() * 3 / 2;
         // Whoever has just got it is given time to serve it: looks from before say nothing of that.
         let is_settled = group.owned_since.is_some_and(|since| now >= since + SETTLED);
-        serves
-            && is_settled
-            && !is_late
-            && !places.is_empty()
+        !is_late && is_settled && peer.stage(group.id) == Some(vip_model::peers::Stage::Announced)
+    }
+
+    fn is_unseen_at(
+        &self,
+        now: Instant,
+        (id, claim): (SessionId, &LeaseName),
+        places: &[(Look, LinkAddr)],
+    ) -> bool {
+        let misses = |(look, whom): &(Look, LinkAddr)| {
+            self.looks.misses(look.at.addr, whom).is_some_and(|misses| misses >= MISSES)
+        };
+        !places.is_empty()
             && places.iter().all(misses)
+            && self.serves(now, id, claim)
             && self.sees_others(now, id)
     }
 

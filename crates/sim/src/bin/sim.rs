@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use vip_sim::{Case, Lines, Mutation, Objection};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Every so many seeds, one runs twice and must do the same.
 const TWICE: u64 = 50;
 
@@ -27,6 +30,8 @@ struct Args {
     after: After,
     services: ServiceWorlds,
     dice: u64,
+    /// Clusters whose demands on the API are counted: nodes and Services.
+    budget: Vec<(usize, u16)>,
 }
 
 /// Which worlds numbers stand for.
@@ -66,13 +71,43 @@ const USAGE: &str = "usage: sim [--seeds N] [--from K] [--minutes 10] [--without
        sim --seed S [--minutes 10] [--trace | --lines N] [--no-shrink] [--mutation NAME]
        sim --file tests/seeds/NNN.txt [--trace | --lines N] [--dice N]
        sim --episodes N [--from K] [--nodes N] [--go-on] [--mutation NAME]
-       sim --episode S [--nodes N] [--trace | --lines N]";
+       sim --episode S [--nodes N] [--trace | --lines N]
+       sim --budget NODES,SERVICES [--budget NODES,SERVICES …]";
 
 fn episodes(former: Worlds, nodes: Option<usize>) -> Worlds {
     match former {
         Worlds::Episodes(Some(former)) => Worlds::Episodes(Some(nodes.unwrap_or(former))),
         _ => Worlds::Episodes(nodes),
     }
+}
+
+fn cluster(text: &str) -> Result<(usize, u16), String> {
+    let numbers = text.split_once(',').and_then(|(nodes, services)| {
+        let nodes = nodes.parse().ok().filter(|nodes| (1..=vip_sim::setup::MAX_NODES).contains(nodes))?;
+        Some((nodes, services.parse().ok()?))
+    });
+    numbers.ok_or(format!(
+        "{text:?} is no cluster: write 3,100 for three nodes (of at most 50), 100 Services\n{USAGE}"
+    ))
+}
+
+/// Counts what clusters ask of the API; fails where one exceeds the budget.
+fn budget(clusters: &[(usize, u16)]) -> ExitCode {
+    println!("{}", vip_sim::budget::HEAD);
+    let mut excesses = Vec::new();
+    for (nodes, services) in clusters {
+        match vip_sim::budget::measure(*nodes, *services) {
+            Ok(cost) => {
+                println!("{cost}");
+                excesses.extend(cost.excess());
+            }
+            Err(why) => excesses.push(format!("{nodes} nodes, {services} Services: {why}")),
+        }
+    }
+    for excess in &excesses {
+        println!("over the budget: {excess}");
+    }
+    if excesses.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn args() -> Result<Args, String> {
@@ -89,6 +124,7 @@ fn args() -> Result<Args, String> {
         after: After::Stop,
         services: ServiceWorlds::Played,
         dice: 1,
+        budget: Vec::new(),
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -117,6 +153,7 @@ fn args() -> Result<Args, String> {
                 let nodes = usize::try_from(number(value()?)?).map_err(|_| "too many nodes")?;
                 args.worlds = episodes(args.worlds, Some(nodes));
             }
+            "--budget" => args.budget.push(cluster(&value()?)?),
             "--without-services" => args.services = ServiceWorlds::PassedOver,
             "--go-on" => args.after = After::GoOn,
             "--dice" => args.dice = number(value()?)?,
@@ -185,6 +222,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if !args.budget.is_empty() {
+        return budget(&args.budget);
+    }
     if let Some(file) = &args.file {
         return run_file(&args, file);
     }
@@ -253,6 +293,8 @@ fn with_dice(args: &Args, case: &Case) -> ExitCode {
 struct Shared {
     next: AtomicU64,
     inputs: AtomicU64,
+    /// The traces of all seeds in one number, whatever their order.
+    traces: AtomicU64,
     simulated: Mutex<Duration>,
     failed: Mutex<Option<(u64, Objection)>>,
     /// Failures by checker: how many, and the first few.
@@ -263,6 +305,7 @@ fn many(args: &Args) -> ExitCode {
     let shared = Shared {
         next: AtomicU64::new(args.from),
         inputs: AtomicU64::new(0),
+        traces: AtomicU64::new(0),
         simulated: Mutex::new(Duration::ZERO),
         failed: Mutex::new(None),
         counted: Mutex::new(BTreeMap::new()),
@@ -280,9 +323,10 @@ fn many(args: &Args) -> ExitCode {
     let simulated = shared.simulated.lock().expect("no thread panics").as_secs_f64();
     let seeds = shared.next.load(Ordering::Relaxed).min(args.from + args.seeds) - args.from;
     println!(
-        "{seeds} seeds on {cores} cores in {took:.1} s: {inputs} inputs, {:.0} inputs per second and core, {:.1} simulated hours per second",
+        "{seeds} seeds on {cores} cores in {took:.1} s: {inputs} inputs, {:.0} inputs per second and core, {:.1} simulated hours per second, traces {:016x}",
         inputs as f64 / took / cores as f64,
         simulated / 3600.0 / took,
+        shared.traces.load(Ordering::Relaxed),
     );
     let counted = shared.counted.lock().expect("no thread panics").clone();
     for (checker, mut seeds) in counted {
@@ -316,6 +360,7 @@ fn work(args: &Args, shared: &Shared) {
         }
         let outcome = if seed.is_multiple_of(TWICE) { case.run_twice() } else { case.run(Lines::None) };
         shared.inputs.fetch_add(outcome.inputs, Ordering::Relaxed);
+        shared.traces.fetch_add(outcome.hash.rotate_left((seed % 64) as u32), Ordering::Relaxed);
         *shared.simulated.lock().expect("no thread panics") += outcome.simulated;
         if let Some(objection) = outcome.objection {
             if args.after == After::GoOn {

@@ -32,7 +32,7 @@ impl Calm {
             self.unrest = unrest(world);
         }
         while let Some((from, until)) = self.unrest.get(self.next).filter(|(from, _)| *from <= world.now) {
-            debug_assert!(*from <= world.now);
+            assert!(*from <= world.now);
             self.until = self.until.max(*until);
             self.next += 1;
         }

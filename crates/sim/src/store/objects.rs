@@ -153,6 +153,14 @@ impl Objects {
         self.services.change(now, all);
     }
 
+    /// All Services and their pods, from the beginning.
+    pub fn fill(&mut self, (services, version): (Services, Version), pods: BTreeMap<ServiceName, Vec<Pod>>) {
+        self.services_at.change(Moment::START, version);
+        self.services.change(Moment::START, services);
+        self.pods = pods;
+        self.publish_endpoints(Moment::START);
+    }
+
     /// Deletes a Service.
     pub fn remove(&mut self, now: Moment, name: &ServiceName, version: Version) {
         self.services_at.change(now, version);

@@ -94,7 +94,7 @@ impl World {
         }
     }
 
-    fn new_service(&mut self) -> Service {
+    pub(crate) fn new_service(&mut self) -> Service {
         let seconds = self.now.as_millis() / 1000;
         let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
         Service {

@@ -251,7 +251,7 @@ impl World {
         }
     }
 
-    fn power_off(&mut self, node: usize) {
+    pub(crate) fn power_off(&mut self, node: usize) {
         for id in self.processes_of(node) {
             self.end(id);
         }

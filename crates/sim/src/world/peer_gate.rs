@@ -11,7 +11,7 @@ use vip_model::session::{Memory, Recall};
 
 use super::World;
 use crate::mutation::Mutation;
-use crate::peers::{KeyTrouble, SOCKET_BUFFER, Seal, Sealed, as_on_the_wire};
+use crate::peers::{KeyTrouble, Order, SOCKET_BUFFER, Seal, Sealed, as_on_the_wire};
 use crate::process::{Life, ProcessId};
 use crate::queue::{Event, Own};
 use crate::setup::{MemorySetup, own_addresses};
@@ -82,7 +82,10 @@ impl World {
             if self.chance(self.node_net.loss) {
                 continue;
             }
-            let delay = Duration::from_micros(20) + self.up_to(HOP + self.node_net.delay);
+            let delay = match self.node_net.order {
+                Order::Loose => Duration::from_micros(20) + self.up_to(HOP + self.node_net.delay),
+                Order::Kept => HOP / 2 + self.node_net.delay,
+            };
             self.queue.push(self.now + delay, Event::Datagram { to, sealed: Rc::clone(sealed) });
         }
     }

@@ -58,6 +58,7 @@ impl World {
             let answer = Own::Answer(question.id, Box::new(unreachable()));
             return self.later(id, Duration::from_micros(50), answer);
         };
+        self.asks[id].count(&question.ask);
         self.tell(&Fact::Asked(id, &question.ask));
         let node = self.processes[id].node;
         let (slow, late) = {

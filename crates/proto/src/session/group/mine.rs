@@ -144,7 +144,13 @@ impl Ownership {
         &self,
         looks: impl Iterator<Item = &'a Look>,
     ) -> Vec<(Look, LinkAddr)> {
-        looks.flat_map(|look| self.sites_near(look).map(move |addr| (look.clone(), addr))).collect()
+        let mut places = Vec::new();
+        for look in looks {
+            let sites = self.members.values().flat_map(|member| &member.record.sites);
+            let near = sites.filter(|site| self.is_near(look, site));
+            places.extend(near.map(|site| (look.clone(), site.addr.clone())));
+        }
+        places
     }
 
     /// Link-layer addresses of a node on the network of an address.
@@ -163,13 +169,6 @@ impl Ownership {
         let mut here = self.want.sites.iter().filter(|own| own.addr == look.addr);
         let is_outside = !here.clone().any(|own| own.holds(look.at.addr));
         is_outside && here.any(|own| own.net.trunc() == site.net.trunc())
-    }
-
-    /// Link-layer addresses of all members on the network of an address.
-    fn sites_near(&self, look: &Look) -> impl Iterator<Item = LinkAddr> + use<> {
-        let sites = self.members.values().flat_map(|member| &member.record.sites);
-        let near = sites.filter(|site| self.is_near(look, site));
-        near.map(|site| site.addr.clone()).collect::<Vec<_>>().into_iter()
     }
 
     /// Gives a group up: addresses first, then the claim.

@@ -203,6 +203,10 @@ impl OneOwner {
 
     fn look(&mut self, world: &World) -> Verdict {
         for number in 0..self.since.len() {
+            let all = world.owning[number] & world.eyes[number].answering;
+            if self.since[number].is_none() && all.count_ones() < 2 {
+                continue; // nearly always
+            }
             let mask = answering(world, number);
             let doubled = mask.count_ones() > 1;
             let Some(former) = self.since[number] else {
