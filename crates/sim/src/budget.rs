@@ -176,7 +176,7 @@ fn claims(world: &World) -> BTreeMap<String, usize> {
     let mut claims = BTreeMap::new();
     for record in world.store.records().filter(|record| record.annotations.contains_key(CLAIM)) {
         if let Some(holder) = &record.holder {
-            *claims.entry(holder.to_string()).or_insert(0) += 1;
+            *claims.entry(holder.clone()).or_insert(0) += 1;
         }
     }
     claims
