@@ -15,6 +15,9 @@ mod launch;
 #[path = "services/rig.rs"]
 #[allow(dead_code)] // each test file that shares it uses its own part
 mod rig;
+#[path = "services/security.rs"]
+#[allow(dead_code)] // the other half wants a stage without proxies
+mod security;
 #[path = "real_api/services.rs"]
 mod services;
 #[path = "services/suite.rs"]
@@ -25,7 +28,7 @@ use rig::Scenario;
 use suite::{fault, moving};
 
 /// What is played, in this order, each on a stage without anything of the one before.
-const SCENARIOS: [(&str, Scenario); 16] = [
+const SCENARIOS: [(&str, Scenario); 17] = [
     ("S-1", suite::s_1_simple),
     ("S-2", suite::s_2_several),
     ("S-3", suite::s_3_failover),
@@ -39,9 +42,10 @@ const SCENARIOS: [(&str, Scenario); 16] = [
     ("S-14", fault::s_14_storm),
     ("S-15", fault::s_15_sibling_deleted),
     ("S-16", fault::s_16_follower_partitioned),
-    ("a pod moves under policy Local", |rig| moving::pod_moves(rig, 30)),
+    ("a pod moves under policy Local", |rig| moving::pod_moves(rig, 100)),
     ("rolling update under policy Cluster", moving::rolling_update_cluster),
     ("rolling update under policy Local", moving::rolling_update_local),
+    ("the packet filter", security::ports_alone),
 ];
 
 #[test]

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test file: its rig is a test too
 
+#[path = "services/interface.rs"]
+mod interface;
 #[path = "services/rig.rs"]
 #[allow(dead_code)] // each test file that shares it uses its own part
 mod rig;
@@ -82,4 +84,12 @@ fn under_policy_local_the_address_follows_its_pod() {
         rig.endpoints("web", &[])?;
         rig.wait_gone(V4, Duration::from_secs(1))
     });
+}
+
+#[test]
+fn of_two_networks_a_service_is_on_that_of_its_address_or_the_one_that_is_named() {
+    rig::play_on_two_networks(
+        "of_two_networks_a_service_is_on_that_of_its_address_or_the_one_that_is_named",
+        interface::of_two,
+    );
 }

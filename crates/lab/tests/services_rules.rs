@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test file: its rig is a test too
 
+#[path = "services/class.rs"]
+#[allow(dead_code)] // the real API server lets a class be changed in one way only
+mod class;
 #[path = "services/rig.rs"]
 #[allow(dead_code)] // each test file that shares it uses its own part
 mod rig;
@@ -381,6 +384,11 @@ fn a_service_is_followed_through_every_change_of_it() {
         rig.ready(&ALL)?;
         change_in_every_way(rig)
     });
+}
+
+#[test]
+fn a_service_whose_class_changes_is_left_and_taken_again() {
+    play_bare("a_service_whose_class_changes_is_left_and_taken_again", class::in_every_way);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What people see of Services with the real binary: `kube-vip status services`, `kube-vip explain`, and a reason for every
-//! one of a thousand malformed Services, which cost the good ones beside them nothing.
+//! What people see of Services with the real binary: `kube-vip status services`, `kube-vip explain`, Events; and a reason
+//! for every one of a thousand malformed Services, which cost the good ones beside them nothing.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test file: its rig is a test too
 
@@ -8,82 +8,102 @@ mod generator;
 #[path = "services/rig.rs"]
 #[allow(dead_code)] // each test file that shares it uses its own part
 mod rig;
+#[path = "services/seeing.rs"]
+mod seeing;
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
+use vip_lab::api::{Call, Verb};
 use vip_lab::bench::Stamp;
-use vip_model::explanation::{Explanation, Outcome, Stage};
+use vip_model::explanation::Outcome;
 use vip_model::verdict::{Reason, Verdict};
-use vip_model::view::ServiceView;
 
 use generator::Malformed;
 use rig::draft::{Draft, Policy, Stack};
 use rig::{Rig, gap, play_bare};
+use seeing::{explain, services};
 
 const ALL: [u8; 3] = [1, 2, 3];
 const SOON: Duration = Duration::from_secs(1);
 /// A thousand Services are created within a moment and each is written to once by one node.
 const MANY: Duration = Duration::from_secs(20);
 const CASES: u64 = 1_000;
-
-/// What the agent of a node shows of Services, by name.
-fn services(rig: &Rig, number: u8) -> Result<BTreeMap<String, ServiceView>> {
-    let (code, said) = rig.command(number, &["status", "services", "-o", "json"])?;
-    ensure!(code == 0, "status services: {said}");
-    let views: Vec<ServiceView> = serde_json::from_str(&said)?;
-    Ok(views.into_iter().map(|view| (view.service.to_string(), view)).collect())
-}
-
-fn explain(rig: &Rig, number: u8, service: &str) -> Result<Explanation> {
-    let (code, said) = rig.command(number, &["explain", service, "-o", "json"])?;
-    ensure!(code == 0, "explain {service}: {said}");
-    serde_json::from_str(&said).context("an explanation")
-}
+/// How often endpoints move, and the time between two moves.
+const FLAPS: u32 = 60;
+const FLAP: Duration = Duration::from_millis(150);
+/// Of one Service a node tells ten times in a row, and then once in so long.
+const IN_A_ROW: u64 = 10;
+const REFILL: Duration = Duration::from_secs(30);
+/// A Service to which nothing happens is told of when it comes into service.
+const CALM: u64 = 1;
 
 #[test]
 fn status_and_explain_say_where_a_service_is_and_why() {
-    play_bare("status_and_explain_say_where_a_service_is_and_why", |rig| {
+    play_bare("status_and_explain_say_where_a_service_is_and_why", seeing::where_and_why);
+}
+
+/// What Events there are about a Service: reason, text and how often it was told.
+fn events(rig: &Rig, draft: &Draft) -> Result<Vec<(String, String, u64)>> {
+    let about = |event: &Value| event["involvedObject"]["name"] == draft.name.as_str();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let row = |event: Value| {
+        (text(&event["reason"]), text(&event["message"]), event["count"].as_u64().unwrap_or_default())
+    };
+    Ok(rig.cluster().list("events")?.into_iter().filter(about).map(row).collect())
+}
+
+/// How many Events were written, new ones and those that were brought up to date.
+fn event_writes(rig: &Rig) -> Result<u64> {
+    let counts = rig.plane()?.server().counts();
+    let writes = [Verb::Create, Verb::Update, Verb::Patch];
+    let is_ours = |call: &Call| call.resource == "events" && writes.contains(&call.verb);
+    Ok(counts.iter().filter(|(call, _)| is_ours(call)).map(|(_, count)| count).sum())
+}
+
+#[test]
+fn a_service_that_flaps_is_told_of_in_few_events_that_count() {
+    play_bare("a_service_that_flaps_is_told_of_in_few_events_that_count", |rig| {
         rig.start_all(&[("svc_election", "true")])?;
         rig.ready(&ALL)?;
-        let web = Draft::new("web", Stack::V4First).at(210);
-        let local = Draft::new("local", Stack::V4).policy(Policy::Local).at(211);
-        rig.back(&web, &ALL)?;
-        rig.back(&local, &[2])?;
-        for draft in [&web, &local] {
+        let (flapping, calm) = (
+            Draft::new("flapping", Stack::V4).policy(Policy::Local).at(210),
+            Draft::new("calm", Stack::V4).at(211),
+        );
+        for draft in [&flapping, &calm] {
+            rig.back(draft, &[1])?;
             rig.write(draft)?;
+            rig.within(SOON, &draft.title(), |rig| rig.server(draft))?;
         }
-        let server = rig.within(SOON, "web", |rig| rig.server(&web))?;
-        ensure!(rig.within(SOON, "local", |rig| rig.server(&local))? == 2, "its only pod is on n2");
-        for number in ALL {
-            let seen = services(rig, number)?.remove("default/web").context("it is shown")?;
-            ensure!(seen.addrs == web.addrs && seen.holder == Some(format!("n{server}")), "{seen:?}");
-            // One slice for each family.
-            ensure!((seen.endpoints.taking, seen.endpoints.here) == (6, 2), "{seen:?}");
-            let is_here = seen.verdict == Verdict::Announce;
-            ensure!(is_here == (number == server), "n{number}: {:?}", seen.verdict);
-            let why = explain(rig, number, "default/web")?;
-            ensure!((why.verdict == Verdict::Announce) == is_here && why.since.is_some(), "{why:?}");
-            let stopped = why.findings.iter().find(|finding| finding.outcome == Outcome::Stops);
-            ensure!(stopped.map(|finding| finding.stage) == (!is_here).then_some(Stage::Election), "{why:?}");
+        let (begin, mut moved, mut node) = (Instant::now(), 0_u64, 1);
+        for turn in 0..FLAPS {
+            let next = if turn % 2 == 0 { 2 } else { 1 };
+            rig.back(&flapping, &[next])?;
+            std::thread::sleep(FLAP);
+            let server = rig.server(&flapping);
+            moved += u64::from(server.is_some_and(|server| server != node));
+            node = server.unwrap_or(node);
         }
-        let elsewhere = explain(rig, 1, "default/local")?;
-        ensure!(elsewhere.verdict == Verdict::Skip(Reason::NoLocalEndpoint), "{elsewhere:?}");
-        // For people.
-        let (_, table) = rig.command(server, &["status", "services"])?;
-        let row = table.lines().find(|line| line.starts_with("default/web")).context("a row")?;
-        ensure!(row.contains("10.77.0.210,fd77::210") && row.contains("held by this node"), "{table}");
-        let (_, text) = rig.command(1, &["explain", "default/local"])?;
-        ensure!(text.contains("1 of 1 endpoints take traffic, 0 on this node; policy Local"), "{text}");
-        println!("{text}");
-        // Without the API, from the local agent alone.
-        rig.weather(|knobs| knobs.reach = vip_lab::api::Reach::Down)?;
-        ensure!(explain(rig, server, "default/web")?.service.to_string() == "default/web", "without the API");
-        let (code, said) = rig.command(1, &["explain", "default/nobody"])?;
-        ensure!(code != 0 && said.contains("default/nobody"), "{said}");
-        rig.weather(|knobs| *knobs = vip_lab::api::Knobs::default())
+        rig.within(SOON, "it comes to rest", |rig| rig.server(&flapping).filter(|server| *server == 1))?;
+        std::thread::sleep(SOON);
+        let (told, writes) = (events(rig, &flapping)?, event_writes(rig)?);
+        println!("  {moved} moves seen: {} Events, {writes} written; {told:?}", told.len());
+        ensure!(moved >= u64::from(FLAPS) / 2, "only {moved} of {FLAPS} moves: it did not flap");
+        // The same text is one Event with a count: who serves now and who did before make two for two nodes.
+        let texts: BTreeSet<_> = told.iter().map(|(reason, text, _)| (reason, text)).collect();
+        ensure!(texts.len() == told.len(), "an Event stands there twice: {told:?}");
+        let moves = || told.iter().filter(|(reason, ..)| reason == "Moved");
+        ensure!((1..=2).contains(&moves().count()), "{told:?}");
+        ensure!(moves().any(|(.., count)| *count > 1), "none was told again with its count: {told:?}");
+        // Two nodes have something to say.
+        let allowed = 2 * (IN_A_ROW + begin.elapsed().as_secs() / REFILL.as_secs()) + CALM;
+        ensure!(writes <= allowed, "{writes} Events were written, {allowed} are allowed");
+        ensure!(writes < moved, "{writes} Events were written for {moved} moves");
+        let calm = events(rig, &calm)?;
+        ensure!(calm.len() as u64 == CALM, "nothing happened to it: {calm:?}");
+        Ok(())
     });
 }
 

@@ -92,7 +92,7 @@ fn local_nodes(world: &World<'_>, name: &vip_model::service::ServiceName) -> Opt
     if service.traffic != TrafficPolicy::Local {
         return None;
     }
-    let endpoints = world.snapshot.endpoints.get()?.get(name)?;
+    let endpoints = endpoint::of_families(world.snapshot.endpoints.get()?.get(name)?, &service.families);
     let mut nodes: Vec<NodeName> = endpoint::nodes(endpoints).map(NodeName::new).collect();
     nodes.sort_unstable();
     nodes.dedup();

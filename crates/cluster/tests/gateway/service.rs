@@ -198,6 +198,52 @@ async fn all_slices_of_a_service_are_merged_and_follow_every_change() {
 }
 
 #[tokio::test]
+async fn what_is_known_of_the_services_is_dated_by_services_and_by_no_slice() {
+    let rig = Rig::with_admin(1);
+    let store = rig.server.store();
+    let slice = |ip: &str| slice("web-1", "web", "IPv4", &json!([{"addresses": [ip]}]));
+    let stored = |kind: &str, name: &str| {
+        let object = store.get(Kind::named(kind).expect("a kind"), "default", name).expect("it exists");
+        Version(object["metadata"]["resourceVersion"].as_str().expect("a version").to_owned()).revision()
+    };
+    store.apply(&service("web", "LoadBalancer")).unwrap();
+    store.apply(&slice("10.1.0.1")).unwrap();
+    let mut ear = rig.start();
+    ear.cluster.watch(watches(EndpointSource::Slices));
+    let seen =
+        |snapshot: &Snapshot| Some((snapshot.services_at.revision()?, snapshot.services.get()?.clone()));
+    let listed = snapshot(&mut ear, |snapshot| seen(snapshot).map(|(at, _)| at)).await;
+    assert!(Some(listed) >= stored("services", "web"), "a list tells everything up to its own version");
+    endpoints(&mut ear, "web", 1).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+
+    // A slice of a later version says nothing about Services, which its watch may have overtaken.
+    store.apply(&slice("10.1.0.2")).unwrap();
+    let slice_at = stored("endpointslices", "web-1").expect("a number");
+    assert!(slice_at > listed);
+    let at = snapshot(&mut ear, |snapshot| {
+        let found = &snapshot.endpoints.get()?.get(&name("web"))?[0];
+        (found.addr.to_string() == "10.1.0.2").then(|| snapshot.services_at.revision())
+    });
+    assert_eq!(at.await, Some(listed), "dated by a slice");
+
+    // A Service of a later version does, and so does its end, which has a version of its own.
+    store.apply(&service("web", "ClusterIP")).unwrap();
+    let changed = stored("services", "web");
+    assert!(changed > Some(slice_at));
+    snapshot(&mut ear, |snapshot| (snapshot.services_at.revision() == changed).then_some(())).await;
+    store.delete(Kind::named("endpointslices").unwrap(), "default", "web-1");
+    let at = snapshot(&mut ear, |snapshot| {
+        snapshot.endpoints.get()?.is_empty().then(|| snapshot.services_at.revision())
+    });
+    assert_eq!(at.await, changed, "dated by the end of a slice");
+    store.delete(Kind::named("services").unwrap(), "default", "web");
+    let gone =
+        snapshot(&mut ear, |snapshot| seen(snapshot).filter(|(_, all)| all.is_empty()).map(|(at, _)| at));
+    assert!(Some(gone.await) > changed, "dated by the last change before the end");
+}
+
+#[tokio::test]
 async fn endpoints_objects_are_read_when_they_are_wanted_instead() {
     let rig = Rig::with_admin(1);
     let object = json!({

@@ -1,6 +1,8 @@
 //! The agent under test: the real `kube-vip` binary, started with the arguments and the environment of a manifest as
 //! users have it. Gives the stage what to spawn; knows where the binary is.
 
+mod build;
+
 use std::env;
 use std::path::{Path, PathBuf};
 
@@ -115,25 +117,14 @@ const HEALTH_GATE: [(&str, &str); 5] = [
     ("control_plane_health_check_ca_path", "/etc/kubernetes/pki/ca.crt"),
 ];
 
-/// The binary under test: `KUBE_VIP_BIN`, else the release build, else the debug build beside the lab's own binary or
-/// in `target`.
+/// The binary under test: `KUBE_VIP_BIN`, else the newest build beside the lab's own binary or in `target`.
 pub fn binary() -> Result<PathBuf> {
     if let Some(named) = env::var_os("KUBE_VIP_BIN").map(PathBuf::from) {
         let found = named.canonicalize();
         return found.with_context(|| format!("KUBE_VIP_BIN names {}, which is not there", named.display()));
     }
     let beside = boot::exe().parent().and_then(Path::parent).map(Path::to_owned);
-    let folders = beside.into_iter().chain([PathBuf::from("target")]);
-    for folder in folders {
-        for profile in ["release", "debug"] {
-            if let Ok(found) = folder.join(profile).join("kube-vip").canonicalize() {
-                return Ok(found);
-            }
-        }
-    }
-    bail!(
-        "there is no kube-vip binary; build it with `cargo build --release -p kube-vip` or set KUBE_VIP_BIN"
-    )
+    build::find(beside.into_iter().chain([PathBuf::from("target")]))
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ impl Rig {
         }
         let [v4, v6] = net::vips();
         let detectors = [lab.detect(v4)?, lab.detect(v6)?];
-        let (elector, binary) = (elector.to_owned(), binary()?);
+        let (elector, binary) = (elector.to_owned(), agent::binary()?);
         Ok(Self { running: BTreeMap::new(), detectors, plane, lab, elector, binary })
     }
 
@@ -284,14 +284,4 @@ impl Rig {
 fn is_error(line: &str) -> bool {
     let mut signs = line.chars();
     matches!(signs.next(), Some('E' | 'F')) && signs.next().is_some_and(|sign| sign.is_ascii_digit())
-}
-
-/// The binary under test: `KUBE_VIP_BIN`, else the static release build, else what the lab would take.
-fn binary() -> Result<PathBuf> {
-    let release =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/x86_64-unknown-linux-gnu/release/kube-vip");
-    match release.canonicalize() {
-        Ok(found) if std::env::var_os("KUBE_VIP_BIN").is_none() => Ok(found),
-        _ => agent::binary(),
-    }
 }

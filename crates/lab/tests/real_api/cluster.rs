@@ -1,6 +1,9 @@
-//! A real kube-apiserver over a real etcd in the router's namespace, where every node reaches it at one address that no
-//! agent manages. Fed with the bench and the two programs; gives the rig a kubeconfig whose ServiceAccount has no other
+//! A real kube-apiserver over a real etcd in the router's namespace, where every node reaches it, through a relay, at one
+//! address that no agent manages. Fed with the bench and the two programs; gives the rig a kubeconfig whose ServiceAccount has no other
 //! rights than `kube-vip manifest rbac` gives it, and reads objects back as administrator.
+
+#[path = "relay.rs"]
+pub(crate) mod relay;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,11 +24,14 @@ use vip_lab::bench::{Lab, Node, Place, net};
 use vip_lab::scenario::table::Variables;
 
 use crate::client::{Client, Question, read};
+use relay::Relay;
 
 /// How long the two may take to start on a busy machine.
 const START: Duration = Duration::from_secs(120);
-/// The router's namespace is the lab's own, so the usual ports are free.
+/// The router's namespace is the lab's own, so the usual ports are free: that of agents leads to the relay, the other one
+/// to the server.
 const PORT: u16 = 6443;
+const SERVER: u16 = 6444;
 /// Ports of the first member of etcd, for clients and for members; each further one has those that follow by ten.
 const ETCD: u16 = 2379;
 const PEER: u16 = 2380;
@@ -73,6 +79,7 @@ pub(crate) struct Cluster {
     // Dropped in this order: the server before its store before its folder.
     apiserver: Killed,
     store: Store,
+    relay: Relay,
     folder: tempfile::TempDir,
     place: Place,
     client: Arc<Client>,
@@ -102,7 +109,8 @@ impl Cluster {
             writeln!(lines, "{},{user},uid-{name},\"{}\"", tokens[name], groups.join(","))?;
         }
         let place = lab.router().clone();
-        let address = SocketAddr::from((net::v4(net::ROUTER), PORT));
+        let at = |port| SocketAddr::from((net::v4(net::ROUTER), port));
+        let (address, server) = (at(PORT), at(SERVER));
         let folder = tempfile::tempdir()?;
         write_files(&credentials, address.ip(), folder.path(), &lines)?;
         let mut store =
@@ -116,8 +124,9 @@ impl Cluster {
             place.within(|| start_apiserver(&judges.apiserver, &servers, folder.path(), lab.logs()))??;
         let kubeconfig =
             credentials.kubeconfig(Login::Token(&tokens["agent"]), &format!("https://{address}"))?;
-        let client = Arc::new(Client::with_tokens(address, &credentials, tokens));
-        let mut cluster = Self { apiserver, store, folder, place, client, kubeconfig };
+        let client = Arc::new(Client::with_tokens(server, &credentials, tokens));
+        let relay = Relay::start(&place, address, server)?;
+        let mut cluster = Self { apiserver, store, relay, folder, place, client, kubeconfig };
         cluster.ready()?;
         cluster.seed(lab, agent, set)?;
         Ok(cluster)
@@ -127,6 +136,19 @@ impl Cluster {
     pub(crate) fn signal_server(&self, signal: Signal) -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(self.apiserver.0.id())?);
         kill(pid, signal).with_context(|| format!("sending {signal} to the real API server"))
+    }
+
+    /// Stops all members of etcd where they stand, or lets them go on.
+    pub(crate) fn signal_store(&self, signal: Signal) -> Result<()> {
+        self.store.members.iter().flatten().try_for_each(|member| {
+            let pid = Pid::from_raw(i32::try_from(member.0.id())?);
+            kill(pid, signal).with_context(|| format!("sending {signal} to etcd"))
+        })
+    }
+
+    /// The path between the agents and the server.
+    pub(crate) fn relay(&self) -> &Relay {
+        &self.relay
     }
 
     /// The member of etcd that leads, as it says itself.
@@ -358,7 +380,7 @@ fn start_apiserver(binary: &Path, stores: &str, folder: &Path, logs: &Path) -> R
     }
     let own = net::v4(net::ROUTER).to_string();
     command
-        .args(["--etcd-servers", stores, "--bind-address", &own, "--secure-port", &PORT.to_string()])
+        .args(["--etcd-servers", stores, "--bind-address", &own, "--secure-port", &SERVER.to_string()])
         .args(["--advertise-address", &own, "--endpoint-reconciler-type", "none"])
         .args(["--service-account-issuer", "https://kubernetes.default.svc"])
         .args(["--service-cluster-ip-range", "10.96.0.0/16,fd00:10:96::/112", "--authorization-mode", "RBAC"])

@@ -57,7 +57,7 @@ impl Rig {
     pub(crate) fn raise_with(members: u16, set: Variables, judges: &Judges) -> Result<Self> {
         let logs = std::env::temp_dir().join(format!("lab-real-api-{}", boot::launcher()));
         let lab = Lab::raise(&Shape { nodes: NODES, networks: Networks::One, logs })?;
-        let binary = binary()?;
+        let binary = agent::binary()?;
         let logs = || format!("starting the real API server; the logs are in {}", lab.logs().display());
         let cluster = Cluster::start_with((members, set), &lab, judges, &binary).with_context(logs)?;
         for node in lab.nodes() {
@@ -227,15 +227,5 @@ impl Rig {
             worst.overlap = worst.overlap.max(sightings.overlap(window).longest);
         }
         worst
-    }
-}
-
-/// The binary under test: `KUBE_VIP_BIN`, else the static release build, else what the lab would take.
-fn binary() -> Result<PathBuf> {
-    let release =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/x86_64-unknown-linux-gnu/release/kube-vip");
-    match release.canonicalize() {
-        Ok(found) if std::env::var_os("KUBE_VIP_BIN").is_none() => Ok(found),
-        _ => agent::binary(),
     }
 }

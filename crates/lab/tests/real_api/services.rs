@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::sync::watch;
 use vip_lab::api::Scope;
@@ -17,8 +18,9 @@ use vip_lab::scenario::control_plane::ControlPlane;
 use vip_lab::scenario::proxy::Objects;
 
 use crate::client::Client;
+use crate::cluster::relay::Path;
 use crate::cluster::{Cluster, Judges, check_rights};
-use crate::rig::cluster::{self as scene, Contact, kind};
+use crate::rig::cluster::{self as scene, Contact, Power, Trouble, kind};
 use crate::rig::{self, Proxies, Rig, Scenario};
 
 /// Not `admin.conf`: a kubeconfig that is named is dialled as written.
@@ -92,6 +94,25 @@ impl scene::Cluster for Real {
 
     /// Its server stands beyond the network, which is all that there is to cut.
     fn contact(&self, _: &Node, _: Contact) {}
+
+    fn trouble(&self, trouble: Trouble) -> Result<()> {
+        let (path, stopped) = match trouble {
+            Trouble::None => (Path::Open, [Signal::SIGCONT; 2]),
+            Trouble::Slow(time) => (Path::Slow(time), [Signal::SIGCONT; 2]),
+            Trouble::Hangs => (Path::Held, [Signal::SIGCONT; 2]),
+            Trouble::Away => (Path::Refused, [Signal::SIGCONT; 2]),
+            Trouble::Stopped => (Path::Open, [Signal::SIGSTOP, Signal::SIGCONT]),
+            Trouble::StoreStopped => (Path::Open, [Signal::SIGCONT, Signal::SIGSTOP]),
+        };
+        self.0.relay().set(path);
+        self.0.signal_server(stopped[0])?;
+        self.0.signal_store(stopped[1])
+    }
+
+    /// Nothing of the API is on the nodes.
+    fn power(&self, _: &Node, _: Power) -> Result<()> {
+        Ok(())
+    }
 
     fn names(&self, resource: &str, namespace: &str) -> Result<Vec<String>> {
         let text = self.done("GET", &collection(resource, namespace)?, &Value::Null)?;
@@ -202,25 +223,38 @@ impl Mirror {
 }
 
 /// The stage over the real API server.
-fn raise(judges: &Judges) -> Result<Rig> {
+fn raise(judges: &Judges, proxies: Proxies) -> Result<Rig> {
     let logs = std::env::temp_dir().join(format!("lab-real-api-services-{}", boot::launcher()));
     let lab = Lab::raise(&Shape { nodes: 3, networks: Networks::One, logs })?;
     let logs = || format!("starting the real API server; the logs are in {}", lab.logs().display());
     let cluster = Cluster::start(&lab, judges, &agent::binary()?).with_context(logs)?;
-    Rig::over(lab, Box::new(Real(cluster)), Proxies::Running)
+    Rig::over(lab, Box::new(Real(cluster)), proxies)
 }
 
 /// All these scenarios, also when one fails, each on a stage without anything of the one before.
+#[allow(dead_code)] // each test file that shares it plays on its own stage
 pub(crate) fn play_all(judges: &Judges, scenarios: &[(&str, Scenario)]) {
-    let mut rig = raise(judges).unwrap();
+    play_with(Proxies::Running, judges, scenarios);
+}
+
+/// The same without pods and proxies.
+#[allow(dead_code)] // each test file that shares it plays on its own stage
+pub(crate) fn play_bare(judges: &Judges, scenarios: &[(&str, Scenario)]) {
+    play_with(Proxies::Absent, judges, scenarios);
+}
+
+fn play_with(proxies: Proxies, judges: &Judges, scenarios: &[(&str, Scenario)]) {
+    let mut rig = raise(judges, proxies).unwrap();
     let own = rig.everything().unwrap();
     let mut failed = BTreeSet::new();
     for (name, scenario) in scenarios {
+        let begin = Instant::now();
         println!("{name}");
         if let Err(why) = rig::undisturbed(&mut rig, *scenario, |rig| rig.clear(&own)) {
             failed.insert(format!("{name}: {why:#}"));
         }
         rig.clear(&own).unwrap();
+        println!("  {} s", begin.elapsed().as_secs());
     }
     let failed: Vec<String> = failed.into_iter().collect();
     assert!(failed.is_empty(), "{}\nthe logs are in {}", failed.join("\n"), rig.lab().logs().display());

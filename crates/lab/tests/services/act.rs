@@ -12,6 +12,7 @@ use vip_lab::bench::{Program, Stamp};
 use vip_lab::scenario::agent::{self, Manifest};
 use vip_lab::scenario::table::Gate;
 
+use super::cluster::Power;
 use super::draft::Draft;
 use super::{NODES, Rig};
 
@@ -92,7 +93,7 @@ impl Rig {
     /// The node loses its power, and its agent and API server with it. Gives the moment.
     pub(crate) fn power_off(&mut self, number: u8) -> Result<Stamp> {
         let at = self.lab.power_off(number)?;
-        self.plane()?.power_off(self.lab.node(number)?);
+        self.cluster.power(self.lab.node(number)?, Power::Off)?;
         self.agents[usize::from(number) - 1] = None;
         self.pods.retain(|who, _| who.node != number);
         Ok(at)
@@ -101,7 +102,7 @@ impl Rig {
     /// The node is back with nothing left of its former life, and its agent starts. Gives the moment of that.
     pub(crate) fn power_on(&mut self, number: u8) -> Result<Stamp> {
         self.lab.power_on(number)?;
-        self.plane()?.power_on(self.lab.node(number)?)?;
+        self.cluster.power(self.lab.node(number)?, Power::On)?;
         self.furnish(number)?;
         let at = Stamp::now();
         self.start(number)?;

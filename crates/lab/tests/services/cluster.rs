@@ -1,10 +1,12 @@
 //! The cluster behind the agents of a Services scenario: the lab's own API server, or the real one. Scenarios write and
 //! read objects through it as an administrator; the proxies follow it.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tokio::sync::watch;
-use vip_lab::api::{Identity, Kind, Login};
+use vip_lab::api::{Identity, Kind, Knobs, Login, Reach, Whose};
 use vip_lab::bench::{Lab, Node};
 use vip_lab::scenario::control_plane::{ControlPlane, PORT};
 use vip_lab::scenario::proxy::{self, Objects};
@@ -21,6 +23,30 @@ pub(crate) enum Contact {
     None,
 }
 
+/// What is wrong with the API, for all nodes. The administrator works on it unhindered, but for the last two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Nothing.
+    None,
+    /// Every request takes so much longer.
+    Slow(Duration),
+    /// Connections are made, and nothing is answered.
+    Hangs,
+    /// Connections break, and none is made.
+    Away,
+    /// The server's own process stands still.
+    Stopped,
+    /// The store behind the server stands still: what reads from memory is answered, nothing is written.
+    StoreStopped,
+}
+
+/// Whether a node has power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Power {
+    On,
+    Off,
+}
+
 /// What scenarios need of an API server.
 pub(crate) trait Cluster {
     /// Writes the files into a node by which its agent finds it.
@@ -35,6 +61,10 @@ pub(crate) trait Cluster {
     fn list(&self, resource: &str) -> Result<Vec<Value>>;
     /// What a node reaches, beside what the network between the nodes lets through.
     fn contact(&self, node: &Node, contact: Contact);
+    /// Changes the weather.
+    fn trouble(&self, trouble: Trouble) -> Result<()>;
+    /// A node has lost its power, or is back with a network namespace of its own.
+    fn power(&self, node: &Node, power: Power) -> Result<()>;
     /// The names of all objects of a kind in a namespace.
     fn names(&self, resource: &str, namespace: &str) -> Result<Vec<String>>;
     /// Lays a merge patch over an object.
@@ -97,6 +127,27 @@ impl Cluster for Small {
             Contact::Own => self.0.set(node, Health::Alone),
             Contact::None => self.0.cut(node),
         }
+    }
+
+    fn trouble(&self, trouble: Trouble) -> Result<()> {
+        let calm = Knobs::default();
+        let knobs = match trouble {
+            Trouble::None => calm,
+            Trouble::Slow(latency) => Knobs { latency, ..calm },
+            Trouble::Hangs | Trouble::Stopped => Knobs { reach: Reach::Frozen, ..calm },
+            Trouble::Away => Knobs { reach: Reach::Down, ..calm },
+            Trouble::StoreStopped => Knobs::dead_etcd(),
+        };
+        self.0.server().turn(Whose::All, |all| *all = knobs);
+        Ok(())
+    }
+
+    fn power(&self, node: &Node, power: Power) -> Result<()> {
+        match power {
+            Power::Off => self.0.power_off(node),
+            Power::On => self.0.power_on(node)?,
+        }
+        Ok(())
     }
 
     fn names(&self, resource: &str, namespace: &str) -> Result<Vec<String>> {

@@ -67,12 +67,17 @@ pub(crate) type Scenario = fn(&mut Rig) -> Result<()>;
 
 /// Runs the test `name` in a lab of its own: outside it starts itself again, inside it plays `scenario`.
 pub(crate) fn play(name: &str, scenario: Scenario) {
-    play_with(Proxies::Running, name, scenario);
+    play_with((Proxies::Running, Networks::One), name, scenario);
 }
 
 /// The same without pods and proxies: what is asked there are the nodes' own kernels, by ARP and NDP.
 pub(crate) fn play_bare(name: &str, scenario: Scenario) {
-    play_with(Proxies::Absent, name, scenario);
+    play_with((Proxies::Absent, Networks::One), name, scenario);
+}
+
+/// The same on nodes with two networks.
+pub(crate) fn play_on_two_networks(name: &str, scenario: Scenario) {
+    play_with((Proxies::Absent, Networks::Two), name, scenario);
 }
 
 /// Whether nodes lead requests for Services to pods.
@@ -82,9 +87,12 @@ pub(crate) enum Proxies {
     Absent,
 }
 
-fn play_with(proxies: Proxies, name: &str, scenario: Scenario) {
+/// What a bench of a test is like.
+type Scene = (Proxies, Networks);
+
+fn play_with(scene: Scene, name: &str, scenario: Scenario) {
     if boot::inside().is_some() {
-        play_inside(proxies, name, scenario);
+        play_inside(scene, name, scenario);
         return;
     }
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -111,8 +119,8 @@ fn play_with(proxies: Proxies, name: &str, scenario: Scenario) {
     }
 }
 
-fn play_inside(proxies: Proxies, name: &str, scenario: Scenario) {
-    let mut rig = Rig::raise(name, proxies).unwrap();
+fn play_inside(scene: Scene, name: &str, scenario: Scenario) {
+    let mut rig = Rig::raise(name, scene).unwrap();
     if let Err(why) = judged(&mut rig, scenario) {
         panic!("{name}: {why:#}\nthe logs are in {}", rig.lab.logs().display());
     }
@@ -149,9 +157,9 @@ fn judged(rig: &mut Rig, scenario: Scenario) -> Result<()> {
 }
 
 impl Rig {
-    fn raise(name: &str, proxies: Proxies) -> Result<Self> {
+    fn raise(name: &str, (proxies, networks): Scene) -> Result<Self> {
         let logs = std::env::temp_dir().join(format!("lab-services-{name}-{}", boot::launcher()));
-        let lab = Lab::raise(&Shape { nodes: NODES, networks: Networks::One, logs })?;
+        let lab = Lab::raise(&Shape { nodes: NODES, networks, logs })?;
         let cluster = Small::start(&lab)?;
         Self::over(lab, Box::new(cluster), proxies)
     }

@@ -2,13 +2,16 @@
 //! the VIP never is where the proxy would drop: endpoints that are ready; when none is, those that still serve while
 //! they terminate. With `externalTrafficPolicy: Local` only a node with such an endpoint of its own serves.
 //!
+//! An endpoint of a family that the Service does not have is none: its addresses are of the other family, and no proxy
+//! leads from one to the other.
+//!
 //! An endpoint tells its node by `nodeName`, else by a host name that equals one. One that tells neither counts for
 //! policy `Cluster`; under `Local` it counts for no node, because no proxy calls it local. The annotation
 //! `allow-reconcile-without-endpoints` makes a Service of policy `Cluster` need none (see `member`).
 
-use vip_model::NodeName;
 use vip_model::service::{Endpoint, EndpointCount, EndpointState, TrafficPolicy};
 use vip_model::verdict::Reason;
+use vip_model::{Family, NodeName};
 
 /// Where a Service can be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,17 @@ impl Backing {
             Self::Elsewhere | Self::Placeless => Some(Reason::NoLocalEndpoint),
             Self::Nowhere => Some(Reason::NoEndpoint),
         }
+    }
+}
+
+/// Those endpoints that are of a family of the Service, of all families when it names none. They are sorted by address,
+/// IPv4 first.
+pub(crate) fn of_families<'a>(endpoints: &'a [Endpoint], families: &[Family]) -> &'a [Endpoint] {
+    let [family] = families else { return endpoints };
+    let (v4, v6) = endpoints.split_at(endpoints.partition_point(|endpoint| endpoint.addr.is_ipv4()));
+    match family {
+        Family::V4 => v4,
+        Family::V6 => v6,
     }
 }
 

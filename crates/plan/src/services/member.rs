@@ -35,7 +35,7 @@ pub(super) struct Member<'a> {
     pub(super) ballot: Ballot,
     pub(super) backing: Backing,
     pub(super) count: EndpointCount,
-    /// Its endpoints; none as well while they are unknown.
+    /// Its endpoints of its families; none as well while they are unknown.
     pub(super) endpoints: &'a [Endpoint],
 }
 
@@ -50,6 +50,7 @@ impl<'a> Member<'a> {
         let notes = Notes::of(service);
         let ballot = ballot(ground, name, (service.traffic, &notes))?;
         let request = request(service, &notes)?;
+        let endpoints = endpoints.map(|endpoints| endpoint::of_families(endpoints, &service.families));
         let backing = match service.traffic {
             TrafficPolicy::Cluster if notes.serves_without_endpoints() => Backing::Here,
             traffic => backing(traffic, endpoints, &ground.world.config.node),

@@ -2,7 +2,7 @@
 //! to it as through the real gateway; users, pods and kubelets change it as the world says.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use vip_model::NodeName;
@@ -207,8 +207,9 @@ impl Objects {
 
     fn publish_endpoints(&mut self, now: Moment) {
         let of = |(name, pods): (&ServiceName, &Vec<Pod>)| {
+            let all = pods.iter().enumerate();
             let mut endpoints: Vec<_> =
-                pods.iter().enumerate().map(|(number, pod)| self.endpoint(number, pod)).collect();
+                all.flat_map(|(number, pod)| self.endpoints_of(number, pod)).collect();
             endpoints.sort();
             (name.clone(), endpoints)
         };
@@ -216,7 +217,8 @@ impl Objects {
         self.endpoints.change(now, all);
     }
 
-    fn endpoint(&self, number: usize, pod: &Pod) -> Endpoint {
+    /// A pod in both families: every Service finds it in its own ones.
+    fn endpoints_of(&self, number: usize, pod: &Pod) -> [Endpoint; 2] {
         let node = match pod.place {
             PodPlace::Node(node) | PodPlace::HostName(node) => Some(node),
             PodPlace::Nowhere => None,
@@ -228,9 +230,16 @@ impl Objects {
             PodPlace::HostName(_) => (None, name.map(|name| name.to_string())),
             PodPlace::Nowhere => (None, None),
         };
-        let addr = Ipv4Addr::new(10, 244, 0, u8::try_from(number + 1).expect("few pods"));
+        let last = u8::try_from(number + 1).expect("few pods");
         let state = if is_lost { EndpointState::NotReady } else { pod.state };
-        Endpoint { addr: IpAddr::V4(addr), node, host, state }
+        let (v4, v6) =
+            (Ipv4Addr::new(10, 244, 0, last), Ipv6Addr::new(0xfd00, 10, 0x244, 0, 0, 0, 0, last.into()));
+        [IpAddr::V4(v4), IpAddr::V6(v6)].map(|addr| Endpoint {
+            addr,
+            node: node.clone(),
+            host: host.clone(),
+            state,
+        })
     }
 
     /// Labels a Node.

@@ -1,10 +1,11 @@
 //! Endpoints: F-SVC-9, F-SVC-10, F-SVC-11.
 
+use vip_model::Family;
 use vip_model::plan::Standing;
 use vip_model::service::{Endpoint, EndpointState, TrafficPolicy};
 use vip_model::verdict::{Reason, Verdict};
 
-use super::scene::{GLOBAL, Scene, endpoint, ready};
+use super::scene::{GLOBAL, Scene, endpoint, ip, name, ready};
 
 const WEB: &str = "default/web";
 
@@ -59,6 +60,35 @@ fn a_host_name_stands_in_for_a_missing_node_name_and_for_nothing_else() {
 fn an_endpoint_without_a_node_counts_for_cluster_and_under_local_for_no_node() {
     assert_eq!(cluster(&[ready("")]), Verdict::Announce);
     assert_eq!(local(&[ready("")]), Verdict::Skip(Reason::NoLocalEndpoint));
+}
+
+#[test]
+fn an_endpoint_of_a_family_that_the_service_lacks_is_none() {
+    let six = |node: &str| Endpoint { addr: ip("fd00::9"), ..ready(node) };
+    let families = [
+        (vec![Family::V4], "10.0.0.50", [ready("n2"), six("n1")], (1, 0)),
+        (vec![Family::V6], "fd00::50", [ready("n1"), six("n2")], (1, 0)),
+        (vec![Family::V4, Family::V6], "10.0.0.50", [ready("n2"), six("n1")], (2, 1)),
+        (Vec::new(), "10.0.0.50", [ready("n2"), six("n1")], (2, 1)),
+    ];
+    for (families, addr, endpoints, (all, here)) in families {
+        let scene = Scene::new().holding(GLOBAL).service_with(WEB, addr, |service| {
+            service.traffic = TrafficPolicy::Local;
+            service.families.clone_from(&families);
+        });
+        let plan = scene.clone().endpoints(WEB, &endpoints).plan();
+        let count = plan.services[&name(WEB)].endpoints;
+        assert_eq!((count.all, count.taking, count.here), (all, all, here), "{families:?}");
+        let verdict = scene.clone().endpoints(WEB, &endpoints).run().verdict(WEB);
+        let elsewhere = Verdict::Skip(Reason::NoLocalEndpoint);
+        assert_eq!(verdict, if here == 0 { elsewhere } else { Verdict::Announce }, "{families:?}");
+        // With policy Cluster the other family's endpoint alone would be somebody to forward to, and is nobody.
+        let cluster = scene.edit(WEB, |service| service.traffic = TrafficPolicy::Cluster);
+        let foreign = if families == [Family::V6] { ready("n1") } else { six("n1") };
+        let verdict = cluster.endpoints(WEB, &[foreign]).run().verdict(WEB);
+        let nobody = Verdict::Skip(Reason::NoEndpoint);
+        assert_eq!(verdict, if families.len() == 1 { nobody } else { Verdict::Announce }, "{families:?}");
+    }
 }
 
 #[test]
