@@ -59,14 +59,22 @@ fn answers_on_second(rig: &Rig, addr: IpAddr, holder: u8) -> Result<()> {
     Ok(())
 }
 
+/// Starts agents that are told of no interface but by these settings.
+fn start(rig: &mut Rig, settings: &[(&str, &str)]) -> Result<()> {
+    let all = [("cp_enable", "false"), ("svc_enable", "true"), ("address", ""), ("svc_election", "true")];
+    rig.configure(&[&all[..], settings].concat())?;
+    rig.unset("vip_interface");
+    rig.start_missing()?;
+    rig.ready(&ALL)
+}
+
 /// First as the addresses say, then with a setting.
 pub(crate) fn of_two(rig: &mut Rig) -> Result<()> {
     let draft = |name: &str, addr: IpAddr| Draft::new(name, Stack::V4).on(vec![addr]);
     let first = draft("first", net::v4(210).into());
     let second = draft("second", net::node_v4(210).into());
     let outside = draft("outside", "10.99.0.1".parse()?);
-    rig.start_all(&[("svc_election", "true")])?;
-    rig.ready(&ALL)?;
+    start(rig, &[])?;
     for draft in [&first, &second, &outside] {
         rig.back(draft, &ALL)?;
         rig.write(draft)?;
@@ -86,8 +94,7 @@ pub(crate) fn of_two(rig: &mut Rig) -> Result<()> {
     on(rig, &first, "eth0").context("auto")?;
     // A setting counts for those who say nothing.
     rig.stop_all()?;
-    rig.start_all(&[("svc_election", "true"), ("vip_servicesinterface", "eth1")])?;
-    rig.ready(&ALL)?;
+    start(rig, &[("vip_servicesinterface", "eth1")])?;
     on(rig, &outside, "eth1").context("the setting")?;
     on(rig, &first, "eth0").context("auto beside the setting")?;
     on(rig, &second, "eth1").context("its annotation")?;
