@@ -17,11 +17,25 @@ const ALL: [u8; 3] = [1, 2, 3];
 const SERVICES: u16 = 300;
 /// Every address is answered for so long after the Services were created, on a machine with two cores.
 const FIRST_UP: Duration = Duration::from_secs(10);
-/// The bound of mode `lease` with timings 5/3/1 s: a dead node's Leases run out 5 s after their last renewal, and a
-/// take-over takes 300 ms.
-const EXPIRED: Duration = Duration::from_millis(5300);
+/// Timings of Leases as the settings name them; in the bound of mode `lease` a dead node's run out so long after their last
+/// renewal, and a take-over takes 300 ms.
+struct Timings {
+    settings: [(&'static str, &'static str); 3],
+    expired: Duration,
+}
+
+/// Three hundred renewals each second, which the lab's own API server answers beside everything else.
+const SHORT: Timings = Timings {
+    settings: [("vip_leaseduration", "5"), ("vip_renewdeadline", "3"), ("vip_retryperiod", "1")],
+    expired: Duration::from_millis(5300),
+};
+/// Half of them, with the defaults of Kubernetes' own components: kube-apiserver and etcd share two cores with three nodes.
+const USUAL: Timings = Timings {
+    settings: [("vip_leaseduration", "15"), ("vip_renewdeadline", "10"), ("vip_retryperiod", "2")],
+    expired: Duration::from_millis(15_300),
+};
 /// How long the slowest take-over is waited for, and the status that names the new holder.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks at everything.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// No node has more than a quarter above the mean.
@@ -100,8 +114,9 @@ fn silence<'a>(
     Ok(worst)
 }
 
-fn create(rig: &mut Rig, drafts: &[Draft]) -> Result<()> {
-    rig.start_all(&[("svc_election", "true")])?;
+fn create(rig: &mut Rig, drafts: &[Draft], timings: &Timings) -> Result<()> {
+    let settings = [&[("svc_election", "true")], &timings.settings[..]].concat();
+    rig.start_all(&settings)?;
     rig.ready(&ALL)?;
     for draft in drafts {
         rig.back(draft, &ALL)?;
@@ -116,11 +131,20 @@ fn create(rig: &mut Rig, drafts: &[Draft]) -> Result<()> {
     Ok(())
 }
 
-/// The whole story.
+/// The whole story, over the lab's own API server.
 pub(crate) fn power_failure(rig: &mut Rig) -> Result<()> {
+    story(rig, &SHORT)
+}
+
+/// The same over the real one.
+pub(crate) fn real_power_failure(rig: &mut Rig) -> Result<()> {
+    story(rig, &USUAL)
+}
+
+fn story(rig: &mut Rig, timings: &Timings) -> Result<()> {
     let drafts = drafts();
     let addrs: Vec<_> = drafts.iter().map(|draft| draft.addrs[0]).collect();
-    create(rig, &drafts)?;
+    create(rig, &drafts, timings)?;
     let before = rig.within(LIMIT, "all Services", |rig| servers(rig, &drafts))?;
     spread(&before, &ALL)?;
 
@@ -132,7 +156,7 @@ pub(crate) fn power_failure(rig: &mut Rig) -> Result<()> {
     let (moved, stayed): (Vec<_>, Vec<_>) = addrs.iter().partition(|addr| before[*addr] == 2);
     let (moved, stayed) = (silence(&census, at, moved)?, silence(&census, at, stayed)?);
     println!("  longest silence of what moved {moved:?}, of what stayed {stayed:?}");
-    ensure!(moved <= EXPIRED, "{moved:?}");
+    ensure!(moved <= timings.expired, "{moved:?}");
     ensure!(stayed.is_zero(), "an address of a node with power was away for {stayed:?}");
     ensure!(
         addrs.iter().all(|addr| before[addr] == 2 || before[addr] == after[addr]),
