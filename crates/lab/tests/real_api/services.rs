@@ -73,16 +73,13 @@ impl scene::Cluster for Real {
         let row = vip_lab::api::Kind::of_object(&version, &word).context("a kind that the lab knows")?;
         let (namespace, name) = (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
         let (all, one) = (collection(row.resource, &namespace)?, path(row.resource, &namespace, &name)?);
-        if object["metadata"]["uid"].is_null() {
-            let (code, text) = self.0.ask("POST", &all, object)?;
-            match code {
-                201 => return Ok(()),
-                409 => {} // it is there
-                _ => bail!("POST {all}: {code} {text}"),
-            }
-        }
         // Without a resourceVersion it replaces what is there, whatever its version.
-        self.done("PUT", &one, object).map(drop)
+        let (code, text) = self.0.ask("PUT", &one, object)?;
+        match code {
+            404 => self.0.create(&all, object),
+            200 | 201 => Ok(()),
+            _ => bail!("PUT {one}: {code} {text}"),
+        }
     }
 
     fn get(&self, resource: &str, namespace: &str, name: &str) -> Result<Option<Value>> {
