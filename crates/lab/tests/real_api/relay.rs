@@ -8,12 +8,13 @@ use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use vip_lab::bench::{Error, Place};
 
 /// More than a request of an agent.
-const CHUNK: usize = 64 * 1024;
+const PIECE: usize = 64 * 1024;
 
 /// What the path is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,24 +100,50 @@ enum Way {
     Answering,
 }
 
+/// What was read, and when it may pass.
+type Due = (Instant, Vec<u8>);
+
+/// One direction of a connection, until it ends.
 async fn pass(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut path: watch::Receiver<Path>,
+    from: OwnedReadHalf,
+    to: OwnedWriteHalf,
+    path: watch::Receiver<Path>,
     way: Way,
 ) -> std::io::Result<()> {
-    let mut chunk = vec![0; CHUNK];
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::try_join!(take(from, sender, path.clone(), way), give(to, receiver, path)).map(drop)
+}
+
+/// Each piece has its own time on the way: those that come together go together.
+async fn take(
+    mut from: OwnedReadHalf,
+    to: mpsc::UnboundedSender<Due>,
+    path: watch::Receiver<Path>,
+    way: Way,
+) -> std::io::Result<()> {
     loop {
-        let size = from.read(&mut chunk).await?;
-        if size == 0 {
-            return to.shutdown().await;
-        }
-        let Ok(now) = path.wait_for(|path| *path != Path::Held).await.map(|path| *path) else {
+        let mut piece = vec![0; PIECE];
+        let size = from.read(&mut piece).await?;
+        piece.truncate(size);
+        let now = *path.borrow();
+        let late = if let (Path::Slow(time), Way::Asking) = (now, way) { time } else { Duration::ZERO };
+        if size == 0 || to.send((Instant::now() + late, piece)).is_err() {
             return Ok(());
-        };
-        if let (Path::Slow(time), Way::Asking) = (now, way) {
-            tokio::time::sleep(time).await;
         }
-        to.write_all(&chunk[..size]).await?;
     }
+}
+
+async fn give(
+    mut to: OwnedWriteHalf,
+    mut from: mpsc::UnboundedReceiver<Due>,
+    mut path: watch::Receiver<Path>,
+) -> std::io::Result<()> {
+    while let Some((due, piece)) = from.recv().await {
+        tokio::time::sleep_until(due).await;
+        if path.wait_for(|path| *path != Path::Held).await.is_err() {
+            return Ok(());
+        }
+        to.write_all(&piece).await?;
+    }
+    to.shutdown().await
 }
