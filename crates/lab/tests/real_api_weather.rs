@@ -14,6 +14,9 @@ mod client;
 #[path = "real_api/cluster.rs"]
 #[allow(dead_code)] // each test file that shares it uses its own part
 mod cluster;
+#[path = "services/crowd.rs"]
+#[allow(dead_code)] // each test file that shares it uses its own part
+mod crowd;
 #[path = "real_api/launch.rs"]
 mod launch;
 #[path = "services/rig.rs"]

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a test file: its rig is a test too
 
+#[path = "services/crowd.rs"]
+#[allow(dead_code)] // each test file that shares it uses its own part
+mod crowd;
 #[path = "services/rig.rs"]
 #[allow(dead_code)] // each test file that shares it uses its own part
 mod rig;

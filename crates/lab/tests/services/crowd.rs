@@ -15,7 +15,7 @@ pub(crate) const ALL: [u8; 3] = [1, 2, 3];
 /// Every address is answered for so long after the Services were created, on a machine with two cores.
 const FIRST_UP: Duration = Duration::from_secs(20);
 /// How long the slowest take-over is waited for, and the status that names the new holder.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 /// Between two looks at everything.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// No node has more than a quarter above the mean.
@@ -36,11 +36,12 @@ pub(crate) fn drafts(count: u16) -> Vec<Draft> {
 pub(crate) fn servers(rig: &Rig, drafts: &[Draft]) -> Option<BTreeMap<IpAddr, u8>> {
     std::thread::sleep(LOOK_PAUSE); // three hundred objects are looked at in one go
     let places = rig.places().ok()?;
+    let (services, leases) = (named(rig, "services").ok()?, named(rig, "leases").ok()?);
     let number = |text: &Value| text.as_str()?.strip_prefix('n')?.parse::<u8>().ok();
     let server = |draft: &Draft| {
         let addr = draft.addrs[0];
-        let service = rig.object("services", "default", &draft.name)?;
-        let lease = rig.object("leases", "default", &format!("kubevip-{}", draft.name))?;
+        let service = services.get(&draft.name)?;
+        let lease = leases.get(&format!("kubevip-{}", draft.name))?;
         let host = number(&service["metadata"]["annotations"]["kube-vip.io/vipHost"])?;
         let is_alone = places.get(&addr)?.iter().eq([&host]);
         let is_shown = service["status"]["loadBalancer"]["ingress"][0]["ip"] == addr.to_string().as_str();
@@ -48,6 +49,12 @@ pub(crate) fn servers(rig: &Rig, drafts: &[Draft]) -> Option<BTreeMap<IpAddr, u8
             .then_some((addr, host))
     };
     drafts.iter().map(server).collect()
+}
+
+/// All objects of a kind, by name: those of one namespace matter here.
+fn named(rig: &Rig, resource: &str) -> Result<BTreeMap<String, Value>> {
+    let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    Ok(rig.cluster().list(resource)?.into_iter().map(|object| (name(&object), object)).collect())
 }
 
 /// How many Services each node has, and whether that is even.
