@@ -11,7 +11,7 @@ impl LeaseElection {
         let Some(asked) = self.asked.take() else { return };
         match answer {
             Answer::Failed(failure) => self.failed(now, failure),
-            Answer::Conflict => self.premise_gone(now),
+            Answer::Conflict => self.premise_gone(now, &asked),
             Answer::Lease(seen) => {
                 self.succeeded();
                 self.must_look = false;
@@ -57,11 +57,14 @@ impl LeaseElection {
     /// (a server that lags behind would otherwise be asked in a tight loop).
     ///
     /// It is also proof that somebody wrote what we have not seen yet, and who wrote may hold: a contender respects that
-    /// as if it had seen a holder, until a newer sight says more.
-    fn premise_gone(&mut self, now: Instant) {
+    /// as if it had seen a holder, until a newer sight says more. A sight that came while the write was under way has said
+    /// so already: a former write of ours that a server carried out late is no reason to wait.
+    fn premise_gone(&mut self, now: Instant, asked: &Asked) {
         self.succeeded();
         self.must_look = true;
-        if let (Some(last), Phase::Undecided | Phase::Follower) = (&mut self.last, self.phase) {
+        if let (Some(last), Phase::Undecided | Phase::Follower) = (&mut self.last, self.phase)
+            && last.at <= asked.at
+        {
             last.free_at = last.free_at.max(now + self.want.timings.duration);
         }
         if self.conflicts > 0 {

@@ -347,6 +347,33 @@ fn a_contender_respects_the_writer_that_a_conflict_proves_and_a_lagging_server_h
 }
 
 #[test]
+fn a_conflict_with_what_was_seen_meanwhile_keeps_nobody_waiting() {
+    let mut bench = Bench::new();
+    bench.read(Some(record(Some("a"), 5)));
+    bench.next_write(0, Purpose::Take);
+    bench.now += 1;
+    bench.see(Some(record(Some("a"), 5))); // a renewal of ours from before, which a server that hung carried out late
+    bench.answer(Answer::Conflict);
+    bench.next_ask(10);
+    let same = LeaseSeen {
+        lease: lease(),
+        sight: Sight::Present { version: Version(bench.version.to_string()), record: record(Some("a"), 5) },
+    };
+    bench.answer(Answer::Lease(same)); // no news
+    bench.next_write(200, Purpose::Take);
+    // Seen meanwhile in somebody else's name, it counts as theirs from that sight.
+    let mut bench = Bench::new();
+    bench.read(Some(record(Some("a"), 5)));
+    bench.next_write(0, Purpose::Take);
+    bench.now += 1;
+    bench.see(Some(record(Some("b"), 5)));
+    bench.answer(Answer::Conflict);
+    bench.read(Some(record(Some("b"), 5)));
+    assert_eq!(bench.role(), Role::Follower);
+    assert!(matches!(bench.next_ask(3000), Ask::ReadLease(_)), "it is not taken, but looked at again");
+}
+
+#[test]
 fn a_deleted_lease_that_is_seen_twice_still_counts_as_its_holders() {
     let mut bench = Bench::new();
     bench.read(Some(record(Some("b"), 5)));
