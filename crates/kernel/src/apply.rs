@@ -10,6 +10,9 @@
 //! long to answer (a process that was stopped inside, a routing lock that was held), once more after it, because the
 //! lifetime began to run only when the kernel came to it. A grant that came too late is taken back at once.
 //!
+//! An address whose end is only brought forward ([`Premise::Present`]) is looked for right before the system call: the
+//! kernel knows no change that leaves alone what is not there (`NLM_F_CREATE` is not asked for, by either family).
+//!
 //! A new IPv6 address is done when packets reach it. The kernel finishes it in a task of its own, some hundred
 //! microseconds after the acknowledgement; until then it answers neighbour solicitations for the address and drops, or
 //! forwards, what is sent to it, such as the advertisement of a client whose MAC it has just asked for.
@@ -20,10 +23,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use vip_model::config::Scope;
-use vip_model::kernel::{Actual, Batch, Change, Dad, Lifetime, Outcome, Report, SetAddress};
+use vip_model::kernel::{Actual, Batch, Change, Dad, Lifetime, Outcome, Premise, Report, SetAddress};
 use vip_model::{Family, Instant, LinkIndex};
 
-use crate::dump::FOREVER;
+use crate::dump::{self, FOREVER};
 use crate::filter::Filter;
 use crate::netlink_socket::{NetlinkSocket, Refusal};
 use crate::wire::Request;
@@ -123,11 +126,50 @@ fn apply_share(
     changes: &[AddressChange<'_>],
     moment: Moment<'_>,
 ) -> Vec<Outcome> {
+    let gone = gone(socket, changes);
     let began = (moment.clock)();
-    let steps: Vec<Step> = changes.iter().map(|change| step(*change, began, moment.actual)).collect();
+    let steps: Vec<Step> =
+        changes
+            .iter()
+            .map(|change| {
+                if gone.contains(&place(change)) {
+                    Step::TooLate
+                } else {
+                    step(*change, began, moment.actual)
+                }
+            })
+            .collect();
     let mut outcomes = carry_out(socket, changes, steps, moment.actual);
     take_back(socket, changes, &mut outcomes, (began, moment.clock));
     outcomes
+}
+
+fn place(change: &AddressChange<'_>) -> (LinkIndex, IpNet) {
+    match change {
+        AddressChange::Set(set) => (set.link, set.net.0),
+        AddressChange::Del(link, net) => (*link, *net),
+    }
+}
+
+/// The addresses that shall only be changed where they are and that the kernel does not show, right now. One that cannot
+/// be looked for is left alone.
+fn gone(socket: &mut NetlinkSocket, changes: &[AddressChange<'_>]) -> BTreeSet<(LinkIndex, IpNet)> {
+    let is_tied = |change: &&AddressChange<'_>| matches!(change, AddressChange::Set(set) if set.premise == Premise::Present);
+    let mut gone: BTreeSet<_> = changes.iter().filter(is_tied).map(place).collect();
+    if gone.is_empty() {
+        return gone;
+    }
+    match dump::addresses(socket, Instant::default()) {
+        Ok(there) => there.iter().for_each(|address| {
+            gone.remove(&(address.link, address.net));
+        }),
+        Err(error) => tracing::warn!(
+            addresses = gone.len(),
+            %error,
+            "whether addresses are still there cannot be seen, their lifetimes are left as they are"
+        ),
+    }
+    gone
 }
 
 /// Waits until the kernel delivers what is sent to the fresh addresses that were set.
@@ -221,10 +263,11 @@ fn take_back(
         if ended - began < STALL {
             return;
         }
+        let gone = gone(socket, changes);
         let mut requests = Vec::new();
         for (change, outcome) in changes.iter().zip(&mut *outcomes) {
             let AddressChange::Set(set) = change else { continue };
-            if *outcome != Outcome::Done || !outlives(set, began, ended) {
+            if *outcome != Outcome::Done || !outlives(set, began, ended) || gone.contains(&place(change)) {
                 continue;
             }
             if let Some(seconds) = seconds_left(set, ended) {

@@ -55,8 +55,7 @@ const RTMSG: usize = 12;
 pub(crate) fn dump(socket: &mut NetlinkSocket, after: BatchId) -> Result<Actual, Error> {
     let now = boot_now();
     let mut actual = Actual { after, ..Actual::default() };
-    let query = Query { what: "addresses", kind: libc::RTM_GETADDR, fixed: &[0; IFADDR], attribute: None };
-    actual.addresses = list(socket, &query, |body| address(body, now))?;
+    actual.addresses = addresses(socket, now)?;
     let mask = RTEXT_FILTER_SKIP_STATS.to_ne_bytes();
     let attribute = Some((IFLA_EXT_MASK, &mask[..]));
     let query = Query { what: "links", kind: libc::RTM_GETLINK, fixed: &[0; IFINFO], attribute };
@@ -74,6 +73,12 @@ pub(crate) fn dump(socket: &mut NetlinkSocket, after: BatchId) -> Result<Actual,
     }
     actual.default_routes.sort_by_key(|route| (route.metric, route.family));
     Ok(actual)
+}
+
+/// All addresses of both families, with ends counted from `now`.
+pub(crate) fn addresses(socket: &mut NetlinkSocket, now: Instant) -> Result<Vec<Address>, Error> {
+    let query = Query { what: "addresses", kind: libc::RTM_GETADDR, fixed: &[0; IFADDR], attribute: None };
+    list(socket, &query, |body| address(body, now))
 }
 
 fn list<T>(

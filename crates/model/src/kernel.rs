@@ -205,6 +205,21 @@ pub struct SetAddress {
     pub valid: Lifetime,
     /// The change is not carried out after this instant (boot-time clock), checked right before the system call.
     pub not_after: Instant,
+    /// What must be so right before the system call.
+    #[serde(default)]
+    pub premise: Premise,
+}
+
+/// What must be so for an address to be set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Premise {
+    /// Nothing: who sets it has a right to it.
+    #[default]
+    None,
+    /// It is there: its end is only brought forward. Whoever has no right to it must not bring it back when it has gone
+    /// since it was last looked at.
+    Present,
 }
 
 /// What became of a batch.
@@ -222,7 +237,7 @@ pub struct Report {
 pub enum Outcome {
     /// Carried out.
     Done,
-    /// Its `not_after` (or its lifetime) had passed: not carried out.
+    /// Its `not_after` (or its lifetime) had passed, or its premise did not hold any more: not carried out.
     TooLate,
     /// The kernel refused.
     Failed {

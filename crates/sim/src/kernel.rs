@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use vip_model::config::Scope;
 use vip_model::kernel::{
     Actual, Address, BatchId, Change, Dad, DefaultRoute, Lifetime, Link, LinkKind, LinkState, Outcome,
-    SetAddress,
+    Premise, SetAddress,
 };
 use vip_model::plan::PacketFilter;
 use vip_model::{Family, InstanceName, Instant, Known, LinkAddr, LinkIndex};
@@ -240,7 +240,9 @@ impl FakeKernel {
     /// the kernel will miss an expiry.
     pub fn carry_out(&mut self, now: Moment, clock: &Clock, change: &Change, late: Duration) -> Outcome {
         match change {
-            Change::SetAddress(set) if clock.read(now) > set.not_after => Outcome::TooLate,
+            Change::SetAddress(set) if clock.read(now) > set.not_after || !self.holds_premise(set) => {
+                Outcome::TooLate
+            }
             Change::SetAddress(set) => self.set(now, clock, set, late),
             Change::DelAddress { link, net } => self.remove(*link, *net),
             Change::SetFilter { instance, filter } => {
@@ -249,6 +251,11 @@ impl FakeKernel {
                 Outcome::Done
             }
         }
+    }
+
+    fn holds_premise(&self, set: &SetAddress) -> bool {
+        let is_it = |held: &Held| held.link == set.link && held.net == set.net.0;
+        set.premise == Premise::None || self.addresses.iter().any(is_it)
     }
 
     /// Carries out `SetAddress`; `late` is by how much the kernel will miss its expiry.

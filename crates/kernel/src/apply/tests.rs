@@ -18,6 +18,7 @@ fn set(net: &str, valid: Lifetime) -> SetAddress {
         tag: 77,
         valid,
         not_after: START + Duration::from_secs(10),
+        premise: Premise::None,
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use vip_kernel::{Accepted, KernelEvent, boot_now};
 use vip_model::config::Scope;
-use vip_model::kernel::{Change, Dad, Lifetime, Outcome, SetAddress};
+use vip_model::kernel::{Change, Dad, Lifetime, Outcome, Premise, SetAddress};
 use vip_model::{Family, Instant};
 
 use crate::namespace::{Node, TAG, cable, in_namespace, index, ip, net_of, shown, sysctl, try_ip, vip};
@@ -173,6 +173,27 @@ fn what_comes_too_late_is_not_done() {
             let changes = [passed, short, ended].map(Change::SetAddress).to_vec();
             assert_eq!(node.apply(changes), [Outcome::TooLate, Outcome::TooLate, Outcome::TooLate]);
             assert_eq!(node.address(net_of(net)), None);
+            assert_eq!(shown("near", net_of(net)), None);
+        }
+    });
+}
+
+#[test]
+fn an_address_that_is_only_to_end_earlier_is_not_made_when_it_is_gone() {
+    in_namespace(|| {
+        cable();
+        let mut node = Node::start();
+        let link = index("near");
+        for net in ["192.0.2.9/32", "2001:db8::9/128"] {
+            let shorter =
+                || vec![Change::SetAddress(SetAddress { premise: Premise::Present, ..vip(link, net, 13) })];
+            assert_eq!(node.apply(shorter()), [Outcome::TooLate], "{net} was never there");
+            assert_eq!(shown("near", net_of(net)), None);
+            ip(&format!("addr add {net} dev near nodad"));
+            assert_eq!(node.apply(shorter()), [Outcome::Done]);
+            assert_ne!(node.address(net_of(net)).unwrap().valid, Lifetime::Forever);
+            ip(&format!("addr del {net} dev near"));
+            assert_eq!(node.apply(shorter()), [Outcome::TooLate], "{net} is gone");
             assert_eq!(shown("near", net_of(net)), None);
         }
     });

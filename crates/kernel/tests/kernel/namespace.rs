@@ -12,7 +12,7 @@ use serde_json::Value;
 use vip_kernel::{Accepted, Gateway, KernelEvent, boot_now};
 use vip_model::config::Scope;
 use vip_model::kernel::{
-    Actual, Address, Batch, BatchId, Change, FrameIn, Lifetime, Outcome, Report, SetAddress,
+    Actual, Address, Batch, BatchId, Change, FrameIn, Lifetime, Outcome, Premise, Report, SetAddress,
 };
 use vip_model::{Instant, LinkIndex, VipNet};
 
@@ -200,6 +200,7 @@ pub(crate) fn vip(link: LinkIndex, net: &str, seconds: u64) -> SetAddress {
         tag: TAG,
         valid: Lifetime::Until(end),
         not_after: end,
+        premise: Premise::None,
     }
 }
 

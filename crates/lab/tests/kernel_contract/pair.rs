@@ -14,7 +14,8 @@ use vip_kernel::{Accepted, Gateway, KernelEvent, boot_now};
 use vip_lab::bench::{Metronome, Span, Stamp};
 use vip_model::config::Scope;
 use vip_model::kernel::{
-    Actual, Address, Batch, BatchId, Change, Dad, DefaultRoute, Lifetime, LinkState, Outcome, SetAddress,
+    Actual, Address, Batch, BatchId, Change, Dad, DefaultRoute, Lifetime, LinkState, Outcome, Premise,
+    SetAddress,
 };
 use vip_model::{Family, Instant, LinkIndex, VipNet};
 use vip_sim::kernel::{Duplicate, FakeKernel, Outside};
@@ -133,6 +134,8 @@ pub(crate) enum Life {
     Short,
     /// Long enough, but the grant itself is of the past.
     Passed,
+    /// So many whole seconds and a half, if it is there.
+    Cut(u64),
 }
 
 /// Sets a VIP on the wire with this life, scope global.
@@ -402,12 +405,13 @@ fn change(step: &Step, now: Instant, link: impl Fn(Place) -> LinkIndex) -> Chang
             let in_a_minute = now + Duration::from_mins(1);
             let (valid, not_after) = match life {
                 Life::Forever => (Lifetime::Forever, in_a_minute),
-                Life::Seconds(secs) => {
+                Life::Seconds(secs) | Life::Cut(secs) => {
                     (Lifetime::Until(now + Duration::from_millis(secs * 1000 + 500)), in_a_minute)
                 }
                 Life::Short => (Lifetime::Until(now + Duration::from_millis(900)), in_a_minute),
                 Life::Passed => (Lifetime::Until(in_a_minute), now.before(Duration::from_millis(1))),
             };
+            let premise = if matches!(life, Life::Cut(_)) { Premise::Present } else { Premise::None };
             Change::SetAddress(SetAddress {
                 link: link(place),
                 net: VipNet(net),
@@ -415,6 +419,7 @@ fn change(step: &Step, now: Instant, link: impl Fn(Place) -> LinkIndex) -> Chang
                 tag,
                 valid,
                 not_after,
+                premise,
             })
         }
     }

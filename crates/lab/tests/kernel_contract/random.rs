@@ -66,6 +66,7 @@ fn draw_step(dice: &mut Random) -> Step {
         0 => Life::Short,
         1 => Life::Passed,
         2..=4 => Life::Forever,
+        5..=6 => Life::Cut(2 + dice.below(4)),
         _ => Life::Seconds(2 + dice.below(4)),
     };
     let scope = pick(dice, &[Scope::Global, Scope::Global, Scope::Global, Scope::Link, Scope::Host]);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vip_model::config::Config;
-use vip_model::kernel::{Actual, Address, Change, Dad, Lifetime, SetAddress};
+use vip_model::kernel::{Actual, Address, Change, Dad, Lifetime, Premise, SetAddress};
 use vip_model::plan::{AddressWant, Completeness, PlannedAddress, Presence};
 use vip_model::{Family, ScopedAddr};
 
@@ -76,7 +76,7 @@ fn set(
         .iter()
         .map(|(_, address)| *address)
         .find(|address| address.link == at.link && address.net == planned.net.0);
-    let change = |valid, not_after| {
+    let change = |valid, not_after, premise| {
         Change::SetAddress(SetAddress {
             link: at.link,
             net: planned.net,
@@ -84,18 +84,19 @@ fn set(
             tag,
             valid,
             not_after,
+            premise,
         })
     };
     match (planned.presence, found) {
-        (Presence::Install { valid, not_after }, None) => Some(change(valid, not_after)),
+        (Presence::Install { valid, not_after }, None) => Some(change(valid, not_after, Premise::None)),
         (Presence::Install { valid, not_after }, Some(found)) => {
             // The kernel derives the scope of an IPv6 address from the address itself and ignores what it is told.
             let is_misplaced = Family::of(at.addr) == Family::V4 && found.scope != planned.scope;
             if found.dad == Dad::Failed || is_misplaced {
                 // The gateway re-creates the address: neither can be changed on an installed one.
-                Some(change(valid, not_after))
+                Some(change(valid, not_after, Premise::None))
             } else if found.tag != tag || !lasts(found.valid, applied.get(&at), valid) {
-                Some(change(valid, not_after))
+                Some(change(valid, not_after, Premise::None))
             } else {
                 None
             }
@@ -103,7 +104,7 @@ fn set(
         (Presence::Keep { at_most: Lifetime::Until(end) }, Some(found))
             if found.valid > Lifetime::Until(end + ROUNDING) =>
         {
-            Some(change(Lifetime::Until(end), end))
+            Some(change(Lifetime::Until(end), end, Premise::Present))
         }
         (Presence::Keep { .. }, _) => None,
     }

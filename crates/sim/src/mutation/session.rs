@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use vip_model::config::{Config, ElectionMode};
-use vip_model::kernel::{ETHERTYPE_ARP, ETHERTYPE_IPV6, FrameIn, Lifetime, SetAddress};
+use vip_model::kernel::{ETHERTYPE_ARP, ETHERTYPE_IPV6, FrameIn, Lifetime, Premise, SetAddress};
 use vip_model::peers::{Datagram, GroupList, Stage, Vote, Word};
 use vip_model::session::SessionWrite;
 use vip_model::store::{Expect, Purpose};
@@ -143,7 +143,15 @@ impl Mutation {
         let Some(kernel) = &mut place.kernel else { return };
         for held in kernel.addresses().to_vec().into_iter().filter(|held| held.tag == tag) {
             let (link, net) = (held.link, VipNet(held.net));
-            let set = SetAddress { link, net, scope: held.scope, tag, valid, not_after: local };
+            let set = SetAddress {
+                link,
+                net,
+                scope: held.scope,
+                tag,
+                valid,
+                not_after: local,
+                premise: Premise::None,
+            };
             kernel.set(now, &place.clock, &set, Duration::ZERO);
         }
     }
