@@ -32,6 +32,9 @@ pub struct ElectionState {
     /// How a holder came by it; how anybody else would find it now.
     #[serde(default)]
     pub found: Found,
+    /// What the Lease says of how far its holder, or the last one, has got with the Services.
+    #[serde(default)]
+    pub said: Said,
     /// What keeps the owner of a group from serving it (mode `session`).
     #[serde(default)]
     pub restraint: Restraint,
@@ -42,6 +45,17 @@ pub struct ElectionState {
     /// meantime may have believed that one.
     #[serde(default)]
     pub cleared: Option<Instant>,
+}
+
+/// How far the holder of a Lease has got with the Services, by its own word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// The revision up to which it has acted.
+    pub acted: Option<Revision>,
+    /// That at which an address last left the Lease for another one, while that is not long ago.
+    pub moved: Option<Revision>,
+    /// That at which it was given up because nobody asks for it any more.
+    pub retired: Option<Revision>,
 }
 
 /// What keeps the owner of a group from serving it (mode `session`).
@@ -89,6 +103,9 @@ pub enum Found {
     /// Released by a holder who knew of nobody who asks for it any more, at this revision of the Services: whoever still
     /// wants it may have missed that.
     Retired(Revision),
+    /// New, expired, or released by a holder who left it to others, a short time after an address had left it for another
+    /// Lease: at this revision of the Services.
+    Moved(Revision),
     /// A claim of the mode `session`, when the session that owns it and all others had ended or expired: its owner may
     /// serve on all the same.
     Orphaned,

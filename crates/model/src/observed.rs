@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::Promise;
 use crate::service::ServiceName;
+use crate::store::Revision;
 use crate::{Instant, LeaseName, LinkAddr, QuestionId, ScopedAddr};
 
 /// Everything that machines learned by asking.
@@ -66,9 +67,27 @@ pub struct Trail {
     pub since: Instant,
     /// The Leases that decided before, when it was moved from one to another not long ago.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub before: Vec<LeaseName>,
+    pub before: Vec<Former>,
     /// Since when nobody asks for it, if nobody does.
-    pub gone: Option<Instant>,
+    pub gone: Option<Parting>,
+}
+
+/// A Lease that decided about an address before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    /// The Lease.
+    pub lease: LeaseName,
+    /// The revision of the Services at which this node heard that it decides no longer, when revisions are known.
+    pub at: Option<Revision>,
+}
+
+/// When nobody asked for an address any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parting {
+    /// The time.
+    pub time: Instant,
+    /// The revision of the Services.
+    pub at: Option<Revision>,
 }
 
 /// A health gate.

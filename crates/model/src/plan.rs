@@ -171,9 +171,22 @@ pub struct ElectionWant {
     pub rank: u32,
     /// Whether anything that depends on this election is still in the kernel. A Lease is released only when not.
     pub footprint: Footprint,
+    /// How far this node has got with the Services, when its Lease shall say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<Heard>,
     /// What mode `session` needs to know of the group; none in mode `lease`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupWant>,
+}
+
+/// How far a node has got with the Services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// It has acted on them up to this revision; 0 while something of what they said before is still to be done.
+    pub acted: Revision,
+    /// The revision at which an address last left this Lease for another one, while that is not long ago: somebody waits
+    /// for the word that it is gone.
+    pub moved: Option<Revision>,
 }
 
 /// What mode `session` needs to know of an address group.

@@ -60,7 +60,31 @@ pub struct LeaseRecord {
 /// Services as that holder knew them, or `"true"`.
 pub const RETIRED: &str = "kube-vip.io/retired";
 
+/// The annotation of a Lease that says up to which revision of the Services its holder has acted: of addresses that they
+/// put under other Leases by then nothing is in its kernel, nor on its way there.
+pub const ACTED: &str = "kube-vip.io/acted";
+/// The annotation of a Lease that says at which revision of the Services an address last left it for another Lease, while
+/// that is not long ago: whoever takes it and knows them up to an older one only has missed that.
+pub const MOVED: &str = "kube-vip.io/moved";
+
 impl LeaseRecord {
+    /// Up to which revision of the Services its holder, or the last one, has acted. None where it does not say so.
+    pub fn acted(&self) -> Option<Revision> {
+        self.revision(ACTED)
+    }
+
+    /// At which revision of the Services an address left it a short time ago.
+    pub fn moved(&self) -> Option<Revision> {
+        self.revision(MOVED)
+    }
+
+    fn revision(&self, key: &str) -> Option<Revision> {
+        self.annotations
+            .get(key)
+            .filter(|said| !said.is_empty())
+            .and_then(|said| Version(said.clone()).revision())
+    }
+
     /// Whether its last holder gave it up because nobody asked for it any more, and at which revision of the Services.
     pub fn retired(&self) -> Option<Revision> {
         let said = self.annotations.get(RETIRED).filter(|_| self.holder.is_none() && self.says_retired())?;

@@ -148,6 +148,7 @@ fn want_election(world: &World<'_>, control_plane: &ControlPlane, standing: Stan
         standing,
         rank: rank(world),
         footprint: footprint(world, control_plane),
+        heard: None,
         group: None,
     };
     plan.elections.insert(election.lease.clone(), want);

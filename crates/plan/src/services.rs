@@ -108,6 +108,9 @@ pub(crate) fn plan(world: &World<'_>, services: &Services, plan: &mut NodePlan) 
         trail::watch_former(&ground, trails, plan);
     }
     hold_leases(&ground, plan);
+    if let Some(trails) = &world.observed.trails {
+        trail::say_heard(&ground, trails, plan);
+    }
     report(&ground, rows, (&mut members, decisions), plan);
 }
 

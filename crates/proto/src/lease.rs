@@ -21,6 +21,7 @@
 mod answer;
 mod ask;
 mod claims;
+mod heard;
 #[cfg(any(test, feature = "rig"))]
 pub mod laws;
 mod sight;
@@ -34,7 +35,7 @@ pub use claims::Owners;
 use vip_model::config::LeaseTimings;
 use vip_model::members::{ElectionState, Found, History, Pulse, Restraint, Role, Vacancy};
 use vip_model::plan::{ElectionWant, Footprint, Standing};
-use vip_model::store::{Answer, Ask, Failure, FailureClass, LeaseSeen, Sight, Version};
+use vip_model::store::{Answer, Ask, Failure, FailureClass, LeaseSeen, RETIRED, Sight, Version};
 use vip_model::{Instant, LeaseName, NodeName, Random};
 
 use crate::Machine;
@@ -177,6 +178,7 @@ impl LeaseElection {
             history: self.history,
             trouble: self.trouble.clone(),
             vacancy: self.vacancy,
+            said: self.said(),
             restraint: Restraint::None,
             pulse: self.pulse,
             cleared: None,
@@ -410,10 +412,11 @@ impl LeaseElection {
             .then(|| last.free_at.max(last.at) + self.want.timings.duration)
     }
 
-    /// When the other holder of a Lease that we do not want is dead, unless it renews.
+    /// When the other holder of a Lease that we do not want for ourselves is dead, unless it renews.
     fn lapses_at(&self) -> Option<Instant> {
         let last = self.last.as_ref().filter(|last| last.names_other(&self.me))?;
-        (self.want.standing == Standing::Leave).then_some(last.free_at)
+        let is_watched = self.want.standing == Standing::Leave || self.want.annotations.contains_key(RETIRED);
+        is_watched.then_some(last.free_at)
     }
 
     /// Whether everything that depends on the election has left the kernel.

@@ -202,7 +202,9 @@ fn seen_text(seen: &LeaseSeen) -> String {
         Sight::Present { version, record } => {
             let holder = record.holder.as_deref().unwrap_or("nobody");
             let retired = if record.says_retired() { ", retired" } else { "" };
-            format!("{} v{} held by {holder}{retired}", seen.lease.name(), version.0)
+            let acted = record.acted().map_or_else(String::new, |acted| format!(", acted {}", acted.0));
+            let moved = record.moved().map_or_else(String::new, |moved| format!(", moved {}", moved.0));
+            format!("{} v{} held by {holder}{retired}{acted}{moved}", seen.lease.name(), version.0)
         }
     }
 }

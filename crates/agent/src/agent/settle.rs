@@ -100,10 +100,13 @@ impl Agent {
         self.chronicle.judge(self.listing(), &self.members, self.actual.get());
         self.observed.promised.clone_from(&plan.promised);
         self.wait_for_others(now, plan.unsaid.as_ref());
-        if let Some(trails) = &mut self.observed.trails {
-            trails::note(now, trails, (&self.plan, &plan));
-        }
+        let moment = (now, self.snapshot.services_at.revision());
+        let trails = self.observed.trails.as_mut();
+        let moved = trails.map(|trails| trails::note(moment, trails, (&self.plan, &plan)));
         self.plan = plan;
+        if moved == Some(trails::Moved::Yes) {
+            self.mark(now, Urgency::AtOnce);
+        }
     }
 
     /// Remembers since when a word about a Service is left to others, and plans again when they had time enough.

@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use vip_model::observed::{Trail, Trails};
+use vip_model::observed::{Former, Parting, Trail, Trails};
 use vip_model::plan::{NodePlan, ServicePlan};
 use vip_model::service::ServiceName;
+use vip_model::store::Revision;
 use vip_model::{Instant, LeaseName};
 
 /// The longest time between two turns of a process that runs.
@@ -46,36 +47,54 @@ impl Watchman {
     }
 }
 
-/// Remembers what a new plan says of addresses, when the former one said something else.
-pub(super) fn note(now: Instant, trails: &mut Trails, (former, plan): (&NodePlan, &NodePlan)) {
+/// When and at which revision of the Services a plan was made.
+pub(super) type Moment = (Instant, Option<Revision>);
+
+/// Remembers what a new plan says of addresses, when the former one said something else. Whether some have moved to
+/// another Lease: a plan that knows that says more.
+pub(super) fn note((now, at): Moment, trails: &mut Trails, (former, plan): (&NodePlan, &NodePlan)) -> Moved {
     let (gone, news) = changes(former, plan);
     if !gone.is_empty() {
         let asked: BTreeSet<_> = plan.services.values().flat_map(|service| &service.addrs).collect();
         for addr in gone.iter().filter(|addr| !asked.contains(addr)) {
             if let Some(trail) = trails.addrs.get_mut(addr) {
-                trail.gone = Some(now);
+                trail.gone = Some(Parting { time: now, at });
             }
         }
-        trails.addrs.retain(|_, trail| trail.gone.is_none_or(|gone| now < gone + MEMORY));
+        trails.addrs.retain(|_, trail| trail.gone.is_none_or(|gone| now < gone.time + MEMORY));
     }
+    let mut moved = Moved::No;
     for (addr, lease) in news {
-        follow(now, trails, addr, lease);
+        if follow((now, at), trails, addr, lease) == Moved::Yes {
+            moved = Moved::Yes;
+        }
     }
+    moved
 }
 
-fn follow(now: Instant, trails: &mut Trails, addr: IpAddr, lease: &LeaseName) {
+/// Whether an address is under another Lease than before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moved {
+    Yes,
+    No,
+}
+
+fn follow((now, at): Moment, trails: &mut Trails, addr: IpAddr, lease: &LeaseName) -> Moved {
     let fresh = || Trail { lease: lease.clone(), since: now, before: Vec::new(), gone: None };
     let trail = trails.addrs.entry(addr).or_insert_with(fresh);
-    if trail.lease != *lease {
-        let former = std::mem::replace(&mut trail.lease, lease.clone());
-        trail.before.retain(|before| *before != former && *before != *lease);
-        trail.before.push(former);
-        trail.since = now;
-        trails.moved.insert(addr);
-    } else if trail.gone.is_some() {
-        trail.since = now;
+    let parting = trail.gone.take();
+    if trail.lease == *lease {
+        if parting.is_some() {
+            trail.since = now;
+        }
+        return Moved::No;
     }
-    trail.gone = None;
+    let former = std::mem::replace(&mut trail.lease, lease.clone());
+    trail.before.retain(|before| before.lease != former && before.lease != *lease);
+    trail.before.push(Former { lease: former, at: parting.map_or(at, |parting| parting.at) });
+    trail.since = now;
+    trails.moved.insert(addr);
+    Moved::Yes
 }
 
 /// What moved long ago is as if it had always been where it is.

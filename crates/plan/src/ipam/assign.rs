@@ -64,6 +64,7 @@ fn want_election(world: &World<'_>, ipam: &Ipam, plan: &mut NodePlan) {
         standing: if stays_away { Standing::Leave } else { Standing::Contend },
         rank: 0,
         footprint: Footprint::Clear,
+        heard: None,
         group: None,
     });
 }

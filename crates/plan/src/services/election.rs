@@ -353,6 +353,7 @@ pub(super) fn own_want(
         standing,
         rank,
         footprint,
+        heard: None,
         group: None,
     }
 }
@@ -390,6 +391,7 @@ pub(super) fn want_global(ground: &Ground<'_>, tally: Option<Tally>, plan: &mut 
             None if *ballot == Ballot::Global => Footprint::Present,
             tally => footprint(ground, tally.unwrap_or_default().present),
         },
+        heard: None,
         group: None,
     };
     want(plan, &election.lease, want_of_ours);

@@ -122,6 +122,7 @@ fn want_control_plane(ground: &Ground<'_>, brief: &Brief<'_>, footprint: Footpri
             },
             rank: 0,
             footprint,
+            heard: None,
             group: None,
         };
         want(plan, &election.lease, wanted);

@@ -8,18 +8,22 @@
 //! another Lease waits until that one is free, which is at once when its holder has heard of it; where that Lease still
 //! decides about others, the network is asked.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use vip_model::config::{OnDemand, ServiceElection};
 use vip_model::members::{ElectionState, Found, History, Pulse, Role};
 use vip_model::observed::{Trail, Trails};
-use vip_model::plan::{NodePlan, Presence, Standing};
-use vip_model::store::RETIRED;
+use vip_model::plan::{ElectionWant, Heard, NodePlan, Presence, Standing};
+use vip_model::store::{RETIRED, Revision};
 use vip_model::{Instant, LeaseName, ScopedAddr};
 
 use super::election::{footprint, own_want};
 use super::ground::{Ground, is_holder};
+use crate::diff;
 use crate::vip::{Certainty, other_holder};
+use crate::world::KernelWork;
 
 /// How long an older picture of the Services is believed to become a newer one. Where nothing changes any more, one that
 /// was listed earlier may stay older for ever.
@@ -43,21 +47,25 @@ pub(super) fn certainty(
     if is_followed && was_here(ground, at) {
         return Certainty::Sure;
     }
-    if let Some(until) = is_behind(ground, election.found).then_some(tenure + BEHIND)
-        && trails.turn < until
-    {
-        return Certainty::Wait(until);
-    }
-    let unrest = trails.woke.max(trails.lost_sight).map(|unrest| unrest + PICTURE);
-    let is_calm = election.found == Found::Wanted && unrest.is_none_or(|over| over <= tenure);
-    if is_calm && is_followed && since + PICTURE <= tenure {
-        return Certainty::Sure;
-    }
+    let known = ground.world.snapshot.services_at.revision();
+    let is_behind = |at: Revision| known.is_some_and(|known| known < at) && trails.turn < tenure + BEHIND;
+    let is_as_usual = match election.found {
+        Found::Retired(at) if is_behind(at) => return Certainty::Wait(tenure + BEHIND),
+        // It still decides about others, who do not wait for one that may have left.
+        Found::Moved(at) if is_behind(at) => {
+            return Certainty::Ask { until: None, otherwise: Some(tenure + BEHIND) };
+        }
+        Found::Wanted | Found::Moved(_) => true,
+        Found::Retired(_) | Found::Orphaned => false,
+    };
     if let Some(open) = trail.and_then(|trail| moved(ground, trail, (lease, since))) {
         return open;
     }
-    // All Leases that it came from are free.
-    if is_calm && trail.is_some_and(|trail| former(trail, lease).next().is_some()) {
+    let unrest = trails.woke.max(trails.lost_sight).map(|unrest| unrest + PICTURE);
+    let is_calm = is_as_usual && unrest.is_none_or(|over| over <= tenure);
+    let is_known = is_followed && since + PICTURE <= tenure;
+    // Or whoever had it says that it has let go.
+    if is_calm && (is_known || trail.is_some_and(|trail| former(ground, trail, lease).next().is_some())) {
         return Certainty::Sure;
     }
     // Where nobody can be asked, what was missed is waited for.
@@ -65,52 +73,77 @@ pub(super) fn certainty(
     let retired = matches!(election.found, Found::Retired(_)).then_some(tenure);
     let otherwise = woke.max(retired).map(|from| from + PICTURE);
     // Some fabrics answer for the dead: who takes over from one does not believe that for ever.
-    let until = (election.found == Found::Wanted).then(|| tenure + longest(ground));
+    let until = is_as_usual.then(|| tenure + longest(ground));
     Certainty::Ask { until, otherwise }
 }
 
-/// Whether the last holder gave the Lease up for something in the Services that this node has not heard of yet.
-fn is_behind(ground: &Ground<'_>, found: Found) -> bool {
-    let Found::Retired(at) = found else { return false };
-    ground.world.snapshot.services_at.revision().is_some_and(|known| known < at)
+/// The Leases that decided before, each with the revision of the Services at which this node heard that it does no longer:
+/// the present one, when that is the news of this turn.
+fn former<'t>(
+    ground: &Ground<'_>,
+    trail: &'t Trail,
+    lease: &'t LeaseName,
+) -> impl Iterator<Item = (&'t LeaseName, Option<Revision>)> {
+    let known = ground.world.snapshot.services_at.revision();
+    let left = trail.before.iter().map(|before| (&before.lease, before.at));
+    let last = (&trail.lease, trail.gone.map_or(known, |gone| gone.at));
+    left.chain([last]).filter(move |(before, _)| *before != lease)
 }
 
-/// The Leases that decided before.
-fn former<'t>(trail: &'t Trail, lease: &'t LeaseName) -> impl Iterator<Item = &'t LeaseName> {
-    trail.before.iter().chain([&trail.lease]).filter(move |before| *before != lease)
-}
-
-/// What follows from the Leases that decided before, while one of them may be somebody else's.
+/// What follows from the Leases that decided before, while one of them may be acted on by somebody who does not know
+/// that it decides no longer.
 fn moved(ground: &Ground<'_>, trail: &Trail, (lease, since): (&LeaseName, Instant)) -> Option<Certainty> {
-    let before = || former(trail, lease);
-    let trails = ground.world.observed.trails.as_ref()?;
+    let turn = ground.world.observed.trails.as_ref()?.turn;
     let free_at = since + longest(ground);
-    if before().all(|before| is_free(ground, before)) {
-        return None;
+    let asked = Certainty::Ask { until: None, otherwise: Some(free_at) };
+    let mut worst = None;
+    for (before, left) in former(ground, trail, lease) {
+        let state = ground.state(before);
+        let limit = match grasp(ground, before, left) {
+            Grasp::Loose => continue,
+            // Who renews a Lease that nobody asks for, or has said more often how far it has got, has not heard of it
+            // yet, and has the address until it has.
+            Grasp::Held if !is_shared(ground, before) || state.said.acted.is_some() => since + BEHIND,
+            Grasp::Held => turn,
+            Grasp::Unseen => free_at,
+            Grasp::Open if is_shared(ground, before) => turn,
+            Grasp::Open => free_at,
+        };
+        worst = worst.max(Some(limit));
     }
-    // Who renews a Lease that nobody asks for has not heard of it yet, and has the address until it has.
-    let lives = |before| is_held(ground, before) && !is_shared(ground, before);
-    if before().any(lives) && trails.turn < since + BEHIND {
-        return Some(Certainty::Wait(since + BEHIND));
-    }
-    if trails.turn >= free_at || before().any(|before| is_shared(ground, before)) {
-        return Some(Certainty::Ask { until: None, otherwise: Some(free_at) });
-    }
-    Some(Certainty::Wait(free_at))
+    worst.map(|limit| if turn < limit { Certainty::Wait(limit) } else { asked })
 }
 
-/// Whether a Lease is nobody's but ours. A holder releases it when its addresses are gone, and of one that does not renew
-/// it they go by themselves. Who does not stand for a Lease that nobody holds stays undecided.
-fn is_free(ground: &Ground<'_>, lease: &LeaseName) -> bool {
-    let state = ground.state(lease);
-    let is_seen = state.history != History::Unknown && state.role != Role::Leaving;
-    is_holder(state) || (is_seen && (state.holder.is_none() || state.pulse == Pulse::Lapsed))
+/// Who may act on a Lease that decided before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Grasp {
+    /// Nobody who does not know that it decides no longer: it is ours, or its last holder has said so in it.
+    Loose,
+    /// Another node that lives.
+    Held,
+    /// Whoever takes it next, by an older picture of the Services.
+    Open,
+    /// That is not known yet.
+    Unseen,
 }
 
-/// Whether a Lease is another node's, which lives.
-fn is_held(ground: &Ground<'_>, lease: &LeaseName) -> bool {
+/// Who may act on a Lease that an address left at this revision of the Services. A holder of it says when nothing of the
+/// address is left in its kernel; one who gives it up because nobody asks for it leaves a mark that holds up those who
+/// know less. Who stands for a Lease that nobody holds stays undecided.
+fn grasp(ground: &Ground<'_>, lease: &LeaseName, left: Option<Revision>) -> Grasp {
     let state = ground.state(lease);
-    other_holder(&ground.world, state).is_some() && state.pulse == Pulse::Beating
+    let is_said = |at: Option<Revision>| at.is_some_and(|at| left.is_none_or(|left| at >= left));
+    if is_holder(state) || is_said(state.said.retired) {
+        return Grasp::Loose;
+    }
+    if state.history == History::Unknown || state.role == Role::Leaving {
+        return Grasp::Unseen;
+    }
+    if is_said(state.said.acted) {
+        return Grasp::Loose;
+    }
+    let is_others = other_holder(&ground.world, state).is_some() && state.pulse == Pulse::Beating;
+    if is_others { Grasp::Held } else { Grasp::Open }
 }
 
 /// Whether a Lease decides about something else by now: no holder gives it up for the sake of one address.
@@ -139,14 +172,60 @@ fn longest(ground: &Ground<'_>) -> Duration {
     of_election.max(of_own).max(control_plane.unwrap_or_default())
 }
 
-/// Goes on watching the Leases that addresses came from, without standing for them.
+/// Goes on watching the Leases that addresses came from. Who holds the Lease that an address is under now takes one that
+/// nobody holds, so that its mark holds up who has not heard of the move; others only look.
 pub(super) fn watch_former(ground: &Ground<'_>, trails: &Trails, plan: &mut NodePlan) {
     let moved = trails.moved.iter().filter_map(|addr| trails.addrs.get(addr));
-    for lease in moved.flat_map(|trail| &trail.before) {
-        plan.elections.entry(lease.clone()).or_insert_with(|| {
-            let footprint = footprint(ground, 0);
-            own_want(ground, Standing::Leave, 0, footprint)
-                .retired(footprint, &ground.world.snapshot.services_at)
-        });
+    for (trail, former) in moved.flat_map(|trail| trail.before.iter().map(move |former| (trail, former))) {
+        let is_ours = is_holder(ground.state(&trail.lease)) && trail.gone.is_none();
+        let seals = is_ours && grasp(ground, &former.lease, former.at) == Grasp::Open;
+        match plan.elections.entry(former.lease.clone()) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(watched(ground, seals));
+            }
+            // By another address that left it.
+            Entry::Occupied(mut occupied) if seals && occupied.get().annotations.contains_key(RETIRED) => {
+                occupied.insert(watched(ground, seals));
+            }
+            Entry::Occupied(_) => {}
+        }
     }
+}
+
+/// What is wanted of a Lease that nobody asks for: to leave it with a mark, and before that to have it.
+fn watched(ground: &Ground<'_>, seals: bool) -> ElectionWant {
+    let footprint = footprint(ground, 0);
+    let leave = own_want(ground, Standing::Leave, 0, footprint)
+        .retired(footprint, &ground.world.snapshot.services_at);
+    if !seals {
+        return leave;
+    }
+    let annotations = [(RETIRED.to_owned(), String::new())].into();
+    ElectionWant { standing: Standing::Contend, annotations, ..leave }
+}
+
+/// Says in the Leases how far this node has got with the Services: where it takes them, and where an address left them.
+pub(super) fn say_heard(ground: &Ground<'_>, trails: &Trails, plan: &mut NodePlan) {
+    let Some(known) = ground.world.snapshot.services_at.revision() else { return };
+    let acted = if is_done(ground, plan) { known } else { Revision(0) };
+    let mut moves = BTreeMap::new();
+    let moved = trails.moved.iter().filter_map(|addr| trails.addrs.get(addr));
+    for former in moved.flat_map(|trail| &trail.before) {
+        let last = moves.entry(&former.lease).or_insert(former.at);
+        *last = (*last).max(former.at);
+    }
+    for (lease, want) in &mut plan.elections {
+        let (state, moved) = (ground.state(lease), moves.get(lease).copied().flatten());
+        let is_unsaid = state.said.acted.unwrap_or_default() == Revision(0) || state.said.moved.is_some();
+        if moved.is_some() || is_unsaid || !is_holder(state) {
+            want.heard = Some(Heard { acted, moved });
+        }
+    }
+}
+
+/// Whether nothing is in the kernel, nor on its way there, that is not planned to be.
+fn is_done(ground: &Ground<'_>, plan: &NodePlan) -> bool {
+    let (Some(kernel), Some(actual)) = (&ground.kernel, ground.world.actual.get()) else { return false };
+    ground.world.kernel_work == KernelWork::Settled
+        && !diff::has_leaving(&plan.addresses, actual, (kernel.tag, ground.world.config))
 }

@@ -73,8 +73,9 @@ impl LeaseElection {
             (true, _, _) | (_, None, _) => (self.not_before, Intent::Read),
             (false, Some(_), Phase::Undecided | Phase::Follower) => self.next_as_follower()?,
             (false, Some(last), Phase::Holder(tenure)) => {
-                // A Lease that does not name its holder (deleted or blanked by hand) is written again at once.
-                let due = if last.holder().is_some() {
+                // A Lease that does not name its holder (deleted or blanked by hand) is written again at once, and so is
+                // one whose word somebody waits for.
+                let due = if last.holder().is_some() && !self.is_awaited() {
                     tenure.last_try + tenure.limits.retry_period
                 } else {
                     self.not_before
@@ -154,7 +155,7 @@ impl LeaseElection {
         match record.map(LeaseRecord::retired) {
             Some(Some(at)) => Found::Retired(at),
             Some(None) if self.claim_of().is_some() => Found::Orphaned,
-            Some(None) | None => Found::Wanted,
+            Some(None) | None => record.and_then(LeaseRecord::moved).map_or(Found::Wanted, Found::Moved),
         }
     }
 
@@ -183,6 +184,7 @@ impl LeaseElection {
         if record.is_some_and(LeaseRecord::says_retired) {
             annotations.entry(RETIRED.to_owned()).or_default(); // an empty one is taken away
         }
+        annotations.extend(self.heard_words(purpose, record));
         for word in record.into_iter().flat_map(super::claims::words_of) {
             annotations.entry(word.to_owned()).or_default();
         }

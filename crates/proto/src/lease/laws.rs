@@ -33,6 +33,7 @@ pub fn election() -> LeaseElection {
         standing: Standing::Contend,
         rank: 0,
         footprint: Footprint::Clear,
+        heard: None,
         group: None,
     };
     LeaseElection::new(FROM, NodeName::new(ME), lease(), want, Random::new(1))
@@ -187,6 +188,7 @@ impl Walk<'_> {
             ]),
             rank: self.pick(&[0, 0, 1, 2]),
             footprint: self.pick(&[Footprint::Clear, Footprint::Present]),
+            heard: None,
             group: None,
         }
     }

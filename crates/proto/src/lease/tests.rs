@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use vip_model::config::LeaseTimings;
 use vip_model::members::{Found, History, Pulse, Role, Vacancy};
-use vip_model::plan::{ElectionWant, Footprint, Standing};
+use vip_model::plan::{ElectionWant, Footprint, Heard, Standing};
 use vip_model::store::{
-    Acquired, Answer, Ask, Expect, Failure, FailureClass, LeaseRecord, LeaseSeen, LeaseWrite, Purpose,
-    RETIRED, Revision, Sight, Version,
+    ACTED, Acquired, Answer, Ask, Expect, Failure, FailureClass, LeaseRecord, LeaseSeen, LeaseWrite, MOVED,
+    Purpose, RETIRED, Revision, Sight, Version,
 };
 use vip_model::{Instant, LeaseName, NodeName, Random};
 
@@ -34,7 +34,15 @@ fn want(standing: Standing, footprint: Footprint) -> ElectionWant {
         renew_deadline: Duration::from_secs(3),
         retry_period: Duration::from_secs(1),
     };
-    ElectionWant { timings, annotations: BTreeMap::new(), standing, rank: 0, footprint, group: None }
+    ElectionWant {
+        timings,
+        annotations: BTreeMap::new(),
+        standing,
+        rank: 0,
+        footprint,
+        heard: None,
+        group: None,
+    }
 }
 
 fn record(holder: Option<&str>, seconds: u64) -> LeaseRecord {
@@ -617,4 +625,63 @@ fn a_lease_that_nobody_asks_for_says_so_until_it_is_taken_again() {
     let renew = other.next_write(1000, Purpose::Renew);
     other.accept(&renew);
     assert_eq!(other.election.state().found, Found::Retired(Revision(430)), "as long as this tenure lasts");
+}
+
+fn heard(acted: u64, moved: Option<u64>) -> ElectionWant {
+    let heard = Heard { acted: Revision(acted), moved: moved.map(Revision) };
+    ElectionWant { heard: Some(heard), ..want(Standing::Contend, Footprint::Clear) }
+}
+
+fn words(write: &LeaseWrite) -> (Option<&str>, Option<&str>) {
+    let word = |key: &str| write.annotations.get(key).map(String::as_str);
+    (word(ACTED), word(MOVED))
+}
+
+#[test]
+fn a_holder_says_at_once_that_an_address_is_gone_and_everything_else_with_the_next_renewal() {
+    let mut bench = Bench::new();
+    bench.election.want(bench.at(), heard(400, None));
+    bench.read(None);
+    let take = bench.next_write(0, Purpose::Take);
+    assert_eq!(words(&take), (Some("400"), None));
+    bench.accept(&take);
+    let began = bench.now;
+
+    // Not gone yet: nothing is said.
+    bench.election.want(bench.at(), heard(0, Some(402)));
+    assert!(bench.election.poll(bench.at()).is_none());
+    bench.election.want(bench.at(), heard(402, Some(402)));
+    let told = bench.next_write(0, Purpose::Renew);
+    assert_eq!(words(&told), (Some("402"), Some("402")));
+    bench.accept(&told);
+    assert_eq!(bench.now, began + RTT);
+
+    bench.election.want(bench.at(), heard(403, Some(402)));
+    assert!(bench.election.poll(bench.at()).is_none(), "nobody waits for that");
+    let renew = bench.next_write(1000, Purpose::Renew);
+    assert_eq!(words(&renew), (Some("403"), Some("402")));
+    bench.accept(&renew);
+
+    // The move is long ago.
+    bench.election.want(bench.at(), heard(403, None));
+    let renew = bench.next_write(1000, Purpose::Renew);
+    assert_eq!(words(&renew), (None, Some("")));
+}
+
+#[test]
+fn a_new_holder_says_only_what_it_knows_and_is_told_what_left_the_lease() {
+    for (own, acted, moved) in [(None, "0", None), (Some(399), "399", None), (Some(430), "430", Some(""))] {
+        let mut bench = Bench::new();
+        if let Some(own) = own {
+            bench.election.want(bench.at(), heard(own, None));
+        }
+        let mut released = record(None, 1);
+        released.annotations =
+            [(ACTED.to_owned(), "431".to_owned()), (MOVED.to_owned(), "430".to_owned())].into();
+        bench.see(Some(released));
+        let take = bench.next_write(1000, Purpose::Take);
+        assert_eq!(words(&take), (Some(acted), moved));
+        bench.accept(&take);
+        assert_eq!(bench.election.state().found, Found::Moved(Revision(430)));
+    }
 }

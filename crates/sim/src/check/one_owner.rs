@@ -1,8 +1,9 @@
 //! `one_owner`: at most one kernel answers for a VIP on the segment. Overlap 0, also with dead, stopped and restarted
 //! agents: the fence works with nobody alive. Excused are addresses that an outsider put there, a node that was just
-//! woken from a suspension (one turn, stated in `docs/simulation.md`), a former holder whose Lease somebody deleted, or
-//! whose address a user put under another Lease, where nobody can look whether it still answers, and
-//! `vip_preserve_on_leadership_loss`.
+//! woken from a suspension (one turn, stated in `docs/simulation.md`), a former holder whose Lease somebody deleted, where
+//! nobody can look whether it still answers, `vip_preserve_on_leadership_loss`, and one whose address a user put under
+//! another Lease: it has not heard of that, nobody on the node that has the new Lease was there to remember the old one,
+//! and no frame comes from one to the other.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,12 +11,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use vip_model::LeaseName;
-
 use vip_model::config::OnLoss;
+use vip_model::store::Version;
 
 use super::{Check, Verdict, nodes_of};
 use crate::clock::Moment;
-use crate::fault::{Fault, What};
+use crate::fault::{Fault, Place, What};
+use crate::process::Life;
 use crate::setup::{Probing, Setup, node_name};
 use crate::world::{Fact, Ought, Purpose, Vip, World};
 
@@ -34,7 +36,19 @@ impl OneOwner {
 #[derive(Default)]
 struct Moves {
     seen: Option<Rc<Ought>>,
-    leases: BTreeMap<IpAddr, (LeaseName, Option<Moment>)>,
+    leases: BTreeMap<IpAddr, (LeaseName, Option<Move>)>,
+    /// When a node was last excused because it had not heard that an address is another Lease's.
+    deaf: BTreeMap<(IpAddr, usize), Moment>,
+}
+
+/// How long a node that has heard of it may take to remove an address: a turn and a system call.
+const HEARING: Duration = Duration::from_millis(500);
+
+/// When a user put an address under another Lease, and the version of the Services that says so.
+#[derive(Clone)]
+struct Move {
+    at: Moment,
+    version: Version,
 }
 
 impl Moves {
@@ -47,16 +61,29 @@ impl Moves {
             let Some(lease) = ought.lease_of(*addr) else { continue };
             let (former, moved) = self.leases.entry(*addr).or_insert_with(|| (lease.clone(), None));
             if former != lease {
-                (*former, *moved) = (lease.clone(), Some(world.now));
+                let version = world.store.snapshot(None).services_at;
+                (*former, *moved) = (lease.clone(), Some(Move { at: world.now, version }));
             }
         }
         self.seen = Some(ought);
     }
 
-    /// Whether a user put the address under another Lease a short time ago, and frames were lost or cut since.
-    fn were_unseen(&self, world: &World, vip: Vip) -> bool {
-        let moved = self.leases.get(&vip.addr()).and_then(|(_, moved)| *moved);
-        moved.is_some_and(|moved| is_recent(world, moved) && are_blind_since(world, moved))
+    /// Whether nothing on either node could know that `old` may not have the address any more, and `new` not yet: see
+    /// this module's head.
+    fn are_strangers(&mut self, world: &World, vip: Vip, (new, old): (usize, usize)) -> bool {
+        let moved = self.leases.get(&vip.addr()).and_then(|(_, moved)| moved.as_ref());
+        let Some(Move { at, version }) = moved.filter(|moved| is_recent(world, moved.at)) else {
+            return false;
+        };
+        let agent = |node| world.processes.iter().find(|it| it.node == node && it.number == vip.agent);
+        let is_new = agent(new).is_some_and(|agent| agent.born > *at);
+        let is_deaf = agent(old).is_none_or(|agent| {
+            agent.life != Life::Running || agent.heard.services_at.is_older_than(version)
+        });
+        if is_new && is_deaf && [new, old].iter().any(|node| is_blind_since(world, *at, Some(*node))) {
+            self.deaf.insert((vip.addr(), old), world.now);
+        }
+        self.deaf.get(&(vip.addr(), old)).is_some_and(|last| world.now <= *last + HEARING)
     }
 }
 
@@ -65,8 +92,15 @@ fn is_recent(world: &World, moment: Moment) -> bool {
     world.now >= moment && world.now <= moment + world.setup.timings.duration + Duration::from_secs(1)
 }
 
-/// Whether somewhere frames were lost, late or cut since then.
-fn are_blind_since(world: &World, moment: Moment) -> bool {
+/// Whether frames to or from this node, or anywhere, were lost, late or cut since then.
+fn is_blind_since(world: &World, moment: Moment, node: Option<usize>) -> bool {
+    let is_there = |fault: &Fault| match (node, fault.place) {
+        (Some(node), Place::Node(there)) => {
+            node == there
+                || (matches!(fault.what, What::Cut | What::CutOut) && node + 1 == fault.amount as usize)
+        }
+        _ => true,
+    };
     let blinds = |fault: &Fault| {
         matches!(
             fault.what,
@@ -78,7 +112,8 @@ fn are_blind_since(world: &World, moment: Moment) -> bool {
                 | What::Isolate
                 | What::Loss
                 | What::WireDelay
-        ) && fault.at <= world.now
+        ) && is_there(fault)
+            && fault.at <= world.now
             && fault.end().is_none_or(|end| end >= moment)
     };
     world.schedule.iter().any(blinds)
@@ -100,7 +135,7 @@ fn lease_just_deleted(world: &World, purpose: Purpose) -> bool {
     };
     let is_silent = purpose == Purpose::ControlPlane && !world.setup.announces();
     let no_look = world.setup.probing == Probing::Skipped || is_silent;
-    no_look || world.schedule.iter().any(planted) || are_blind_since(world, world.deleted)
+    no_look || world.schedule.iter().any(planted) || is_blind_since(world, world.deleted, None)
 }
 
 impl Check for OneOwner {
@@ -124,14 +159,16 @@ impl Check for OneOwner {
                 Purpose::Services => world.ought().lease_of(vip.addr()).cloned(),
             };
             let holder = lease.as_ref().and_then(|lease| world.store.holder(lease));
-            let forgotten = lease_just_deleted(world, vip.purpose)
-                || (std::env::var_os("WIDE").is_some() && self.moves.were_unseen(world, vip));
-            let pardoned = |node: &usize| {
-                let holds = holder == Some(node_name(*node).as_str());
-                !holds && (forgotten || excused(world, *node))
+            let forgotten = lease_just_deleted(world, vip.purpose);
+            let new = (0..world.nodes.len()).find(|node| holder == Some(node_name(*node).as_str()));
+            let moves = &mut self.moves;
+            let mut pardoned = |node| {
+                let holds = new == Some(node);
+                let is_stranger = |new| moves.are_strangers(world, vip, (new, node));
+                !holds && (forgotten || excused(world, node) || new.is_some_and(is_stranger))
             };
-            let counted = (0..world.nodes.len()).filter(|node| mask & (1 << node) != 0 && !pardoned(node));
-            if counted.count() >= 2 {
+            let answering = (0..world.nodes.len()).filter(|node| mask & (1 << node) != 0);
+            if answering.filter(|node| !pardoned(*node)).count() >= 2 {
                 let vip = vip.addr();
                 return Err(format!("{} answer for {vip} at the same time", nodes_of(*mask)));
             }

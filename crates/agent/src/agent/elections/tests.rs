@@ -21,6 +21,7 @@ fn wanted(names: &[&str]) -> Planned {
         annotations: BTreeMap::new(),
         standing: Standing::Contend,
         rank: 0,
+        heard: None,
         group: None,
         footprint: Footprint::Clear,
     };

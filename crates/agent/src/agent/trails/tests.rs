@@ -19,6 +19,10 @@ fn lease(name: &str) -> LeaseName {
     LeaseName::new("default", name)
 }
 
+fn left(name: &str, revision: u64) -> Former {
+    Former { lease: lease(name), at: Some(Revision(revision)) }
+}
+
 /// A plan in which each of these Services has the address under this Lease.
 fn plan(services: &[(&str, &str)]) -> NodePlan {
     let of = |(name, decides): &(&str, &str)| {
@@ -45,7 +49,7 @@ fn after(plans: &[&[(&str, &str)]]) -> Trails {
     let mut former = NodePlan::default();
     for (second, services) in (1..).zip(plans) {
         let plan = plan(services);
-        note(at(second * 1000), &mut trails, (&former, &plan));
+        note((at(second * 1000), Some(Revision(second))), &mut trails, (&former, &plan));
         former = plan;
     }
     trails
@@ -63,7 +67,7 @@ fn an_address_is_known_under_its_lease_since_it_was_first_seen_there() {
 fn every_lease_that_it_came_from_is_remembered_for_a_minute() {
     let mut trails = after(&[&[("web", "a")], &[("web", "b")], &[("web", "c")], &[("web", "b")]]);
     let trail = &trails.addrs[&addr()];
-    assert_eq!((trail.since, &trail.before), (at(4000), &vec![lease("a"), lease("c")]));
+    assert_eq!((trail.since, &trail.before), (at(4000), &vec![left("a", 2), left("c", 4)]));
     forget(at(63_999), &mut trails);
     assert!(trails.moved.contains(&addr()));
     forget(at(64_000), &mut trails);
@@ -73,10 +77,11 @@ fn every_lease_that_it_came_from_is_remembered_for_a_minute() {
 
 #[test]
 fn an_address_that_goes_from_one_service_to_another_is_moved_also_with_a_pause_between() {
+    // It left its Lease when nobody asked for it any more, in both cases.
     for plans in [&[&[("web", "a")][..], &[("api", "b")]][..], &[&[("web", "a")], &[], &[("api", "b")]]] {
         let trails = after(plans);
         let trail = &trails.addrs[&addr()];
-        assert_eq!((&trail.lease, &trail.before, trail.gone), (&lease("b"), &vec![lease("a")], None));
+        assert_eq!((&trail.lease, &trail.before, trail.gone), (&lease("b"), &vec![left("a", 2)], None));
     }
 }
 

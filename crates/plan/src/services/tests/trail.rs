@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 
 use vip_model::ScopedAddr;
 use vip_model::config::Advertise;
-use vip_model::members::{Found, History, Pulse};
-use vip_model::observed::{ProbeState, Trail, Trails};
-use vip_model::plan::{Doubt, ElectionWant, NodePlan, Presence};
+use vip_model::members::{Found, History, Pulse, Said};
+use vip_model::observed::{Former, ProbeState, Trail, Trails};
+use vip_model::plan::{Doubt, ElectionWant, Heard, NodePlan, Presence, Standing};
 use vip_model::service::Service;
-use vip_model::store::{Revision, Version};
+use vip_model::store::{RETIRED, Revision, Version};
 use vip_model::verdict::{Reason, Verdict};
+
+use crate::world::KernelWork;
 
 use super::scene::{ETH1, Scene, at, ip, lease, mac, shown};
 
@@ -20,12 +22,15 @@ const WEB: &str = "default/web";
 const SPOT: ScopedAddr =
     ScopedAddr { addr: std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 50)), link: ETH1 };
 
+/// The revision of the Services at which an address left the Lease that it came from.
+const LEFT: Revision = Revision(400);
+
 /// A Service that was served before, with an election of its own that this node holds. Its address is not in the kernel.
 /// It is known under that Lease since `since`, and came from `before`.
 fn scene(since: u64, before: &[&str]) -> Scene {
     let served = |service: &mut Service| service.ingress = vec![shown("10.0.0.50")];
     let mut scene = Scene::per_service().holding(LEASE).service_with(WEB, "10.0.0.50", served);
-    let before = before.iter().map(|it| lease(it)).collect();
+    let before = before.iter().map(|it| Former { lease: lease(it), at: Some(LEFT) }).collect();
     let trail = Trail { lease: lease(LEASE), since: at(since), before, gone: None };
     let addrs = [(ip("10.0.0.50"), trail)].into();
     let moved = BTreeSet::from([ip("10.0.0.50")]);
@@ -46,6 +51,11 @@ impl Scene {
 
     fn history(mut self, name: &str, history: History) -> Self {
         self.members.elections.get_mut(&lease(name)).unwrap().history = history;
+        self
+    }
+
+    fn said(mut self, name: &str, said: Said) -> Self {
+        self.members.elections.get_mut(&lease(name)).unwrap().said = said;
         self
     }
 
@@ -143,16 +153,16 @@ fn an_address_from_another_lease_waits_until_that_is_free() {
         // Its holder renews it: it has not heard of the move.
         assert_eq!(doubt(&held()), Some(Doubt::Wait(at(65_000))));
         assert_eq!(doubt(&held().with(|it| it.trails().turn = at(64_000))), Some(Doubt::Wait(at(65_000))));
-        assert_taken_at_once(&held().lapsed(FORMER));
+        // One that nobody holds is taken first: whoever knows less may take it, too.
+        assert_eq!(doubt(&held().lapsed(FORMER)), Some(Doubt::Wait(at(20_000))));
         let unseen = moved().undecided(FORMER).history(FORMER, History::Unknown);
         assert_eq!(doubt(&unseen), Some(Doubt::Wait(at(20_000))));
-        assert_taken_at_once(&moved().free(FORMER));
+        assert_eq!(doubt(&moved().free(FORMER)), Some(Doubt::Wait(at(20_000))));
         assert_taken_at_once(&moved().holding(FORMER));
-        // Never seen held by another node: given up by its last holder, it is free as well.
-        let given_up = moved().undecided(FORMER).with(|scene| {
-            scene.members.elections.get_mut(&lease(FORMER)).unwrap().found = Found::Retired(Revision(0));
-        });
-        assert_taken_at_once(&given_up);
+        // Given up by a holder who knew of the move.
+        let given_up = |at| moved().free(FORMER).said(FORMER, Said { retired: Some(at), ..Said::default() });
+        assert_taken_at_once(&given_up(LEFT));
+        assert_eq!(doubt(&given_up(Revision(LEFT.0 - 1))), Some(Doubt::Wait(at(20_000))));
     }
     let unseen_for_long = scene(5000, &[FORMER])
         .undecided(FORMER)
@@ -208,10 +218,95 @@ fn what_a_probe_found_of_a_new_address_before_its_lease_was_given_up_says_nothin
 }
 
 #[test]
-fn a_former_lease_that_was_never_made_is_free_for_who_does_not_stand_for_it() {
+fn a_former_lease_that_nobody_holds_is_taken_and_given_up_with_a_mark() {
+    let mark = |scene: &Scene| scene.want(FORMER).annotations.get(RETIRED).cloned();
     for history in [History::New, History::Held] {
-        assert_taken_at_once(&scene(5000, &[FORMER]).undecided(FORMER).history(FORMER, history));
+        let open = || scene(5000, &[FORMER]).undecided(FORMER).history(FORMER, history);
+        assert_eq!(open().want(FORMER).standing, Standing::Contend);
+        assert_eq!(mark(&open()), Some(String::new()));
+        let others = open().free(LEASE);
+        assert_eq!(others.want(FORMER).standing, Standing::Leave, "who has not the new Lease only looks");
     }
+    let taken = scene(5000, &[FORMER]).holding(FORMER).with(|it| it.services_at = Version("402".to_owned()));
+    assert_eq!(taken.want(FORMER).standing, Standing::Leave);
+    assert_eq!(mark(&taken), Some("402".to_owned()));
+}
+
+#[test]
+fn a_holder_that_decides_about_others_is_waited_for_until_it_says_that_the_address_is_gone() {
+    let held = |acted: u64| {
+        let said = Said { acted: Some(Revision(acted)), ..Said::default() };
+        let scene = scene(5000, &[FORMER]).service("default/api", "10.0.0.51").held_by(FORMER, "n2");
+        let former = scene.plan();
+        scene.said(FORMER, said).with(|scene| scene.former = Some(former))
+    };
+    for scene in [held(399), held(399).without_probes()] {
+        assert_eq!(doubt(&scene), Some(Doubt::Wait(at(65_000))));
+        let for_long = scene.with(|scene| scene.trails().turn = at(65_000));
+        assert!(!is_installed(&for_long) && doubt(&for_long).is_some());
+    }
+    assert_taken_at_once(&held(LEFT.0));
+    assert_taken_at_once(&held(LEFT.0).without_probes());
+}
+
+#[test]
+fn what_a_lease_said_before_the_news_of_this_turn_counts_for_nothing() {
+    // The address is under another Lease with this plan: what is remembered still names that one.
+    let news = |acted: u64| {
+        let said = Said { acted: Some(Revision(acted)), ..Said::default() };
+        scene(5000, &[]).held_by(FORMER, "n2").said(FORMER, said).with(|scene| {
+            scene.services_at = Version("402".to_owned());
+            scene.trails().addrs.get_mut(&ip("10.0.0.50")).unwrap().lease = lease(FORMER);
+        })
+    };
+    assert!(!is_installed(&news(401)));
+    assert_taken_at_once(&news(402));
+}
+
+#[test]
+fn who_takes_a_lease_that_an_address_left_unheard_looks_for_what_it_would_install() {
+    let taken = |known: &str| {
+        scene(0, &[]).with(|scene| {
+            scene.tenure(at(9000));
+            scene.services_at = Version(known.to_owned());
+            scene.members.elections.get_mut(&lease(LEASE)).unwrap().found = Found::Moved(Revision(430));
+        })
+    };
+    assert_eq!(doubt(&taken("429")), Some(Doubt::Ask(None)));
+    assert_eq!(doubt(&taken("429").without_probes()), Some(Doubt::Wait(at(69_000))));
+    assert_taken_at_once(&taken("430"));
+}
+
+#[test]
+fn a_holder_says_how_far_it_got_when_it_takes_a_lease_and_when_an_address_left_it() {
+    let heard = |scene: &Scene| scene.want(FORMER).heard;
+    let moved = || {
+        scene(5000, &[FORMER])
+            .service("default/api", "10.0.0.51")
+            .holding(FORMER)
+            .with(|scene| scene.services_at = Version("402".to_owned()))
+    };
+    let word = Heard { acted: Revision(402), moved: Some(LEFT) };
+    assert_eq!(heard(&moved()), Some(word));
+    let settled = moved().with(|scene| scene.trails().moved.clear());
+    assert_eq!(heard(&settled), Some(Heard { moved: None, ..word }));
+    let said = settled.clone().said(FORMER, Said { acted: Some(Revision(1)), ..Said::default() });
+    assert_eq!(heard(&said), None, "in quiet times a renewal says nothing new");
+    assert_eq!(heard(&settled.held_by(FORMER, "n2")), Some(Heard { moved: None, ..word }));
+}
+
+#[test]
+fn a_holder_has_not_acted_while_something_is_left_in_its_kernel_or_on_its_way_there() {
+    let moved = || {
+        scene(5000, &[FORMER])
+            .service("default/api", "10.0.0.51")
+            .holding(FORMER)
+            .with(|scene| scene.services_at = Version("402".to_owned()))
+    };
+    let acted = |scene: &Scene| scene.want(FORMER).heard.map(|heard| heard.acted);
+    assert_eq!(acted(&moved()), Some(Revision(402)));
+    assert_eq!(acted(&moved().with(|it| it.kernel_work = KernelWork::InFlight)), Some(Revision(0)));
+    assert_eq!(acted(&moved().installed("10.0.0.99/32")), Some(Revision(0)));
 }
 
 #[test]

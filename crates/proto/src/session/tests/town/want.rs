@@ -32,6 +32,7 @@ impl Town {
             standing: if home.fitness == Fitness::Fit { Standing::Contend } else { Standing::HandOver },
             rank: 0,
             footprint: if is_there { Footprint::Present } else { Footprint::Clear },
+            heard: None,
             group: Some(group),
         };
         let mut elections = BTreeMap::from([(claim(), want.clone())]);
