@@ -35,7 +35,7 @@ pub use claims::Owners;
 use vip_model::config::LeaseTimings;
 use vip_model::members::{ElectionState, Found, History, Pulse, Restraint, Role, Vacancy};
 use vip_model::plan::{ElectionWant, Footprint, Standing};
-use vip_model::store::{Answer, Ask, Failure, FailureClass, LeaseSeen, RETIRED, Sight, Version};
+use vip_model::store::{Answer, Ask, Failure, FailureClass, LeaseSeen, RETIRED, Revision, Sight, Version};
 use vip_model::{Instant, LeaseName, NodeName, Random};
 
 use crate::Machine;
@@ -82,6 +82,8 @@ pub struct LeaseElection {
     last: Option<LastSight>,
     history: History,
     asked: Option<Asked>,
+    /// The last move that was written at once, so that a store that keeps no annotations is not written for ever.
+    told: Option<Revision>,
     /// The Lease must be read before anything else is asked: a premise failed.
     must_look: bool,
     /// The sight (by its time) that was already checked for a dead watch.
@@ -154,6 +156,7 @@ impl LeaseElection {
             last: None,
             history: History::Unknown,
             asked: None,
+            told: None,
             must_look: false,
             looked_at: None,
             stood_at: now,

@@ -60,6 +60,7 @@ impl LeaseElection {
     /// as if it had seen a holder, until a newer sight says more. A sight that came while the write was under way has said
     /// so already: a former write of ours that a server carried out late is no reason to wait.
     fn premise_gone(&mut self, now: Instant, asked: &Asked) {
+        self.told = None;
         self.succeeded();
         self.must_look = true;
         if let (Some(last), Phase::Undecided | Phase::Follower) = (&mut self.last, self.phase)

@@ -143,6 +143,9 @@ impl LeaseElection {
             Intent::Renew => Ask::WriteLease(self.write(Purpose::Renew)),
             Intent::Release => Ask::WriteLease(self.write(Purpose::Release)),
         };
+        if matches!(intent, Intent::Take | Intent::Renew) {
+            self.tells();
+        }
         let claim = if intent == Intent::Take { self.claim() } else { Claim::Own };
         let found = self.finds();
         self.asked = Some(Asked { intent, at: now, timeout, timings: self.want.timings, claim, found });

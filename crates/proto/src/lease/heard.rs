@@ -22,7 +22,13 @@ impl LeaseElection {
     /// Whether an address has left the Lease and the kernel, and the Lease does not say so yet.
     pub(super) fn is_awaited(&self) -> bool {
         let Some(Heard { acted, moved: Some(moved) }) = self.want.heard else { return false };
-        acted >= moved && self.said().acted < Some(moved)
+        acted >= moved && self.said().acted < Some(moved) && self.told < Some(moved)
+    }
+
+    /// A write that says what is wanted to be said is asked for.
+    pub(super) fn tells(&mut self) {
+        let done = self.want.heard.filter(|heard| Some(heard.acted) >= heard.moved);
+        self.told = self.told.max(done.and_then(|heard| heard.moved));
     }
 
     /// The annotations of a write. A new tenure says only what it knows itself: what the holder before it had acted on is
