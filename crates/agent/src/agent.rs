@@ -493,10 +493,7 @@ impl Machine for Agent {
         if self.chronicle.has_exited() {
             return None;
         }
-        let due = match self.rest {
-            Rest::Until(due) => due,
-            Rest::No => self.next_turn(),
-        };
+        let due = if let Rest::Until(due) = self.rest { due } else { self.next_turn() };
         due.into_iter().chain(self.observed.trails.as_ref().map(|_| self.watchman.deadline())).min()
     }
 }
