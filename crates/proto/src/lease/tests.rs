@@ -124,6 +124,8 @@ impl Bench {
         let holder = write.holder.as_ref().map(NodeName::as_str);
         let mut record = record(holder, write.duration.as_secs());
         record.transitions = write.transitions;
+        record.annotations = write.annotations.clone();
+        record.annotations.retain(|_, said| !said.is_empty());
         let seen = self.sight(Some(record));
         self.answer(Answer::Lease(seen));
     }
