@@ -213,7 +213,7 @@ fn what_is_forged_replayed_or_astray_is_counted_and_never_reaches_the_node() {
     let mut forged = good(8);
     forged[20] ^= 1;
     let mut newer_version = good(8);
-    newer_version[2] = 2;
+    newer_version[2] += 1;
     let astray = Datagram { to: NodeName::new("n3"), ..heartbeat(9).datagram };
     send(b"");
     send(&[0; 300]);
