@@ -300,6 +300,11 @@ impl Wants {
         footprint: Footprint,
     ) {
         let authority = brief.authority;
+        // Until the endpoints are known a Lease is neither taken nor given up: it may name this node, as the next turn sees.
+        let footprint = match &chair.obstacle {
+            Some(Reason::EndpointsUnknown) => Footprint::Present,
+            _ => footprint,
+        };
         if let Ballot::Own(lease) = brief.ballot {
             let standing = match (&chair.obstacle, &chair.gives) {
                 (Some(Reason::NoLocalEndpoint), _) if ground.world.hands_over() => Standing::HandOver,
@@ -377,7 +382,8 @@ pub(super) fn want_global(ground: &Ground<'_>, tally: Option<Tally>, plan: &mut 
     let is_known = tally.is_some() && ground.world.snapshot.endpoints.is_known();
     let may_take = is_known || *ballot == Ballot::ControlPlane || ground.names_us(state);
     let (bar, gives) = soften(ground, bar(ground, ballot), state);
-    let stands = bar.is_none() && may_take && has_link(ground, ballot, tally);
+    let is_barred = bar.is_some();
+    let stands = !is_barred && may_take && has_link(ground, ballot, tally);
     let want_of_ours = ElectionWant {
         timings: election.timings,
         annotations: election.annotations.clone(),
@@ -389,6 +395,7 @@ pub(super) fn want_global(ground: &Ground<'_>, tally: Option<Tally>, plan: &mut 
         rank: 0,
         footprint: match tally {
             None if *ballot == Ballot::Global => Footprint::Present,
+            Some(_) if !may_take && !is_barred => Footprint::Present,
             tally => footprint(ground, tally.unwrap_or_default().present),
         },
         heard: None,

@@ -49,6 +49,18 @@ fn unknown_endpoints_keep_what_is_installed_and_add_nothing() {
 }
 
 #[test]
+fn until_endpoints_are_known_a_lease_is_not_given_up_that_may_name_this_node() {
+    for (scene, lease) in [(Scene::new(), GLOBAL), (Scene::per_service(), LEASE)] {
+        // The plan is a turn older than what the election sees: with the addresses long gone it would release at once.
+        let scene = scene.service(WEB, "10.0.0.50").with(|scene| scene.endpoints_listed = false).free(lease);
+        let want = scene.want(lease);
+        assert_eq!((want.standing, want.footprint), (Standing::Leave, Footprint::Present));
+        let known = scene.with(|scene| scene.endpoints_listed = true);
+        assert_eq!(known.want(lease).footprint, Footprint::Clear);
+    }
+}
+
+#[test]
 fn an_undecided_election_keeps_addresses_wherever_they_are_and_adds_none() {
     for (scene, lease) in [(Scene::new(), GLOBAL), (Scene::per_service(), LEASE)] {
         let scene = scene.undecided(lease).service(WEB, "10.0.0.50");
