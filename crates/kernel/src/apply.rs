@@ -102,8 +102,10 @@ fn apply_addresses(
     changes: &[AddressChange<'_>],
     moment: Moment<'_>,
 ) -> Vec<Outcome> {
-    let outcomes: Vec<Outcome> =
-        changes.chunks(SHARE).flat_map(|share| apply_share(socket, share, moment)).collect();
+    // What a change needs to find, one before it in the batch may make or remove.
+    let runs = changes.chunk_by(|one, next| is_tied(one) == is_tied(next));
+    let shares = runs.flat_map(|run| run.chunks(SHARE));
+    let outcomes: Vec<Outcome> = shares.flat_map(|share| apply_share(socket, share, moment)).collect();
     await_delivery(socket, changes, &outcomes, &fresh(changes, moment.actual));
     outcomes
 }
@@ -144,6 +146,11 @@ fn apply_share(
     outcomes
 }
 
+/// Whether a change leaves alone what is not there.
+fn is_tied(change: &AddressChange<'_>) -> bool {
+    matches!(change, AddressChange::Set(set) if set.premise == Premise::Present)
+}
+
 fn place(change: &AddressChange<'_>) -> (LinkIndex, IpNet) {
     match change {
         AddressChange::Set(set) => (set.link, set.net.0),
@@ -154,8 +161,8 @@ fn place(change: &AddressChange<'_>) -> (LinkIndex, IpNet) {
 /// The addresses that shall only be changed where they are and that the kernel does not show, right now. One that cannot
 /// be looked for is left alone.
 fn gone(socket: &mut NetlinkSocket, changes: &[AddressChange<'_>]) -> BTreeSet<(LinkIndex, IpNet)> {
-    let is_tied = |change: &&AddressChange<'_>| matches!(change, AddressChange::Set(set) if set.premise == Premise::Present);
-    let mut gone: BTreeSet<_> = changes.iter().filter(is_tied).map(place).collect();
+    let tied = changes.iter().filter(|change| is_tied(change));
+    let mut gone: BTreeSet<_> = tied.map(place).collect();
     if gone.is_empty() {
         return gone;
     }
