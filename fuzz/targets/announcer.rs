@@ -56,7 +56,9 @@ impl Tape<'_> {
                 let (addr, broadcast) = (self.link_addr(), self.broadcast());
                 let interval = Duration::from_millis(u64::from(self.byte()) * 20);
                 let not_after = T0 + Duration::from_millis(u64::from(self.byte()) * 100);
-                claims.insert(at, Claim { addr, broadcast, interval, not_after });
+                let millis = self.byte();
+                let cleared = (millis < 0x80).then_some(T0 + Duration::from_millis(u64::from(millis) * 20));
+                claims.insert(at, Claim { addr, broadcast, interval, not_after, cleared });
             }
             if probed >> n & 1 == 1 {
                 let (addr, broadcast) = (self.link_addr(), self.broadcast());
