@@ -357,6 +357,9 @@ impl Agent {
                 self.settle_due = Some(now);
             }
             self.chronicle.takeable(&lease, state.role, election.takeable_since());
+            if let Some(trails) = &mut self.observed.trails {
+                trails.heard_of(state.said.acted);
+            }
             self.members.elections.insert(lease, state);
         }
     }
@@ -455,6 +458,9 @@ impl Machine for Agent {
             }
             Input::Snapshot(snapshot) => {
                 if self.snapshot != snapshot {
+                    if let Some(trails) = &mut self.observed.trails {
+                        trails.heard_of(snapshot.services_at.revision());
+                    }
                     self.snapshot = snapshot;
                     self.mark(now, Urgency::Soon);
                 }

@@ -56,6 +56,17 @@ pub struct Trails {
     pub woke: Option<Instant>,
     /// When the store last gave no answer about a Lease: likewise.
     pub lost_sight: Option<Instant>,
+    /// The furthest revision of the Services that this node has known or read of in a Lease. A server that lags can give
+    /// it an older picture afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub furthest: Option<Revision>,
+}
+
+impl Trails {
+    /// Somebody has got as far with the Services as this.
+    pub fn heard_of(&mut self, at: Option<Revision>) {
+        self.furthest = self.furthest.max(at);
+    }
 }
 
 /// Under which Lease an address is.

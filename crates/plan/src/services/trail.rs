@@ -4,9 +4,9 @@
 //! without a look.
 //!
 //! A node may when it held the address in this very tenure, or when it knew before its tenure began, and without having
-//! been stopped or cut off since, that this Lease decides about it: a take-over costs no probe. An address that came from
-//! another Lease waits until that one is free, which is at once when its holder has heard of it; where that Lease still
-//! decides about others, the network is asked.
+//! been stopped or cut off since, that this Lease decides about it, and nobody is known to have got further with the
+//! Services: a take-over costs no probe. An address that came from another Lease waits until that one is free, which is at
+//! once when its holder has heard of it; where that Lease still decides about others, the network is asked.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -62,7 +62,9 @@ pub(super) fn certainty(
         return open;
     }
     let unrest = trails.woke.max(trails.lost_sight).map(|unrest| unrest + PICTURE);
-    let is_calm = is_as_usual && unrest.is_none_or(|over| over <= tenure);
+    // Who has known more than it does now may take what it no longer shall have.
+    let is_current = known >= trails.furthest;
+    let is_calm = is_as_usual && is_current && unrest.is_none_or(|over| over <= tenure);
     let is_known = is_followed && since + PICTURE <= tenure;
     // Or whoever had it says that it has let go.
     if is_calm && (is_known || trail.is_some_and(|trail| former(ground, trail, lease).next().is_some())) {
@@ -71,7 +73,8 @@ pub(super) fn certainty(
     // Where nobody can be asked, what was missed is waited for.
     let woke = trails.woke.filter(|woke| *woke + PICTURE > tenure);
     let retired = matches!(election.found, Found::Retired(_)).then_some(tenure);
-    let otherwise = woke.max(retired).map(|from| from + PICTURE);
+    let behind = (!is_current).then_some(tenure);
+    let otherwise = woke.max(retired).max(behind).map(|from| from + PICTURE);
     // Some fabrics answer for the dead: who takes over from one does not believe that for ever.
     let until = is_as_usual.then(|| tenure + longest(ground));
     Certainty::Ask { until, otherwise }

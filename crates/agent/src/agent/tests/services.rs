@@ -8,7 +8,7 @@ use vip_model::service::{
     Endpoint, EndpointState, FamilyPolicy, ObjectLife, Protocol, Service, ServiceKind, ServicePort,
     TrafficPolicy,
 };
-use vip_model::store::NodeFacts;
+use vip_model::store::{NodeFacts, Revision};
 use vip_model::view::Readiness;
 
 use super::*;
@@ -167,5 +167,19 @@ fn thousands_of_services_are_planned_in_breaths_and_few_at_once() {
         assert!((least..=most).contains(&due), "{count} Services: {due} ms");
         desk.run_for(200);
         assert_eq!(desk.agent.settle_due, None);
+    }
+}
+
+#[test]
+fn what_was_known_of_the_services_is_not_forgotten_when_a_server_that_lags_shows_less() {
+    let mut desk = Desk::with_services();
+    let shown = |at: &str| {
+        let known = snapshot(web(), NodeFacts::default());
+        Input::Snapshot(Snapshot { services_at: Version(at.to_owned()), ..known })
+    };
+    for (at, furthest) in [("40", 40), ("37", 40), ("41", 41)] {
+        desk.feed(shown(at));
+        let trails = desk.agent.observed.trails.as_ref().expect("Services are served");
+        assert_eq!(trails.furthest, Some(Revision(furthest)), "shown {at}");
     }
 }

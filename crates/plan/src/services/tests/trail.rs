@@ -134,6 +134,21 @@ fn after_a_stop_or_a_silence_of_the_store_a_take_over_is_looked_at() {
 }
 
 #[test]
+fn who_has_known_more_of_the_services_than_now_takes_over_with_a_look() {
+    let knows = |revision: &str| {
+        scene(0, &[]).with(|scene| {
+            scene.tenure(at(9000));
+            scene.trails().furthest = Some(Revision(437));
+            scene.services_at = Version(revision.to_owned());
+        })
+    };
+    assert_eq!(doubt(&knows("430")), Some(Doubt::Ask(Some(at(24_000)))));
+    assert_eq!(doubt(&knows("430").without_probes()), Some(Doubt::Wait(at(11_000))));
+    assert_taken_at_once(&knows("437"));
+    assert_taken_at_once(&knows("440"));
+}
+
+#[test]
 fn a_lease_that_was_given_up_is_taken_with_a_look() {
     let given_up = |scene: Scene| {
         scene.with(|scene| {
