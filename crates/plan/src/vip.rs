@@ -115,12 +115,13 @@ impl Vip<'_> {
             Certainty::Ask { until, .. } if can_probe => Some(Doubt::Ask(until)),
             Certainty::Ask { otherwise, .. } => otherwise.map(Doubt::Wait),
         };
-        let is_new = self.novelty == Novelty::New && can_probe && !matches!(doubt, Some(Doubt::Wait(_)));
+        // What the last plan wants here was asked for before; one that an outsider removes is set again without a question.
+        let is_decided = doubt.is_none() && was_here(world, at);
+        let is_open = !is_decided && !matches!(doubt, Some(Doubt::Wait(_)));
+        let is_new = self.novelty == Novelty::New && can_probe && is_open;
         // What was asked beside the election says nothing of what happened since: who is in doubt asks now.
         let doubt = if is_new { doubt.map(|_| Doubt::Ask(None)) } else { doubt };
         if is_new && (doubt.is_none() || self.installed.is_some()) {
-            // Wanted for as long as the VIP is new, so that its answer is kept: one that an outsider removes is set again
-            // without asking twice.
             plan.probes.insert(at);
         }
         if self.installed.is_some() {
@@ -151,6 +152,12 @@ impl Vip<'_> {
         let other_leads = other_holder(world, election).is_some();
         self.on_loss == OnLoss::Preserve && self.net.family() == Family::V4 && !other_leads
     }
+}
+
+/// Whether the last plan wanted the address to be there.
+pub(crate) fn was_here(world: &World<'_>, at: ScopedAddr) -> bool {
+    let former = world.former.and_then(|plan| plan.addresses.set.get(&at));
+    former.is_some_and(|planned| matches!(planned.presence, Presence::Install { .. }))
 }
 
 /// Whoever owned a claim of the mode `session` may serve on although its session has expired: it is asked for as long as it

@@ -15,14 +15,14 @@ use std::time::Duration;
 use vip_model::config::{OnDemand, ServiceElection};
 use vip_model::members::{ElectionState, Found, History, Pulse, Role};
 use vip_model::observed::{Trail, Trails};
-use vip_model::plan::{ElectionWant, Heard, NodePlan, Presence, Standing};
+use vip_model::plan::{ElectionWant, Heard, NodePlan, Standing};
 use vip_model::store::{RETIRED, Revision};
 use vip_model::{Instant, LeaseName, ScopedAddr};
 
 use super::election::{footprint, own_want};
 use super::ground::{Ground, is_holder};
 use crate::diff;
-use crate::vip::{Certainty, other_holder};
+use crate::vip::{Certainty, other_holder, was_here};
 use crate::world::KernelWork;
 
 /// How long an older picture of the Services is believed to become a newer one. Where nothing changes any more, one that
@@ -44,7 +44,7 @@ pub(super) fn certainty(
     let trail = trails.addrs.get(&at.addr);
     let is_followed = trail.is_some_and(|trail| trail.lease == *lease && trail.gone.is_none());
     let since = trail.filter(|_| is_followed).map_or(trails.turn, |trail| trail.since);
-    if is_followed && was_here(ground, at) {
+    if is_followed && was_here(&ground.world, at) {
         return Certainty::Sure;
     }
     let known = ground.world.snapshot.services_at.revision();
@@ -153,12 +153,6 @@ fn grasp(ground: &Ground<'_>, lease: &LeaseName, left: Option<Revision>) -> Gras
 fn is_shared(ground: &Ground<'_>, lease: &LeaseName) -> bool {
     let wanted = ground.world.former.and_then(|plan| plan.elections.get(lease));
     wanted.is_some_and(|wanted| !wanted.annotations.contains_key(RETIRED))
-}
-
-/// Whether the last plan wanted the address to be there.
-fn was_here(ground: &Ground<'_>, at: ScopedAddr) -> bool {
-    let former = ground.world.former.and_then(|plan| plan.addresses.set.get(&at));
-    former.is_some_and(|planned| matches!(planned.presence, Presence::Install { .. }))
 }
 
 /// The longest time for which a holder of a Lease may be unable to hear that it has lost an address, and still have it.

@@ -249,3 +249,16 @@ fn an_address_that_no_status_shows_is_probed_first_and_an_answer_is_a_conflict()
     let followed = scene().held_by(GLOBAL, "n2");
     assert!(followed.plan().probes.is_empty(), "the holder would answer");
 }
+
+#[test]
+fn a_new_address_that_the_last_plan_wanted_is_not_asked_for_again() {
+    let key = ScopedAddr { addr: ip("10.0.0.50"), link: ETH1 };
+    let asked = Scene::new().holding(GLOBAL).service("default/web", "10.0.0.50");
+    let found = asked.clone().with(|scene| scene.observed.probes.extend([(key, ProbeState::Silent)]));
+    let former = found.plan();
+    assert!(former.addresses.set.contains_key(&key));
+    // The kernel does not show it yet, or an outsider removed it.
+    let next = Scene { former: Some(former), ..asked };
+    assert_eq!((next.reason("default/web"), next.plan().probes.len()), (Reason::Installing, 0));
+    assert!(next.plan().addresses.set.contains_key(&key));
+}
