@@ -131,6 +131,21 @@ pub enum Reason {
     PoolExhausted(String),
 }
 
+impl Reason {
+    /// Whether it passes by itself within a moment, when all is well: something is being read, asked or done.
+    pub const fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::KernelUnknown
+                | Self::LeaseUnknown
+                | Self::LookingFirst
+                | Self::Probing
+                | Self::Installing
+                | Self::EndpointsUnknown
+        )
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

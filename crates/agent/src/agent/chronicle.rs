@@ -253,8 +253,15 @@ impl Chronicle {
                 Verdict::Announce => "announced by this node".to_owned(),
                 Verdict::Skip(reason) => reason.to_string(),
             };
-            if **verdict != Verdict::Skip(Reason::NotALoadBalancer) {
-                self.write(now, &subject.to_string(), text);
+            match (subject, verdict) {
+                (_, Verdict::Skip(Reason::NotALoadBalancer)) => {}
+                // Thousands of lines when an agent starts, and the next verdict follows at once.
+                (Subject::Service(_), Verdict::Skip(reason)) if reason.is_passing() => {
+                    let subject = subject.to_string();
+                    tracing::debug!(subject, "{text}");
+                    self.record(now, subject, text);
+                }
+                _ => self.write(now, &subject.to_string(), text),
             }
             self.verdicts.insert((*subject).clone(), ((*verdict).clone(), now));
         }
