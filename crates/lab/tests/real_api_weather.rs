@@ -1,5 +1,5 @@
-//! Services over the real kube-apiserver and etcd while these are slow, hang, stand still and are away, and while a node
-//! with a hundred of three hundred Services loses its power; what `kube-vip status services` and `explain` say there, and
+//! Services over the real kube-apiserver and etcd while these are slow, hang, refuse, stand still and are away, and while a
+//! node with a hundred of three hundred Services loses its power; what `kube-vip status services` and `explain` say there, and
 //! the packet filter. With no other rights than `kube-vip manifest rbac` gives. Without the real programs (`make judges`),
 //! or where namespaces are refused, the test says SKIPPED and why.
 
@@ -44,8 +44,9 @@ const SCENARIOS: [(&str, Scenario); 5] = [
     ("the class changes", class::by_type),
     ("status and explain", seeing::where_and_why),
     ("the packet filter follows ports, sharers and moves", security::follows),
-    ("any weather", weather::by_processes),
     ("three hundred Services and a power failure", scale::real_power_failure),
+    // The last one: the agents' rights are taken there, and given back.
+    ("any weather", weather::by_processes),
 ];
 
 #[test]

@@ -1,6 +1,6 @@
 //! A real kube-apiserver over a real etcd in the router's namespace, where every node reaches it, through a relay, at one
-//! address that no agent manages. Fed with the bench and the two programs; gives the rig a kubeconfig whose ServiceAccount has no other
-//! rights than `kube-vip manifest rbac` gives it, and reads objects back as administrator.
+//! address that no agent manages. Fed with the bench and the two programs; gives the rig a kubeconfig whose ServiceAccount
+//! has no other rights than `kube-vip manifest rbac` gives it, and reads objects back as administrator.
 
 #[path = "relay.rs"]
 pub(crate) mod relay;
@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -74,6 +74,15 @@ struct Store {
     logs: PathBuf,
 }
 
+/// What became of the agents' rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rights {
+    /// They have had them all the time.
+    Kept,
+    Taken,
+    GivenBack,
+}
+
 /// The running cluster.
 pub(crate) struct Cluster {
     // Dropped in this order: the server before its store before its folder.
@@ -84,6 +93,9 @@ pub(crate) struct Cluster {
     place: Place,
     client: Arc<Client>,
     kubeconfig: String,
+    /// What gives the agents their rights, each with the path of its collection.
+    bindings: Vec<(String, Value)>,
+    rights: Mutex<Rights>,
 }
 
 impl Cluster {
@@ -126,9 +138,11 @@ impl Cluster {
             credentials.kubeconfig(Login::Token(&tokens["agent"]), &format!("https://{address}"))?;
         let client = Arc::new(Client::with_tokens(server, &credentials, tokens));
         let relay = Relay::start(&place, address, server)?;
-        let mut cluster = Self { apiserver, store, relay, folder, place, client, kubeconfig };
+        let (bindings, rights) = (Vec::new(), Mutex::new(Rights::Kept));
+        let mut cluster =
+            Self { apiserver, store, relay, folder, place, client, kubeconfig, bindings, rights };
         cluster.ready()?;
-        cluster.seed(lab, agent, set)?;
+        cluster.bindings = cluster.seed(lab, agent, set)?;
         Ok(cluster)
     }
 
@@ -252,7 +266,34 @@ impl Cluster {
     }
 
     /// One Node per node, and the agents' rights as the binary itself prints them.
-    fn seed(&self, lab: &Lab, agent: &Path, set: Variables) -> Result<()> {
+    /// Takes all their rights from the agents, as whoever deletes the bindings does.
+    pub(crate) fn revoke(&self) -> Result<()> {
+        *self.rights.lock().unwrap() = Rights::Taken;
+        for (collection, binding) in &self.bindings {
+            let path = format!("{collection}/{}", binding["metadata"]["name"].as_str().unwrap_or_default());
+            let (code, text) = self.ask("DELETE", &path, &Value::Null)?;
+            ensure!(code == 200, "DELETE {path}: {code} {text}");
+        }
+        Ok(())
+    }
+
+    /// Gives them back, if they were taken.
+    pub(crate) fn grant(&self) -> Result<()> {
+        let mut rights = self.rights.lock().unwrap();
+        if *rights == Rights::Taken {
+            *rights = Rights::GivenBack;
+            self.bindings.iter().try_for_each(|(collection, binding)| self.create(collection, binding))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the agents have had their rights so far.
+    pub(crate) fn rights(&self) -> Rights {
+        *self.rights.lock().unwrap()
+    }
+
+    /// Gives back what gives the agents their rights.
+    fn seed(&self, lab: &Lab, agent: &Path, set: Variables) -> Result<Vec<(String, Value)>> {
         for node in lab.nodes() {
             let labels = json!({
                 "kubernetes.io/hostname": node.name(), "node-role.kubernetes.io/control-plane": "",
@@ -270,11 +311,16 @@ impl Cluster {
             .output()?;
         ensure!(printed.status.success(), "`kube-vip manifest rbac` ended with {}", printed.status);
         let text = String::from_utf8(printed.stdout)?;
+        let mut bindings = Vec::new();
         for document in text.split("---\n").filter(|document| !document.trim().is_empty()) {
             let object: Value = serde_saphyr::from_str(document).context("`manifest rbac` prints YAML")?;
-            self.create(&rbac_path(&object)?, &object)?;
+            let collection = rbac_path(&object)?;
+            self.create(&collection, &object)?;
+            if object["kind"].as_str().is_some_and(|kind| kind.ends_with("Binding")) {
+                bindings.push((collection, object));
+            }
         }
-        Ok(())
+        Ok(bindings)
     }
 }
 

@@ -19,7 +19,7 @@ use vip_lab::scenario::proxy::Objects;
 
 use crate::client::Client;
 use crate::cluster::relay::Path;
-use crate::cluster::{Cluster, Judges, check_rights};
+use crate::cluster::{Cluster, Judges, Rights, check_rights};
 use crate::rig::cluster::{self as scene, Contact, Power, Trouble, kind};
 use crate::rig::{self, Proxies, Rig, Scenario};
 
@@ -103,10 +103,12 @@ impl scene::Cluster for Real {
             Trouble::Away => (Path::Refused, [Signal::SIGCONT; 2]),
             Trouble::Stopped => (Path::Open, [Signal::SIGSTOP, Signal::SIGCONT]),
             Trouble::StoreStopped => (Path::Open, [Signal::SIGCONT, Signal::SIGSTOP]),
+            Trouble::NoRights => return self.0.revoke(),
         };
         self.0.relay().set(path);
         self.0.signal_server(stopped[0])?;
-        self.0.signal_store(stopped[1])
+        self.0.signal_store(stopped[1])?;
+        self.0.grant()
     }
 
     /// Nothing of the API is on the nodes.
@@ -146,7 +148,8 @@ impl scene::Cluster for Real {
     }
 
     fn check(&self, lab: &Lab) -> Result<()> {
-        check_rights(lab, &[])
+        // Refusals are what the agents were shown when their rights were taken.
+        if self.0.rights() == Rights::Kept { check_rights(lab, &[]) } else { Ok(()) }
     }
 
     fn plane(&self) -> Option<&ControlPlane> {

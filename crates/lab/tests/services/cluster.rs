@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tokio::sync::watch;
-use vip_lab::api::{Identity, Kind, Knobs, Login, Reach, Whose};
+use vip_lab::api::{Effect, Failure, Fault, Identity, Kind, Knobs, Login, Reach, Whose};
 use vip_lab::bench::{Lab, Node};
 use vip_lab::scenario::control_plane::{ControlPlane, PORT};
 use vip_lab::scenario::proxy::{self, Objects};
@@ -38,6 +38,8 @@ pub(crate) enum Trouble {
     Stopped,
     /// The store behind the server stands still: what reads from memory is answered, nothing is written.
     StoreStopped,
+    /// Whatever the agents ask for is forbidden.
+    NoRights,
 }
 
 /// Whether a node has power.
@@ -137,6 +139,10 @@ impl Cluster for Small {
             Trouble::Hangs | Trouble::Stopped => Knobs { reach: Reach::Frozen, ..calm },
             Trouble::Away => Knobs { reach: Reach::Down, ..calm },
             Trouble::StoreStopped => Knobs::dead_etcd(),
+            Trouble::NoRights => {
+                let refusal = Failure::new(403, "Forbidden", "forbidden: no role");
+                Knobs { faults: vec![Fault::all(Effect::Fail(refusal))], ..calm }
+            }
         };
         self.0.server().turn(Whose::All, |all| *all = knobs);
         Ok(())

@@ -85,7 +85,7 @@ const OUTLIVED_BY_REAL: Duration = ms(1000);
 const LATE_BESIDE_REAL: Duration = ms(100);
 
 /// What every API server can do.
-const COMMON: [Weather; 6] = [
+const COMMON: [Weather; 7] = [
     Weather::new("slow by 400 ms", |rig| rig.cluster().trouble(Trouble::Slow(ms(400))), 3000),
     Weather::new("the server hangs for a moment", |rig| rig.cluster().trouble(Trouble::Hangs), OUTLIVED),
     Weather::new("the server is away for a moment", |rig| rig.cluster().trouble(Trouble::Away), OUTLIVED),
@@ -93,21 +93,17 @@ const COMMON: [Weather; 6] = [
     Weather::new("the server is away", |rig| rig.cluster().trouble(Trouble::Away), 6000).long(),
     Weather::new("the store stands still", |rig| rig.cluster().trouble(Trouble::StoreStopped), OUTLIVED)
         .working(Work::After),
+    Weather::new("403 for everything", |rig| rig.cluster().trouble(Trouble::NoRights), OUTLIVED),
 ];
 
 /// What the lab's own API server can do beside that.
-const KNOBS: [Weather; 6] = [
+const KNOBS: [Weather; 5] = [
     Weather::new(
         "500 for everything",
         |rig| fail(rig, Failure::new(500, "InternalError", "it broke")),
         OUTLIVED,
     ),
     Weather::new("429 for everything", |rig| fail(rig, Failure::too_many_requests()), OUTLIVED),
-    Weather::new(
-        "403 for everything",
-        |rig| fail(rig, Failure::new(403, "Forbidden", "forbidden: no role")),
-        OUTLIVED,
-    ),
     Weather::new("403 for writes to Services", |rig| rig.weather(no_writes), 3000).converging(GRANTED),
     Weather::new(
         "requests hang",
