@@ -116,9 +116,12 @@ impl Vip<'_> {
             Certainty::Ask { otherwise, .. } => otherwise.map(Doubt::Wait),
         };
         // What the last plan wants here was asked for before; one that an outsider removes is set again without a question.
-        let is_decided = doubt.is_none() && was_here(world, at);
-        let is_open = !is_decided && !matches!(doubt, Some(Doubt::Wait(_)));
-        let is_new = self.novelty == Novelty::New && can_probe && is_open;
+        let is_open = || match doubt {
+            None => !was_here(world, at),
+            Some(Doubt::Ask(_)) => true,
+            Some(Doubt::Wait(_)) => false,
+        };
+        let is_new = self.novelty == Novelty::New && can_probe && is_open();
         // What was asked beside the election says nothing of what happened since: who is in doubt asks now.
         let doubt = if is_new { doubt.map(|_| Doubt::Ask(None)) } else { doubt };
         if is_new && (doubt.is_none() || self.installed.is_some()) {
