@@ -189,6 +189,8 @@ pub struct Ownership {
     lineage: Lineage,
     door: DoorState,
     looks: Looks,
+    /// Until when the wishes to look at what living sessions serve are renewed.
+    watched_until: Instant,
     groups: BTreeMap<LeaseName, Group>,
     /// The groups that are ours.
     held: BTreeSet<LeaseName>,
@@ -211,6 +213,8 @@ pub struct Ownership {
     due: BTreeSet<(Instant, LeaseName)>,
     /// When the lifetime of addresses was last renewed.
     refreshed: Instant,
+    /// The shortest lifetime of what is held, as of the last look at any group.
+    shortest_lifetime: Option<Duration>,
     /// The newest sequence that was sent.
     sequence: Instant,
     asked: BTreeMap<Ticket, Asked>,
@@ -254,6 +258,7 @@ impl Ownership {
             lineage: Lineage::default(),
             door: DoorState::default(),
             looks: Looks::default(),
+            watched_until: now,
             groups: BTreeMap::new(),
             held: BTreeSet::new(),
             holdings: BTreeMap::new(),
@@ -268,6 +273,7 @@ impl Ownership {
             list: None,
             due: BTreeSet::new(),
             refreshed: now,
+            shortest_lifetime: None,
             sequence: now,
             asked: BTreeMap::new(),
             tickets: 0,

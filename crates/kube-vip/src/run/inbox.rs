@@ -61,6 +61,16 @@ struct Waiting {
     since: Option<Instant>,
 }
 
+impl Waiting {
+    fn push_peer(&mut self, heard: Box<PeerHeard>) {
+        if self.peers.len() >= PEERS_WAITING {
+            self.peers.pop_front();
+            self.peers_dropped += 1;
+        }
+        self.peers.push_back(heard);
+    }
+}
+
 impl Inbox {
     /// An empty inbox.
     pub(crate) fn new() -> io::Result<Self> {
@@ -80,13 +90,7 @@ impl Inbox {
                 waiting.frames_dropped += 1;
                 return Accepted::No;
             }
-            Input::Peer(heard) => {
-                if waiting.peers.len() >= PEERS_WAITING {
-                    waiting.peers.pop_front();
-                    waiting.peers_dropped += 1;
-                }
-                waiting.peers.push_back(heard);
-            }
+            Input::Peer(heard) => waiting.push_peer(heard),
             letter => waiting.letters.push_back(letter),
         }
         let first = waiting.since.is_none();
@@ -98,6 +102,11 @@ impl Inbox {
             self.alarm.ring();
         }
         Accepted::Yes
+    }
+
+    /// Leaves a heartbeat for the next turn, without causing one.
+    pub(crate) fn leave(&self, heard: Box<PeerHeard>) {
+        self.lock().push_peer(heard);
     }
 
     /// Takes out everything that waits: letters in order, then the newest pictures, then frames and heartbeats. A report thus comes
@@ -229,6 +238,20 @@ mod tests {
             })
             .collect();
         assert_eq!(sequences, (7..total).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_left_for_the_next_turn_rings_no_bell_and_comes_with_it() {
+        let inbox = Inbox::new().unwrap();
+        inbox.leave(Box::new(crate::run::peers::heartbeat(1)));
+        assert_eq!(inbox.waiting_since(), None, "nobody is late for it");
+        let asleep = boot_now();
+        inbox.wait(Some(asleep + std::time::Duration::from_millis(15))).unwrap();
+        assert!(boot_now().since(asleep) >= std::time::Duration::from_millis(15), "it woke the loop");
+        inbox.post(answer(1));
+        let taken = inbox.take();
+        assert_eq!(taken.len(), 2);
+        assert!(matches!(taken[1], Input::Peer(_)));
     }
 
     #[test]

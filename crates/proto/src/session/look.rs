@@ -37,6 +37,8 @@ pub(super) struct Looks {
     live: BTreeMap<Place, Live>,
     /// All of them by `Live::next`.
     due: BTreeSet<(Instant, Place)>,
+    /// How many of them had no answer the last time.
+    missed: usize,
 }
 
 #[derive(Debug)]
@@ -96,6 +98,11 @@ impl Looks {
         self.live.get(&Place { addr, whom: whom.clone() }).map(|live| live.misses)
     }
 
+    /// Whether everything that is looked at answered the last time.
+    pub(super) const fn have_missed_nothing(&self) -> bool {
+        self.missed == 0
+    }
+
     /// When it last answered.
     pub(super) fn answered(&self, addr: IpAddr, whom: &LinkAddr) -> Option<Instant> {
         self.live.get(&Place { addr, whom: whom.clone() })?.answered
@@ -109,7 +116,7 @@ impl Looks {
         let Heard::Claim(addr, whom) = claimed(frame) else { return false };
         let Some(live) = self.live.get_mut(&Place { addr, whom }) else { return false };
         live.answered = Some(now);
-        live.misses = 0;
+        self.missed -= usize::from(std::mem::take(&mut live.misses) > 0);
         true
     }
 
@@ -119,6 +126,7 @@ impl Looks {
             let (_, place) = self.due.pop_first()?;
             let Some(live) = self.live.get_mut(&place) else { continue };
             if live.until <= now {
+                self.missed -= usize::from(live.misses > 0);
                 self.live.remove(&place);
                 continue;
             }
@@ -128,7 +136,10 @@ impl Looks {
                     self.due.insert((live.next, place));
                     continue;
                 }
-                (Some(sent), answered) if answered.is_none_or(|answered| answered < sent) => live.misses += 1,
+                (Some(sent), answered) if answered.is_none_or(|answered| answered < sent) => {
+                    self.missed += usize::from(live.misses == 0);
+                    live.misses += 1;
+                }
                 _ => {}
             }
             live.sent = Some(now);

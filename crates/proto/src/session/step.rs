@@ -46,12 +46,17 @@ impl Ownership {
     }
 
     fn step_groups(&mut self, now: Instant) {
+        let mut was_any = false;
         for _ in 0..GROUPS_AT_ONCE {
-            let Some(claim) = self.next_due(now).or_else(|| self.ventures.next()) else { return };
+            let Some(claim) = self.next_due(now).or_else(|| self.ventures.next()) else { break };
+            was_any = true;
             if let Some(group) = self.groups.get_mut(&claim) {
                 group.due = None;
             }
             self.step_group(now, &claim);
+        }
+        if was_any {
+            self.shortest_lifetime = self.held_lifetime();
         }
     }
 
@@ -71,7 +76,7 @@ impl Ownership {
     fn refresh_due(&self) -> Option<Instant> {
         // A process that was stopped finds its right run out: nothing is lengthened before there is a proof again.
         (self.horizon(self.stepped) > self.stepped).then_some(())?;
-        Some(self.refreshed + self.shortest_lifetime()? / 3)
+        Some(self.refreshed + self.shortest_lifetime? / 3)
     }
 
     /// Groups in motion wait for news of members.

@@ -1,7 +1,8 @@
-//! One group only: a juror looks once a second at the addresses of the sessions that it watches. When enough jurors do
+//! One group only: a juror looks once a second at an address on each link of the sessions that it watches. When enough jurors do
 //! not see a group's addresses although they hear its owner, that node's link to the VIPs' network is lost: the group's
 //! claim is swapped, the session stays.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use vip_model::peers::GroupId;
@@ -15,6 +16,10 @@ use super::look::LOOK_EVERY;
 
 /// Time between two looks at a living session's addresses.
 const QUIET: Duration = Duration::from_secs(1);
+/// While all looks are answered, wishes to look are renewed this often: long before one is forgotten.
+const RENEWED: Duration = Duration::from_millis(250);
+/// While all looks are answered, another group of those that are lost together is looked at after so long.
+const SAMPLE: Duration = Duration::from_secs(4);
 /// Looks in a row without an answer after which a group is unseen; from the first on they come every 15 ms.
 const MISSES: u32 = 5;
 /// A group that has not changed hands for so long.
@@ -41,6 +46,20 @@ impl Ownership {
             .collect()
     }
 
+    /// One group of each node, link and family, in turn: what a lost link takes away it takes away from all of them, and one
+    /// look without an answer has all of them looked at.
+    fn sampled(&self, now: Instant, all: Vec<(SessionId, LeaseName)>) -> Vec<(SessionId, LeaseName)> {
+        let mut alike: BTreeMap<_, Vec<(SessionId, LeaseName)>> = BTreeMap::new();
+        for (id, claim) in all {
+            let places = self.places(id, &claim);
+            let place = |(look, whom): (Look, LinkAddr)| (look.at.link, look.at.addr.is_ipv4(), whom);
+            let places: BTreeSet<_> = places.into_iter().map(place).collect();
+            alike.entry((id, places)).or_default().push((id, claim));
+        }
+        let turn = usize::try_from(now.as_nanos() / SAMPLE.as_nanos() as u64).unwrap_or_default();
+        alike.into_values().map(|mut groups| groups.swap_remove(turn % groups.len())).collect()
+    }
+
     /// Whether anybody else answers on the network of a group: who sees nobody has lost its own link.
     fn sees_others(&self, now: Instant, id: SessionId) -> bool {
         let owner = self.lineage.node(id);
@@ -56,7 +75,18 @@ impl Ownership {
 
     /// Looks, and takes what more than half of a jury does not see.
     pub(super) fn step_unseen(&mut self, now: Instant) {
-        for (id, claim) in self.watched(now) {
+        // Every heartbeat comes by here, and hardly one finds anything that does not answer.
+        if self.looks.have_missed_nothing() && now < self.watched_until {
+            return;
+        }
+        let all = self.watched(now);
+        let (watched, until) = if self.looks.have_missed_nothing() {
+            (self.sampled(now, all), now + RENEWED)
+        } else {
+            (all, now)
+        };
+        self.watched_until = until;
+        for (id, claim) in watched {
             let places = self.places(id, &claim);
             self.watch_group(now, id, &places);
             let is_unseen = self.is_unseen_at(now, (id, &claim), &places);
@@ -135,6 +165,9 @@ impl Ownership {
     pub(super) fn unseen_of(&self, now: Instant, node: &NodeName) -> Vec<GroupId> {
         // Everybody is told of all: whoever would take needs the others' word.
         let _ = node;
+        if self.looks.have_missed_nothing() {
+            return Vec::new();
+        }
         let unseen =
             self.holdings.iter().flat_map(|(id, claims)| claims.iter().map(move |claim| (*id, claim)));
         unseen

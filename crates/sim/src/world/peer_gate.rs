@@ -8,6 +8,7 @@ use std::time::Duration;
 use vip_agent::Input;
 use vip_model::peers::{DoorState, DoorWant, PeerHeard, PeerSend};
 use vip_model::session::{Memory, Recall};
+use vip_proto::peers::Haste;
 
 use super::World;
 use crate::mutation::Mutation;
@@ -126,7 +127,12 @@ impl World {
         if let Some(mutation) = self.mutation {
             mutation.hears(&mut process.door.words, &mut datagram);
         }
-        self.input(id, Input::Peer(Box::new(PeerHeard { from, datagram })));
+        let haste = process.door.replies.note(now, &datagram);
+        let heard = PeerHeard { from, datagram };
+        match haste {
+            Haste::AtOnce => self.input(id, Input::Peer(Box::new(heard))),
+            Haste::NextTurn => process.door.left.push(heard),
+        }
     }
 
     /// The whole door that an agent wants.

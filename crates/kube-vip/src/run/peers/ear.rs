@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vip_agent::Input;
 use vip_model::peers::{Datagram, DoorState, PeerHeard};
 use vip_model::{Instant, NodeName};
-use vip_proto::peers::{Refused, Replay, SealKey, admit};
+use vip_proto::peers::{Haste, Refused, Replay, Replies, SealKey, admit};
 
 use super::counters::Incoming;
 use super::socket::{BUFFER, PeerSocket, Received};
@@ -49,6 +49,7 @@ pub(super) struct Ear {
     /// The keys that are known and accepted.
     keys: Vec<SealKey>,
     replay: Replay,
+    replies: Replies,
     told: Option<DoorState>,
     trouble: Option<String>,
     overflow: u32,
@@ -68,6 +69,7 @@ impl Ear {
             asked: None,
             keys: Vec::new(),
             replay: Replay::new(),
+            replies: Replies::new(),
             told: None,
             trouble: None,
             overflow: 0,
@@ -177,7 +179,12 @@ impl Ear {
             Ok(datagram) => {
                 self.board.peers.count_incoming(Incoming::Admitted);
                 let heard = Box::new(PeerHeard { from: received.from, datagram });
-                self.board.inbox.post(Input::Peer(heard));
+                match self.replies.note(boot_now(), &heard.datagram) {
+                    Haste::AtOnce => {
+                        self.board.inbox.post(Input::Peer(heard));
+                    }
+                    Haste::NextTurn => self.board.inbox.leave(heard),
+                }
             }
             Err(incoming) => {
                 self.refused.1 += 1;

@@ -87,7 +87,7 @@ impl Ownership {
     }
 
     /// The shortest lifetime among the groups that are held.
-    pub(in crate::session) fn shortest_lifetime(&self) -> Option<Duration> {
+    pub(in crate::session) fn held_lifetime(&self) -> Option<Duration> {
         self.held_groups().map(Group::lifetime).min()
     }
 }
