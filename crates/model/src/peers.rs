@@ -250,6 +250,8 @@ pub struct Vote {
 /// A datagram that was let in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerHeard {
+    /// When it was let in, on the receiver's boot-time clock: it may have waited for a turn since.
+    pub at: Instant,
     /// Where it came from: later datagrams go there, too.
     pub from: SocketAddr,
     /// What it says.

@@ -58,6 +58,9 @@ pub const FRAMES_PER_SECOND: u32 = 2_000;
 /// Services that long still reaches it.
 pub const FRAMES_AT_ONCE: u32 = 40;
 
+/// Repetitions of all addresses begin at multiples of this.
+pub const TOGETHER: Duration = Duration::from_millis(500);
+
 /// The least time between two announcements of one address after its burst. A shorter interval is taken as this.
 pub const LEAST_INTERVAL: Duration = Duration::from_millis(10);
 

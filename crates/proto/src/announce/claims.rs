@@ -10,7 +10,7 @@ use vip_model::{Instant, LinkAddr, ScopedAddr, Walk};
 use super::foreign::Claimants;
 use super::frame::{Part, Written, announcement};
 use super::queue::Queue;
-use super::{BURST, FOREIGN_REPORTS, ForeignClaim, LEAST_INTERVAL, LEAST_REASSERT};
+use super::{BURST, FOREIGN_REPORTS, ForeignClaim, LEAST_INTERVAL, LEAST_REASSERT, TOGETHER};
 
 /// All wanted claims.
 #[derive(Clone, Debug, Default)]
@@ -69,9 +69,13 @@ impl Live {
 
     /// It was announced now, as was due at `due`. Steps of the burst that were missed meanwhile are left out.
     fn announced(&mut self, now: Instant, due: Instant) -> Instant {
-        let begun = self.progress.map_or(now, |progress| progress.begun);
+        let Progress { begun, last } = self.progress.unwrap_or(Progress { begun: now, last: now });
         self.progress = Some(Progress { begun, last: now });
+        let ends_burst = burst_after(begun, last).is_some();
         let next = burst_after(begun, now).unwrap_or_else(|| {
+            if ends_burst {
+                return together(now, self.interval());
+            }
             // On the grid as long as it is kept, so that a late turn does not stretch the period.
             let grid = due + self.interval();
             if grid > now { grid } else { now + self.interval() }
@@ -79,6 +83,17 @@ impl Live {
         self.place = Place::Queued(next);
         next
     }
+}
+
+/// The first repetition after a burst: up to a [`TOGETHER`] early, so that the addresses of a node are repeated in few turns,
+/// and wake the nodes that hear them few times.
+fn together(now: Instant, interval: Duration) -> Instant {
+    let at = now + interval;
+    if interval <= 2 * TOGETHER {
+        return at;
+    }
+    let grid = u64::try_from(TOGETHER.as_nanos()).unwrap_or(1);
+    Instant::from_nanos(at.as_nanos() / grid * grid)
 }
 
 /// The next instant of a burst that began at `begun`, none when it is over.

@@ -1,6 +1,6 @@
-//! Replies that say what the last one said. A holder lives by the echoes in them, which count from when it sent and not from
-//! when it reads, so that such a reply may wait for the next turn of the node, whatever brings it: a turn for each juror and
-//! interval less. Fed by the door with every datagram that it lets in; gives back whether it may wait.
+//! Replies that say what the last one said. A holder lives by the echoes in them, which count from when it sent, and the silence
+//! of whoever replies counts from when the door let the last one in. Such a reply may therefore wait for the next turn of the
+//! node, whatever brings it: a turn for each juror and interval less. Fed by the door with every datagram that it lets in; gives back whether it may wait.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -60,11 +60,9 @@ impl Replies {
     }
 }
 
-/// Whether nobody waits for what it says: it is no heartbeat of a holder, whose silence counts from when it was heard, and
-/// moves nothing.
+/// Whether nobody waits for what it says: it wants no answer and moves nothing.
 const fn may_wait(datagram: &Datagram) -> bool {
     matches!(datagram.kind, Kind::Reply)
-        && datagram.jury == 0
         && datagram.asks.is_empty()
         && datagram.grants.is_empty()
         && datagram.unseen.is_empty()
@@ -166,7 +164,6 @@ mod tests {
         let vote = Vote { of: SessionId(1), generation: 1, heir: SessionId(2), attempt: 1, rank: 0 };
         let urgent = [
             Datagram { kind: Kind::Beat, ..reply(2) },
-            Datagram { jury: 1, ..reply(2) },
             Datagram { asks: vec![vote], ..reply(2) },
             Datagram { grants: vec![vote], ..reply(2) },
             Datagram { unseen: vec![GroupId(1)], ..reply(2) },

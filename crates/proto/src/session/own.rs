@@ -478,6 +478,9 @@ impl Own {
             self.pending = None;
             let usual = asking.at + retry;
             self.renew_at = self.news.map_or(usual, |news| usual.min(news.max(asking.at)));
+            if self.end == Leaving::Wanted {
+                self.renew_at = asking.at; // the last address went while this was under way
+            }
         } else {
             self.renew_at = asking.at;
         }

@@ -118,7 +118,7 @@ impl Ownership {
 
     /// A heartbeat that the door let in.
     pub(super) fn heard(&mut self, now: Instant, heard: vip_model::peers::PeerHeard) {
-        let vip_model::peers::PeerHeard { from, datagram } = heard;
+        let vip_model::peers::PeerHeard { at, from, datagram } = heard;
         let is_astray = datagram.to != self.id.node || datagram.instance != self.id.tag();
         if is_astray || datagram.from == self.id.node {
             return;
@@ -136,7 +136,7 @@ impl Ownership {
         let is_over = self.lineage.has_ended(datagram.session);
         let node = datagram.from.clone();
         let wants_reply = datagram.kind == Kind::Beat && datagram.jury > 0;
-        let is_new = self.note_peer(now, from, datagram, is_over);
+        let is_new = self.note_peer((now, at.min(now)), from, datagram, is_over);
         if wants_reply {
             self.step_grants(now);
             self.reply(now, &node);
@@ -147,7 +147,13 @@ impl Ownership {
     }
 
     /// Keeps what a datagram says. Whether echoes are exchanged for the first time.
-    fn note_peer(&mut self, now: Instant, door: SocketAddr, mut datagram: Datagram, is_over: bool) -> bool {
+    fn note_peer(
+        &mut self,
+        (now, heard): (Instant, Instant),
+        door: SocketAddr,
+        mut datagram: Datagram,
+        is_over: bool,
+    ) -> bool {
         let node = datagram.from.clone();
         let own = self.own_id();
         let is_old = |former: &Peer| {
@@ -175,7 +181,7 @@ impl Ownership {
         let peer = Peer {
             session: datagram.session,
             door,
-            heard: now,
+            heard,
             sequence: datagram.sequence,
             echoed,
             vouched,
@@ -196,7 +202,7 @@ impl Ownership {
             self.clear_held(now);
         }
         let changed = lists_others || former.as_ref().is_none_or(|former| peer.says_more_than(former));
-        self.track(now, &peer, is_over);
+        self.track(&peer, is_over);
         let is_exchanging = peer.is_exchanging(now);
         self.peers.insert(node.clone(), peer);
         self.note_unseen(now, &node);
@@ -233,7 +239,7 @@ impl Ownership {
         }
     }
 
-    fn track(&mut self, now: Instant, peer: &Peer, is_over: bool) {
+    fn track(&mut self, peer: &Peer, is_over: bool) {
         if is_over {
             self.tracks.remove(&peer.session);
             return;
@@ -241,14 +247,14 @@ impl Ownership {
         let Datagram { from, jury, .. } = &peer.word;
         let track = self.tracks.entry(peer.session).or_insert_with(|| Track {
             node: from.clone(),
-            heard: now,
+            heard: peer.heard,
             was_heard: true,
-            owns_since: now,
+            owns_since: peer.heard,
             jury: *jury,
             list: Jury::default(),
             grant: None,
         });
-        track.heard = now;
+        track.heard = peer.heard;
         track.was_heard = true;
         track.jury = *jury;
     }

@@ -128,7 +128,7 @@ impl World {
             mutation.hears(&mut process.door.words, &mut datagram);
         }
         let haste = process.door.replies.note(now, &datagram);
-        let heard = PeerHeard { from, datagram };
+        let heard = PeerHeard { at: now, from, datagram };
         match haste {
             Haste::AtOnce => self.input(id, Input::Peer(Box::new(heard))),
             Haste::NextTurn => process.door.left.push(heard),

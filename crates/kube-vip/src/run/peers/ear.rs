@@ -178,8 +178,8 @@ impl Ear {
         match self.judge(bytes, received) {
             Ok(datagram) => {
                 self.board.peers.count_incoming(Incoming::Admitted);
-                let heard = Box::new(PeerHeard { from: received.from, datagram });
-                match self.replies.note(boot_now(), &heard.datagram) {
+                let heard = Box::new(PeerHeard { at: boot_now(), from: received.from, datagram });
+                match self.replies.note(heard.at, &heard.datagram) {
                     Haste::AtOnce => {
                         self.board.inbox.post(Input::Peer(heard));
                     }

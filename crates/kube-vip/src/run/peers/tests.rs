@@ -34,7 +34,7 @@ pub(crate) fn heartbeat(sequence: u64) -> PeerHeard {
         successions: vec![],
         unseen: vec![],
     };
-    PeerHeard { from: (Ipv4Addr::LOCALHOST, 7949).into(), datagram }
+    PeerHeard { at: Instant::ZERO, from: (Ipv4Addr::LOCALHOST, 7949).into(), datagram }
 }
 
 fn key(byte: u8) -> PeerKey {
@@ -87,7 +87,7 @@ impl Node {
     fn take(&mut self) {
         for input in self.board.inbox.take() {
             match input {
-                Input::Peer(heard) => self.heard.push(*heard),
+                Input::Peer(heard) => self.heard.push(PeerHeard { at: Instant::ZERO, ..*heard }),
                 Input::Door(state) => self.states.push(state),
                 other => panic!("{other:?}"),
             }

@@ -8,14 +8,14 @@ use vip_model::peers::{
     Datagram, DoorState, Echo, Fitness, GroupList, InstanceTag, KeyId, Kind, ListDigest, PeerHeard, Word,
 };
 use vip_model::session::{
-    BootId, Jury, Recall, SessionId, SessionRecord, SessionSeen, SessionWrite, Sessions, session_lease,
+    BootId, End, Jury, Recall, SessionId, SessionRecord, SessionSeen, SessionWrite, Sessions, session_lease,
 };
 use vip_model::store::{Answer, Ask, Version};
 use vip_model::{InstanceName, Instant, NodeName, Random};
 
 use super::town::Town;
 use crate::Machine;
-use crate::session::{Ownership, OwnershipInput, OwnershipOutput, OwnershipWant, Ticket};
+use crate::session::{Life, Ownership, OwnershipInput, OwnershipOutput, OwnershipWant, Ticket};
 
 /// The machine of a node that is alone with its store, and the time of its first write, which is under way.
 struct Alone {
@@ -89,6 +89,18 @@ fn a_key_that_comes_while_the_session_is_written_is_written_next() {
     assert_eq!(alone.answer(), None, "once");
 }
 
+#[test]
+fn a_stop_that_finds_a_renewal_under_way_releases_the_session_with_the_answer() {
+    let mut alone = Alone::new(Sessions::new());
+    let want = OwnershipWant { life: Life::Stops, ..alone.machine.want.clone() };
+    alone.machine.want(alone.now, want);
+    assert!(written(&mut alone.machine, alone.now).is_none(), "one write at a time");
+    let next = alone.answer().expect("nobody waits for a retry period to stop");
+    assert_eq!(next.record.end, Some(End::Released));
+    assert_eq!(alone.answer(), None);
+    assert!(alone.machine.is_finished());
+}
+
 /// The session of another node, which listens.
 fn other() -> Sessions {
     let record = SessionRecord {
@@ -135,7 +147,7 @@ fn a_member_that_is_heard_while_the_session_is_written_is_a_juror_in_the_next() 
         unseen: Vec::new(),
     };
     let from = "10.0.0.2:7949".parse().expect("an address");
-    alone.machine.handle(alone.now, OwnershipInput::Peer(PeerHeard { from, datagram }));
+    alone.machine.handle(alone.now, OwnershipInput::Peer(PeerHeard { at: alone.now, from, datagram }));
     let next = alone.answer().expect("the retry period is four seconds, the jury does not wait for it");
     assert_eq!(next.record.jury.members, [NodeName::new("n2")]);
 }

@@ -499,7 +499,7 @@ impl Town {
         let Some(to) = (0..self.homes.len()).find(|to| sent.to.ip() == addr(*to)) else { return };
         if self.heartbeats && !self.homes[node].isolated && !self.homes[to].isolated && self.homes[to].power {
             let from = SocketAddr::new(addr(node), 7949);
-            let heard = PeerHeard { from, datagram: sent.datagram.clone() };
+            let heard = PeerHeard { at: self.now + HOP, from, datagram: sent.datagram.clone() };
             self.hear(to, OwnershipInput::Peer(heard), HOP);
         }
     }
