@@ -13,7 +13,6 @@ use vip_model::store::{Ask, Purpose};
 
 use crate::clock::{Drift, Moment};
 use crate::deed::{Pod, PodPlace, service};
-use crate::peers::Order;
 use crate::run::Case;
 use crate::setup::{
     AgentSetup, Endpoints, ServicesElection, ServicesSetup, SessionSetup, Setup, Writes, service_address_v6,
@@ -23,12 +22,18 @@ use crate::world::World;
 
 /// The longest time that elections may take at the beginning.
 const BEGINNING: Duration = Duration::from_secs(120);
+/// For so long a start is counted: one renewal a second, and a burst.
+const START: Duration = Duration::from_secs(10);
+/// Renewals of one node in that time.
+const STARTING: u32 = 10 + 4;
 /// How long nothing has to be asked but for renewals before it counts as quiet.
 const CALM: Duration = Duration::from_secs(5);
 /// How long a quiet cluster is watched.
 const WATCHED: Duration = Duration::from_secs(20);
-/// How long is counted after a death: claims are written within two and a half seconds.
-const AFTERMATH: Duration = Duration::from_secs(4);
+/// For so many seconds it is counted after a death, each for itself. Moves that spread what was inherited come later.
+const AFTERMATH: u32 = 4;
+/// Claims that a node rewrites within a second, after a death, whatever it inherited.
+const REWRITES: u32 = 10;
 
 /// What an agent has asked the API for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,6 +85,8 @@ pub struct Cost {
     pub nodes: usize,
     /// How many Services.
     pub services: u16,
+    /// Renewals in the first ten seconds of the node that renewed most.
+    pub start: u32,
     /// Writes per second of the node that wrote most, in quiet times.
     pub writes: f64,
     /// The mean of all nodes.
@@ -92,19 +99,22 @@ pub struct Cost {
     pub lost: usize,
     /// Writes that end its session: nobody waits for any other.
     pub deposals: u32,
-    /// Claims that are written later, so that they name the new owner.
+    /// Claims that are written within four seconds, so that they name the new owner.
     pub rewritten: u32,
+    /// The most of them within one second.
+    pub pace: u32,
     /// Reads.
     pub death_reads: u32,
 }
 
 impl Cost {
-    /// What exceeds the budget: a write per node and second, no reads, one write for a death.
+    /// What exceeds the budget: a write per node and second, no reads, one write for a death, claims at their pace.
     pub fn excess(&self) -> Option<String> {
         // 20 s hold one renewal more than there are seconds, when they begin right before one.
         let most = 1.0 + 1.0 / WATCHED.as_secs_f64();
         let (nodes, services) = (self.nodes, self.services);
         let found = [
+            (self.start > STARTING, format!("{} renewals of a node in the first ten seconds", self.start)),
             (self.writes > most, format!("{:.2} writes per node and second", self.writes)),
             (self.others > 0, format!("{} writes that renew nothing", self.others)),
             (self.reads > 0, format!("{} reads", self.reads)),
@@ -112,6 +122,10 @@ impl Cost {
             (
                 u64::from(self.rewritten) > self.lost as u64,
                 format!("{} claims are written for a death that cost {}", self.rewritten, self.lost),
+            ),
+            (
+                self.pace > REWRITES + 1, // a second that begins right before one holds one more
+                format!("{} claims are written within a second", self.pace),
             ),
             (self.death_reads > 0, format!("{} reads after a death", self.death_reads)),
         ];
@@ -123,18 +137,18 @@ impl Cost {
 
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { nodes, services, writes, mean, others, reads, lost, .. } = self;
-        let Self { deposals, rewritten, death_reads, .. } = self;
+        let Self { nodes, services, start, writes, mean, others, reads, lost, .. } = self;
+        let Self { deposals, rewritten, pace, death_reads, .. } = self;
         write!(
             f,
-            "| {nodes} | {services} | {writes:.2} ({mean:.2}) | {others} | {reads} | {lost} | {deposals} | {rewritten} | {death_reads} |"
+            "| {nodes} | {services} | {start} | {writes:.2} ({mean:.2}) | {others} | {reads} | {lost} | {deposals} | {rewritten} | {pace} | {death_reads} |"
         )
     }
 }
 
 /// The head of a table of costs.
-pub const HEAD: &str = "| nodes | Services | writes per node and second: most (mean) | other writes | reads | \
-                        claims of the node that dies | writes for its death | claims written later | reads |\n|---|---|---|---|---|---|---|---|---|";
+pub const HEAD: &str = "| nodes | Services | renewals of a node in its first ten seconds | writes per node and second: most (mean) | other writes | reads | \
+                        claims of the node that dies | writes for its death | claims written in the four seconds after it | most in a second | reads |\n|---|---|---|---|---|---|---|---|---|---|---|";
 
 fn setup(nodes: usize) -> Setup {
     let services = ServicesSetup {
@@ -210,8 +224,9 @@ fn begin(world: &mut World, services: u16) -> Result<(), String> {
 pub fn measure(nodes: usize, services: u16) -> Result<Cost, String> {
     let case = Case::new(setup(nodes), Vec::new());
     let mut world = World::unjudged(&case, Trace::new(Lines::None, Vec::new()));
-    world.node_net.order = Order::Kept;
     fill(&mut world, services);
+    world.run_on(Moment::START + START);
+    let start = world.asks.iter().map(|asks| asks.renewals).max().unwrap_or(0);
     begin(&mut world, services)?;
     let before = world.asks.clone();
     world.run_on(world.now + WATCHED);
@@ -223,11 +238,17 @@ pub fn measure(nodes: usize, services: u16) -> Result<Cost, String> {
     if let Some(node) = crate::setup::node_number(&fullest) {
         world.power_off(node);
     }
-    world.run_on(world.now + AFTERMATH);
+    let mut paces = Vec::new();
+    for _ in 0..AFTERMATH {
+        let before = all(&world);
+        world.run_on(world.now + Duration::from_secs(1));
+        paces.push(all(&world).since(before).claims);
+    }
     let death = all(&world).since(former);
     Ok(Cost {
         nodes,
         services,
+        start,
         writes: quiet.iter().map(writes).fold(0.0, f64::max),
         mean: quiet.iter().map(writes).sum::<f64>() / quiet.len() as f64,
         others: quiet.iter().map(|asks| asks.deposals + asks.claims).sum(),
@@ -235,6 +256,7 @@ pub fn measure(nodes: usize, services: u16) -> Result<Cost, String> {
         lost,
         deposals: death.deposals,
         rewritten: death.claims,
+        pace: paces.into_iter().max().unwrap_or(0),
         death_reads: death.reads,
     })
 }
@@ -245,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_quiet_cluster_writes_once_per_node_and_second_and_one_write_is_all_that_a_death_needs() {
-        for services in [1, 12] {
+        for services in [1, 24] {
             let cost = measure(3, services).expect("every Service has an owner");
             assert_eq!(cost.excess(), None, "{cost:?}");
             assert!(cost.lost > 0 && cost.mean > 0.9, "{cost:?}");

@@ -99,15 +99,6 @@ impl Door {
     }
 }
 
-/// Whether datagrams arrive in the order in which they were sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// One may overtake another that left up to a third of a millisecond earlier.
-    Loose,
-    /// They do, as through one switch.
-    Kept,
-}
-
 /// The node network and the ways from nodes to API servers.
 #[derive(Clone, Debug)]
 pub struct NodeNet {
@@ -121,8 +112,6 @@ pub struct NodeNet {
     pub loss: u32,
     /// By how much a datagram may be late.
     pub delay: Duration,
-    /// Whether one may overtake another.
-    pub order: Order,
     /// Per cent of datagrams that arrive twice.
     pub duplicate: u32,
     /// Per cent of datagrams after which an old one is sent again by somebody.
@@ -153,7 +142,6 @@ impl NodeNet {
             blocked: 0,
             loss: 0,
             delay: Duration::ZERO,
-            order: Order::Loose,
             duplicate: 0,
             replay: 0,
             recorded: Vec::new(),

@@ -1,5 +1,6 @@
-//! What was already heard of each session: a datagram that is not newer than the last one of its session is a replay, or
-//! came late, and says nothing. Fed by the door with every authentic datagram; gives back whether it counts.
+//! What was already heard of each session: a datagram that is not newer than the last one of its session is a replay and
+//! says nothing, but for one that was just overtaken: it was never heard, and its sender waits for the answer. Fed by the
+//! door with every authentic datagram; gives back whether it counts.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,6 +18,14 @@ const MOST_PER_SECOND: u32 = 1_000;
 
 /// Datagrams of one session that may come at once, after a pause.
 const BURST: u32 = 100;
+
+/// A datagram that left so much before the newest one may have been overtaken by it: ways through one network differ by
+/// less than a millisecond.
+const OVERTAKEN: Duration = Duration::from_millis(2);
+
+/// So many of a session are remembered by their sequence, beside the newest. One that is older than all of them was heard,
+/// as far as anybody knows.
+const REMEMBERED: usize = 4;
 
 /// Why an authentic datagram says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +46,8 @@ pub struct Replay {
 struct Heard {
     /// The newest sequence, on the sender's clock.
     newest: Instant,
+    /// Those that counted before it, the newest first; zero where there was none.
+    former: [Instant; REMEMBERED],
     /// When it was heard, on our own.
     at: Instant,
     /// When all datagrams so far would have come, had they come evenly at the highest rate.
@@ -53,19 +64,21 @@ impl Replay {
     pub fn note(&mut self, now: Instant, session: SessionId, sequence: Instant) -> Result<(), Stale> {
         let apart = Duration::from_secs(1) / MOST_PER_SECOND;
         if let Some(heard) = self.sessions.get_mut(&session) {
-            if sequence <= heard.newest {
+            if !heard.is_unheard(sequence) {
                 return Err(Stale::Replayed);
             }
             if heard.even > now + apart * BURST {
                 return Err(Stale::TooMany);
             }
-            *heard = Heard { newest: sequence, at: now, even: heard.even.max(now) + apart };
+            heard.keep(sequence);
+            (heard.at, heard.even) = (now, heard.even.max(now) + apart);
             return Ok(());
         }
         if self.sessions.len() >= SESSIONS_MOST {
             self.forget_one();
         }
-        self.sessions.insert(session, Heard { newest: sequence, at: now, even: now + apart });
+        let former = [Instant::ZERO; REMEMBERED];
+        self.sessions.insert(session, Heard { newest: sequence, former, at: now, even: now + apart });
         Ok(())
     }
 
@@ -73,6 +86,25 @@ impl Replay {
     fn forget_one(&mut self) {
         let oldest = self.sessions.iter().min_by_key(|(_, heard)| heard.at).map(|(id, _)| *id);
         self.sessions.retain(|id, _| Some(*id) != oldest);
+    }
+}
+
+impl Heard {
+    /// Whether a sequence was surely not heard before: it is newer than all, or was just overtaken.
+    fn is_unheard(&self, sequence: Instant) -> bool {
+        let is_overtaken = sequence < self.newest && self.newest - sequence <= OVERTAKEN;
+        let is_remembered = self.former.iter().all(|former| *former > sequence);
+        sequence > self.newest || (is_overtaken && !is_remembered && !self.former.contains(&sequence))
+    }
+
+    /// Remembers a sequence.
+    fn keep(&mut self, sequence: Instant) {
+        let mut falling = sequence;
+        for place in std::iter::once(&mut self.newest).chain(&mut self.former) {
+            if falling > *place {
+                std::mem::swap(place, &mut falling);
+            }
+        }
     }
 }
 
@@ -92,16 +124,46 @@ mod tests {
         let mut note = |sequence| replay.note(NOW, id(1), Instant::from_millis(sequence));
         assert_eq!(note(10), Ok(()));
         assert_eq!(note(10), Err(Stale::Replayed), "the same one");
-        assert_eq!(note(9), Err(Stale::Replayed), "an older one");
+        assert_eq!(note(7), Err(Stale::Replayed), "an older one");
         assert_eq!(note(11), Ok(()));
+    }
+
+    #[test]
+    fn one_that_was_overtaken_counts_once() {
+        let mut replay = Replay::new();
+        let mut note = |micros: u64| replay.note(NOW, id(1), Instant::from_nanos(micros * 1_000));
+        assert_eq!(note(50_000), Ok(()));
+        assert_eq!(note(50_300), Ok(()));
+        assert_eq!(note(50_100), Ok(()), "it was overtaken");
+        assert_eq!(note(50_100), Err(Stale::Replayed), "it was heard");
+        assert_eq!(note(50_000), Err(Stale::Replayed), "and so was the first");
+        assert_eq!(note(50_200), Ok(()), "another one");
+        assert_eq!(note(48_299), Err(Stale::Replayed), "that was no overtaking");
+    }
+
+    #[test]
+    fn whatever_comes_in_whatever_order_counts_once_at_most() {
+        let mut random = vip_model::Random::new(7);
+        for _ in 0..200 {
+            let (mut replay, mut counted) = (Replay::new(), std::collections::BTreeSet::new());
+            for step in 0..400_u64 {
+                // Within the last three milliseconds, up to twenty at the same time.
+                let nanos = 1_000_000 * (1 + step / 20) + 150_000 * random.below(20);
+                let at = NOW + Duration::from_millis(10 * step);
+                if replay.note(at, id(1), Instant::from_nanos(nanos)).is_ok() {
+                    assert!(counted.insert(nanos), "{nanos} counted twice");
+                }
+            }
+            assert!(counted.len() > 20);
+        }
     }
 
     #[test]
     fn sessions_have_nothing_to_do_with_each_other() {
         let mut replay = Replay::new();
-        assert_eq!(replay.note(NOW, id(1), Instant::from_millis(10)), Ok(()));
-        assert_eq!(replay.note(NOW, id(2), Instant::from_millis(3)), Ok(()));
-        assert_eq!(replay.note(NOW, id(2), Instant::from_millis(2)), Err(Stale::Replayed));
+        assert_eq!(replay.note(NOW, id(1), Instant::from_millis(100)), Ok(()));
+        assert_eq!(replay.note(NOW, id(2), Instant::from_millis(30)), Ok(()));
+        assert_eq!(replay.note(NOW, id(2), Instant::from_millis(20)), Err(Stale::Replayed));
     }
 
     #[test]

@@ -12,13 +12,13 @@ use vip_proto::peers::Haste;
 
 use super::World;
 use crate::mutation::Mutation;
-use crate::peers::{KeyTrouble, Order, SOCKET_BUFFER, Seal, Sealed, as_on_the_wire};
+use crate::peers::{KeyTrouble, SOCKET_BUFFER, Seal, Sealed, as_on_the_wire};
 use crate::process::{Life, ProcessId};
 use crate::queue::{Event, Own};
 use crate::setup::{MemorySetup, own_addresses};
 use crate::store::Reach;
 
-/// How long a datagram is on its way on a good day.
+/// How long a datagram is on its way on a good day, at most: one may overtake another.
 const HOP: Duration = Duration::from_micros(300);
 /// How long a door takes to open or close, and a file to be written, on a good day.
 const SOON: Duration = Duration::from_millis(1);
@@ -83,10 +83,7 @@ impl World {
             if self.chance(self.node_net.loss) {
                 continue;
             }
-            let delay = match self.node_net.order {
-                Order::Loose => Duration::from_micros(20) + self.up_to(HOP + self.node_net.delay),
-                Order::Kept => HOP / 2 + self.node_net.delay,
-            };
+            let delay = Duration::from_micros(20) + self.up_to(HOP + self.node_net.delay);
             self.queue.push(self.now + delay, Event::Datagram { to, sealed: Rc::clone(sealed) });
         }
     }

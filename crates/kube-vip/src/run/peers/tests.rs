@@ -222,12 +222,13 @@ fn what_is_forged_replayed_or_astray_is_counted_and_never_reaches_the_node() {
     send(&forged);
     send(&newer_version);
     send(&seal(&ready(1), &astray).unwrap());
-    send(&good(5));
-    send(&good(5));
-    send(&good(4));
-    send(&good(6));
+    send(&good(5_000_000));
+    send(&good(5_000_000));
+    send(&good(2_000_000));
+    send(&good(6_000_000));
     node.until("the last one", |node| node.heard.len() == 2);
-    assert_eq!(node.heard.iter().map(|heard| heard.datagram.sequence.as_nanos()).collect::<Vec<_>>(), [5, 6]);
+    let sequences: Vec<u64> = node.heard.iter().map(|heard| heard.datagram.sequence.as_nanos()).collect();
+    assert_eq!(sequences, [5_000_000, 6_000_000]);
     let expected = [
         ("length", 2),
         ("foreign", 1),
