@@ -194,6 +194,9 @@ pub struct Ownership {
     groups: BTreeMap<LeaseName, Group>,
     /// The groups that are ours.
     held: BTreeSet<LeaseName>,
+    /// The shortest lifetime of their addresses, and whether it must be looked for again.
+    shortest_lifetime: Option<Duration>,
+    lifetimes_changed: bool,
     /// The groups that other sessions own.
     holdings: BTreeMap<SessionId, BTreeSet<LeaseName>>,
     deposals: BTreeMap<SessionId, Deposal>,
@@ -206,6 +209,7 @@ pub struct Ownership {
     /// Groups that came with what a dead node had, and may be better elsewhere.
     spreading: BTreeSet<LeaseName>,
     ventures: group::Ventures,
+    rewrites: group::Rewrites,
     drills: Drills,
     /// What heartbeats say of the own groups, until something of them changes.
     list: Option<std::sync::Arc<words::OwnList>>,
@@ -213,8 +217,6 @@ pub struct Ownership {
     due: BTreeSet<(Instant, LeaseName)>,
     /// When the lifetime of addresses was last renewed.
     refreshed: Instant,
-    /// The shortest lifetime of what is held, as of the last look at any group.
-    shortest_lifetime: Option<Duration>,
     /// The newest sequence that was sent.
     sequence: Instant,
     asked: BTreeMap<Ticket, Asked>,
@@ -261,6 +263,8 @@ impl Ownership {
             watched_until: now,
             groups: BTreeMap::new(),
             held: BTreeSet::new(),
+            shortest_lifetime: None,
+            lifetimes_changed: false,
             holdings: BTreeMap::new(),
             deposals: BTreeMap::new(),
             handed: BTreeSet::new(),
@@ -269,11 +273,11 @@ impl Ownership {
             gave_at: None,
             spreading: BTreeSet::new(),
             ventures: group::Ventures::default(),
+            rewrites: group::Rewrites::default(),
             drills: Drills::default(),
             list: None,
             due: BTreeSet::new(),
             refreshed: now,
-            shortest_lifetime: None,
             sequence: now,
             asked: BTreeMap::new(),
             tickets: 0,
@@ -380,25 +384,33 @@ impl Ownership {
 
     /// The sessions in the store, as a whole.
     fn saw_sessions(&mut self, now: Instant, sessions: &Sessions) {
-        self.has_listed = true;
+        let is_first = !std::mem::replace(&mut self.has_listed, true);
+        let mut listed = Vec::with_capacity(self.members.len());
         for member in self.members.values_mut() {
-            member.listed = false;
+            listed.push(std::mem::take(&mut member.listed));
         }
+        let mut has_news = is_first;
         for seen in sessions.values() {
-            self.saw_session(now, seen);
+            has_news |= self.saw_session(now, seen);
         }
-        self.track_members();
-        self.mark_all(now);
+        if is_first {
+            self.track_members();
+        }
+        // Nothing of a group hangs on a mere renewal.
+        if has_news || !self.members.values().map(|member| member.listed).eq(listed) {
+            self.mark_all(now);
+        }
     }
 
-    fn saw_session(&mut self, now: Instant, seen: &SessionSeen) {
+    /// One session in the store. Whether more is new than that it was renewed.
+    fn saw_session(&mut self, now: Instant, seen: &SessionSeen) -> bool {
         let SessionRecord { node, former, end, id, .. } = &seen.record;
         // With every renewal of one comes the whole set: the others are as they were.
         if let Some(member) = self.members.get_mut(node)
             && member.version == seen.version
         {
             member.listed = true;
-            return;
+            return false;
         }
         self.lineage.lives_at(*id, node);
         for succession in former {
@@ -410,24 +422,25 @@ impl Ownership {
         }
         if *node == self.id.node {
             self.own_seen(now, seen);
-            return;
+            return false;
         }
-        let is_older = |member: &Member| seen.version.is_older_than(&member.version);
-        match self.members.get_mut(node) {
-            Some(member) if is_older(member) => member.listed = true,
-            Some(member) if member.version == seen.version => member.listed = true,
-            _ => {
-                let member = Member {
-                    record: seen.record.clone(),
-                    version: seen.version.clone(),
-                    duration: seen.duration,
-                    changed: now,
-                    listed: true,
-                    greeted: None,
-                };
-                self.members.insert(node.clone(), member);
-            }
+        if let Some(member) = self.members.get_mut(node)
+            && seen.version.is_older_than(&member.version)
+        {
+            member.listed = true;
+            return false;
         }
+        let member = Member {
+            record: seen.record.clone(),
+            version: seen.version.clone(),
+            duration: seen.duration,
+            changed: now,
+            listed: true,
+            greeted: None,
+        };
+        let former = self.members.insert(node.clone(), member);
+        self.track_member(node);
+        former.is_none_or(|former| former.record != seen.record)
     }
 }
 

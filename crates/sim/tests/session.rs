@@ -94,3 +94,12 @@ fn the_same_episode_is_the_same_world() {
         assert_eq!((first.hash, first.inputs), (second.hash, second.inputs), "episode {seed}");
     }
 }
+
+/// With fifty nodes a world costs fifty times as much: a few, so that what only a crowd shows is seen here first.
+#[test]
+fn the_first_drawn_episodes_with_fifty_nodes_hold() {
+    for seed in 0..3 {
+        let objection = Case::of_episode(seed, Some(50)).run(Lines::None).objection;
+        assert_eq!(objection, None, "episode {seed} with 50 nodes");
+    }
+}

@@ -3,6 +3,7 @@
 
 use vip_model::config::{Config, ElectionMode, OnStop, ServiceElection};
 use vip_model::kernel::{Actual, Address, Change, Lifetime, LinkKind, LinkState};
+use vip_model::members::Role;
 use vip_model::observed::Gate;
 use vip_model::peers::Fitness;
 use vip_model::plan::{Footprint, NodePlan};
@@ -13,7 +14,7 @@ use vip_plan::Life;
 use vip_proto::Machine;
 use vip_proto::session::{Ownership, OwnershipInput, OwnershipOutput, OwnershipWant};
 
-use super::{Agent, Asker};
+use super::{Agent, Asker, Urgency};
 use crate::Output;
 
 impl Agent {
@@ -150,12 +151,17 @@ impl Agent {
             }
         }
         for claim in ownership.take_changed() {
-            if let Some(state) = ownership.state(&claim)
-                && self.members.elections.get(&claim) != Some(state)
-            {
-                self.members.elections.insert(claim, state.clone());
-                self.settle_due = Some(now);
+            let Some(state) = ownership.state(&claim) else { continue };
+            let former = self.members.elections.get(&claim);
+            if former == Some(state) {
+                continue;
             }
+            // Thousands of claims that change hands one by one must not be as many plans; what is lost goes at once.
+            let was_held = former.is_some_and(|former| matches!(former.role, Role::Holder { .. }));
+            let is_held = matches!(state.role, Role::Holder { .. });
+            let urgency = if was_held && !is_held { Urgency::AtOnce } else { Urgency::Brisk };
+            self.members.elections.insert(claim, state.clone());
+            self.mark(now, urgency);
         }
         self.ownership = Some(ownership);
         self.want_door();

@@ -9,12 +9,12 @@ use vip_model::peers::{Datagram, Echo, GroupWord, Kind, Stage};
 use vip_model::session::Succession;
 use vip_model::{Instant, NodeName};
 
+use super::Ownership;
 use super::group::Whose;
 use super::hand::Hand;
 use super::peer::Peer;
 use super::trust::DOUBT_BEAT;
 use super::words::OwnList;
-use super::{Member, Ownership};
 
 /// Members that owe each other nothing exchange a heartbeat this often.
 const SLOW: Duration = Duration::from_secs(1);
@@ -33,8 +33,10 @@ impl Ownership {
         if self.own.is_none() || self.door.port.is_none() {
             return;
         }
+        let is_due = |(_, due): &(_, Instant)| *due <= now;
+        let greeted = self.unheard().filter(is_due).map(|(node, _)| node);
         let due: Vec<NodeName> =
-            self.correspondents().filter(|(_, due)| *due <= now).map(|(node, _)| node.clone()).collect();
+            self.heard_ones().filter(is_due).map(|(node, _)| node).chain(greeted).cloned().collect();
         if due.is_empty() {
             return;
         }
@@ -57,23 +59,28 @@ impl Ownership {
         }
     }
 
-    /// Everybody who was heard or is a member by the store's word, and when the next heartbeat to it is due.
-    fn correspondents(&self) -> impl Iterator<Item = (&NodeName, Instant)> {
-        let heard = self.peers.iter().map(|(node, peer)| (node, self.beat_due(node, peer)));
-        let unheard = self.members.iter().filter(|(node, _)| !self.peers.contains_key(*node));
-        let greeting = |(node, member): (_, &Member)| {
-            (node, member.greeted.map_or(self.started, |greeted| greeted + self.pace(node)))
-        };
-        heard.chain(unheard.map(greeting))
-    }
-
-    /// When the next heartbeat to a member that was heard is due.
-    fn beat_due(&self, node: &NodeName, peer: &Peer) -> Instant {
-        match peer.sent {
+    /// Everybody who was heard, and when the next heartbeat to it is due.
+    fn heard_ones(&self) -> impl Iterator<Item = (&NodeName, Instant)> {
+        let paces = self.paces();
+        let due = move |node: &NodeName, peer: &Peer| match peer.sent {
             None => self.started,
             Some(sent) if peer.news => sent + NEWS_PAUSE,
-            Some(sent) => sent + self.pace(node),
-        }
+            Some(sent) => sent + paces.of(node),
+        };
+        self.peers.iter().map(move |(node, peer)| (node, due(node, peer)))
+    }
+
+    /// Everybody else who is a member by the store's word: both lists have the same order.
+    fn unheard(&self) -> impl Iterator<Item = (&NodeName, Instant)> {
+        let paces = self.paces();
+        let mut heard = self.peers.keys().peekable();
+        let unheard = self.members.iter().filter(move |(node, _)| {
+            while heard.next_if(|heard| heard < node).is_some() {}
+            heard.peek() != Some(node)
+        });
+        unheard.map(move |(node, member)| {
+            (node, member.greeted.map_or(self.started, |greeted| greeted + paces.of(node)))
+        })
     }
 
     /// Whether a member is a juror of what we hold.
@@ -82,19 +89,19 @@ impl Ownership {
     }
 
     fn pace(&self, node: &NodeName) -> Duration {
-        let is_juror = self.owes_beats(node);
-        let bids_there = || {
-            self.bids.iter().any(|(id, bid)| {
-                bid.attempt().is_some()
-                    && self.tracks.get(id).is_some_and(|track| track.list.members.contains(node))
-            })
-        };
-        if is_juror && self.trust.is_in_doubt() {
-            DOUBT_BEAT.min(self.interval())
-        } else if is_juror || bids_there() {
-            self.interval()
-        } else {
-            SLOW.max(self.interval())
+        self.paces().of(node)
+    }
+
+    fn paces(&self) -> Paces<'_> {
+        let interval = self.interval();
+        let jurors = self.own.iter().filter(|_| self.owns_anything()).flat_map(super::Own::juries);
+        let bids = self.bids.iter().filter(|(_, bid)| bid.attempt().is_some());
+        let wooed = bids.filter_map(|(id, _)| self.tracks.get(id)).map(|track| &track.list);
+        Paces {
+            jurors: jurors.flat_map(|jury| &jury.members).collect(),
+            wooed: wooed.flat_map(|list| &list.members).collect(),
+            juror: if self.trust.is_in_doubt() { DOUBT_BEAT.min(interval) } else { interval },
+            interval,
         }
     }
 
@@ -214,6 +221,28 @@ impl Ownership {
         if self.own.is_none() || self.door.port.is_none() {
             return None;
         }
-        self.correspondents().filter(|(node, _)| self.door_of(node).is_some()).map(|(_, due)| due).min()
+        let reachable = self.unheard().filter(|(node, _)| self.door_of(node).is_some());
+        self.heard_ones().chain(reachable).map(|(_, due)| due).min()
+    }
+}
+
+/// How often each member gets a heartbeat, by what it is to us.
+struct Paces<'a> {
+    jurors: Vec<&'a NodeName>,
+    /// Jurors of a session that we would follow.
+    wooed: Vec<&'a NodeName>,
+    juror: Duration,
+    interval: Duration,
+}
+
+impl Paces<'_> {
+    fn of(&self, node: &NodeName) -> Duration {
+        if self.jurors.contains(&node) {
+            self.juror
+        } else if self.wooed.contains(&node) {
+            self.interval
+        } else {
+            SLOW.max(self.interval)
+        }
     }
 }

@@ -51,7 +51,6 @@ impl Ownership {
     }
 
     pub(super) fn elsewhere_answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
-        let retry = self.want.settings.timings.retry_period;
         let Some(own) = &mut self.own else { return };
         let Some(place) = own.asking_elsewhere.iter().position(|asking| asking.ticket == ticket) else {
             return;
@@ -78,10 +77,7 @@ impl Ownership {
             own.version = Some(seen.version.clone());
         }
         if seen.record.id == own.record.id && seen.record.end.is_none() {
-            own.learn(&seen.record);
-            own.prove(&asking, retry);
-            self.show(now, seen.record.sites.clone());
-            self.mark_all(now);
+            self.proven(now, &asking, &seen.record);
         }
         self.own_seen(now, &seen);
     }

@@ -4,6 +4,7 @@
 mod claim;
 mod index;
 mod mine;
+mod rewrite;
 mod state;
 mod venture;
 
@@ -21,6 +22,7 @@ use vip_model::{Instant, LeaseName, NodeName};
 use super::lineage::Heir;
 use super::{Ownership, Ticket};
 
+pub(super) use rewrite::Rewrites;
 pub(super) use venture::Ventures;
 
 /// How long each better-placed contender for a free group is waited for.
@@ -31,6 +33,8 @@ const RANK_MAX: u32 = 3;
 const FREE_MISSES: u32 = 3;
 /// The same for a group whose owner was looked at before: inherited, or not seen by most jurors.
 pub(super) const HEIR_MISSES: u32 = 2;
+/// A group whose owner the store does not show is looked at again after this.
+const UNLISTED: Duration = Duration::from_secs(1);
 /// Shortest and longest time that an answer is worth waiting for.
 const TIMEOUT_MIN: Duration = Duration::from_millis(500);
 const TIMEOUT_MAX: Duration = Duration::from_secs(5);
@@ -71,7 +75,7 @@ pub(super) struct Group {
     pub(super) hand: super::hand::Hand,
     /// What its next write says of a drill.
     pub(super) drill: Option<Drill>,
-    /// Its claim is to be rewritten to our session, which inherited it.
+    /// When its claim is to be rewritten to our session, which inherited it.
     pub(super) rewrite_at: Option<Instant>,
     pub(super) gives_way_at: Option<Instant>,
     announced_since: Option<Instant>,
@@ -241,6 +245,7 @@ impl Ownership {
                     let was_announced = group.is_announced();
                     group.planned = true;
                     group.want.clone_from(want);
+                    self.lifetimes_changed = true;
                     if group.is_announced() != was_announced {
                         group.announced_since = group.is_announced().then_some(now);
                         self.speak_soon(now);
@@ -358,7 +363,9 @@ impl Ownership {
                 let orphaned = self.groups.get(claim).and_then(|group| group.orphan_since);
                 let orphaned = orphaned.map(|since| since + self.want.settings.timings.duration);
                 let moving = self.step_theirs(now, claim, (session, from_us));
-                moving.into_iter().chain(orphaned).min()
+                // One that is known by its heartbeats alone may fall silent.
+                let unlisted = (!self.is_listed(session)).then_some(now + UNLISTED);
+                moving.into_iter().chain(orphaned).chain(unlisted).min()
             }
             Whose::Leased { until, .. } if now < until => Some(until),
             Whose::Leased { .. } | Whose::Free => self.step_free(now, claim, &whose),
@@ -384,9 +391,10 @@ impl Ownership {
     /// Whether nobody knows the session that a claim names, for a whole session's duration: its Lease was deleted, and its
     /// node is gone or has begun another one. Then it can neither expire nor be followed.
     fn is_orphaned(&mut self, now: Instant, claim: &LeaseName, session: SessionId) -> bool {
-        let is_known = !self.has_listed
-            || self.members.values().any(|member| member.listed && member.record.id == session)
-            || self.peers.values().any(|peer| peer.session == session && peer.is_exchanging(now));
+        let node = self.lineage.node(session);
+        let peer = node.and_then(|node| self.peers.get(node)).filter(|peer| peer.session == session);
+        let is_known =
+            !self.has_listed || self.is_listed(session) || peer.is_some_and(|peer| peer.is_exchanging(now));
         let is_fresh = self.is_store_fresh(now);
         let span = self.want.settings.timings.duration;
         let Some(group) = self.groups.get_mut(claim) else { return false };
@@ -396,6 +404,12 @@ impl Ownership {
         }
         let since = *group.orphan_since.get_or_insert(now);
         now >= since + span
+    }
+
+    /// Whether the store shows a session.
+    fn is_listed(&self, session: SessionId) -> bool {
+        let member = self.lineage.node(session).and_then(|node| self.members.get(node));
+        member.is_some_and(|member| member.listed && member.record.id == session)
     }
 
     /// The watch may show that we gave a group away before the answer does: we serve it until its new owner does, all the

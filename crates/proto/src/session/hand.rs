@@ -308,20 +308,13 @@ impl Ownership {
         if group.asking.is_some() {
             return None;
         }
-        if let Some(at) = group.rewrite_at {
-            if now < at.max(group.not_before()) {
-                return Some(at.max(group.not_before()));
-            }
-            if self.is_store_fresh(now) {
-                self.ask_claim(now, claim, Writing::Rewrite);
-                return None;
-            }
-            return Some(now + Duration::from_millis(200));
-        }
         let is_deleted = group.seen.as_ref().is_some_and(|seen| seen.version.is_none());
         if is_deleted && now >= group.not_before() {
             self.ask_claim(now, claim, Writing::Rewrite); // deleted by hand: its owner makes it again
             return None;
+        }
+        if let Some(turn) = self.step_rewrite(now, claim) {
+            return Some(turn);
         }
         self.step_from(now, claim, from?)
     }

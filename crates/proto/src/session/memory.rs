@@ -26,12 +26,7 @@ impl Ownership {
         let memory = Memory {
             record: own.to_remember(),
             members: self.members.values().map(|member| member.record.clone()).collect(),
-            claims: self
-                .groups
-                .iter()
-                .filter(|(_, group)| self.is_held(group))
-                .map(|(claim, _)| claim.clone())
-                .collect(),
+            claims: self.held.iter().cloned().collect(),
             successions: self.lineage.successions().rev().take(64).collect(),
         };
         self.memory.due = None;

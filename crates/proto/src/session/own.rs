@@ -2,6 +2,7 @@
 
 mod jury;
 mod news;
+mod proof;
 
 use std::time::Duration;
 
@@ -50,6 +51,12 @@ pub(super) struct Own {
     pub(super) renew_at: Instant,
     /// From when on a further write says something new: it changed while one was under way.
     news: Option<Instant>,
+    /// What the last write expected that was refused.
+    refused: Option<Version>,
+    /// When the last write was asked for.
+    written_at: Option<Instant>,
+    /// When all writes that were brought forward would have been due, had they kept their distance.
+    forward: Instant,
     /// Where the store says that this node is: others look there before they follow it.
     pub(super) shown: Vec<Site>,
     pub(super) must_read: bool,
@@ -97,6 +104,9 @@ impl Own {
             asking_elsewhere: Vec::new(),
             renew_at: now,
             news: None,
+            refused: None,
+            written_at: None,
+            forward: now,
             shown: Vec::new(),
             must_read: false,
             failures: 0,
@@ -349,6 +359,7 @@ impl Ownership {
     fn write_own(&mut self, now: Instant) {
         let Some((write, what)) = self.compose(now, Via::Any) else { return };
         self.ask_own(now, Ask::WriteSession(Box::new(write)), what);
+        self.count_forward(now);
         self.remember_soon(now);
     }
 
@@ -387,8 +398,7 @@ impl Ownership {
 
     pub(super) fn own_answered(&mut self, now: Instant, ticket: Ticket, answer: Answer) {
         let retry = self.want.settings.timings.retry_period;
-        // In doubt servers elsewhere are asked, too, and both share the budget.
-        let least = if self.trust.is_in_doubt() { DOUBT_PAUSE } else { Duration::ZERO };
+        let least = if self.asks_elsewhere() { DOUBT_PAUSE } else { Duration::ZERO };
         let Some(own) = &mut self.own else { return };
         let Some(asking) = own.asking.take_if(|asking| asking.ticket == ticket) else { return };
         let is_written = matches!(answer, Answer::Session(..)) && asking.what != Writing::Read;
@@ -407,10 +417,7 @@ impl Ownership {
                     own.end = Leaving::Written;
                     self.remember_soon(now);
                 } else if is_ours && seen.record.end.is_none() {
-                    own.learn(&seen.record);
-                    own.prove(&asking, retry);
-                    self.show(now, seen.record.sites.clone());
-                    self.mark_all(now);
+                    self.proven(now, &asking, &seen.record);
                 } else {
                     own.renew_at = now;
                 }
@@ -424,6 +431,7 @@ impl Ownership {
             Answer::Conflict => {
                 // Once at once; then a lagging server is given time, and the budget is kept.
                 own.must_read = true;
+                own.refused.clone_from(&own.version);
                 let pause = (BACKOFF_FIRST * 2u32.saturating_pow(own.failures.min(8))).min(CONFLICT_MAX);
                 let pause = pause.max(least);
                 own.renew_at = if own.failures == 0 { now } else { now + pause };
@@ -437,15 +445,14 @@ impl Ownership {
     fn own_failed(&mut self, now: Instant, failure: Failure, retry: Duration) {
         // Never sooner than the pause: at most 2.5 questions a second while the store is away.
         let jitter = 1.0 + self.random.unit() / 4.0;
-        let is_in_doubt = self.trust.is_in_doubt();
+        let asks_elsewhere = self.asks_elsewhere();
         let Some(own) = &mut self.own else { return };
         let pause = if failure.class.is_transient() && failure.class != FailureClass::Throttled {
             (BACKOFF_FIRST * 2u32.saturating_pow(own.failures.min(8))).min(BACKOFF_MAX)
         } else {
             retry
         };
-        // In doubt servers elsewhere are asked, too, and both share the budget.
-        let pause = if is_in_doubt { pause.max(DOUBT_PAUSE) } else { pause };
+        let pause = if asks_elsewhere { pause.max(DOUBT_PAUSE) } else { pause };
         own.failures = own.failures.saturating_add(1);
         own.renew_at = now + pause.mul_f64(jitter);
         own.trouble = Some(failure);
@@ -456,33 +463,5 @@ impl Ownership {
         let timings = self.want.settings.timings;
         let limit = timings.retry_period.mul_f64(1.5) + TIMEOUT_MIN;
         self.own.as_ref().and_then(|own| own.proven).is_some_and(|proven| now < proven + limit)
-    }
-}
-
-impl Own {
-    /// What the store knows of this session and a former life of the agent did not tell.
-    pub(super) fn learn(&mut self, stored: &SessionRecord) {
-        self.record.was_heard |= stored.was_heard;
-        if stored.jury.generation > self.record.jury.generation && self.pending.is_none() {
-            self.record.jury = stored.jury.clone();
-        }
-    }
-
-    /// An answered renewal proves the session, from the moment of asking.
-    pub(super) fn prove(&mut self, asking: &Asking, retry: Duration) {
-        if let Writing::Renew(jury) = &asking.what {
-            self.proven = Some(self.proven.map_or(asking.at, |proven| proven.max(asking.at)));
-            if self.record.jury != *jury {
-                self.record.jury = jury.clone();
-            }
-            self.pending = None;
-            let usual = asking.at + retry;
-            self.renew_at = self.news.map_or(usual, |news| usual.min(news.max(asking.at)));
-            if self.end == Leaving::Wanted {
-                self.renew_at = asking.at; // the last address went while this was under way
-            }
-        } else {
-            self.renew_at = asking.at;
-        }
     }
 }

@@ -261,24 +261,31 @@ impl Ownership {
 
     /// Sessions that the store shows and that were never heard are tracked too, from the start of this agent.
     pub(super) fn track_members(&mut self) {
-        for member in self.members.values() {
-            let id = member.record.id;
-            if self.lineage.has_ended(id) {
-                self.tracks.remove(&id);
-                continue;
-            }
-            let track = self.tracks.entry(id).or_insert_with(|| Track {
-                node: member.record.node.clone(),
-                heard: self.started,
-                was_heard: false,
-                owns_since: self.started,
-                jury: 0,
-                list: Jury::default(),
-                grant: None,
-            });
-            if track.list != member.record.jury {
-                track.list = member.record.jury.clone();
-            }
+        let nodes: Vec<NodeName> = self.members.keys().cloned().collect();
+        for node in nodes {
+            self.track_member(&node);
+        }
+    }
+
+    /// The same for one, whose Lease shows something new.
+    pub(super) fn track_member(&mut self, node: &NodeName) {
+        let Some(member) = self.members.get(node) else { return };
+        let id = member.record.id;
+        if self.lineage.has_ended(id) {
+            self.tracks.remove(&id);
+            return;
+        }
+        let track = self.tracks.entry(id).or_insert_with(|| Track {
+            node: member.record.node.clone(),
+            heard: self.started,
+            was_heard: false,
+            owns_since: self.started,
+            jury: 0,
+            list: Jury::default(),
+            grant: None,
+        });
+        if track.list != member.record.jury {
+            track.list = member.record.jury.clone();
         }
     }
 

@@ -39,6 +39,17 @@ impl Ownership {
         }
     }
 
+    /// Groups of which something is wished are looked at: whether there is somebody better for them changes with time.
+    pub(super) fn mark_wishes(&mut self, now: Instant) {
+        let is_wished = |claim: &&LeaseName| {
+            self.groups.get(*claim).is_some_and(|group| self.wish(claim, group).is_some())
+        };
+        let wished: Vec<LeaseName> = self.held.iter().filter(is_wished).cloned().collect();
+        for claim in wished {
+            self.mark(now, &claim);
+        }
+    }
+
     /// A dead node is followed by one juror in everything: what comes so is looked at again, a group after the other.
     pub(super) fn spread_later(&mut self, claim: &LeaseName) {
         self.spreading.insert(claim.clone());

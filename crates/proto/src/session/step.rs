@@ -31,6 +31,7 @@ impl Ownership {
         self.step_deposals(now);
         self.step_unseen(now);
         self.step_groups(now);
+        self.find_shortest_lifetime();
         self.step_memory(now);
         self.step_beats(now);
         while let Some(frame) = self.looks.poll(now, &self.want.sites) {
@@ -46,17 +47,12 @@ impl Ownership {
     }
 
     fn step_groups(&mut self, now: Instant) {
-        let mut was_any = false;
         for _ in 0..GROUPS_AT_ONCE {
             let Some(claim) = self.next_due(now).or_else(|| self.ventures.next()) else { break };
-            was_any = true;
             if let Some(group) = self.groups.get_mut(&claim) {
                 group.due = None;
             }
             self.step_group(now, &claim);
-        }
-        if was_any {
-            self.shortest_lifetime = self.held_lifetime();
         }
     }
 
@@ -67,6 +63,7 @@ impl Ownership {
 
     /// Renews the lifetime of all addresses at a third of it, in one go.
     fn step_refresh(&mut self, now: Instant) {
+        self.find_shortest_lifetime();
         if self.refresh_due().is_some_and(|due| now >= due) && self.trust.may_serve() {
             self.refreshed = now;
             self.republish_held();

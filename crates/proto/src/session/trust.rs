@@ -287,8 +287,8 @@ impl Ownership {
         if mood != self.trust.mood {
             self.trust.mood = mood;
         }
-        let is_late = self.trust.mood == Mood::Untested && now >= self.started + self.interval() * 3;
-        if (self.trust.is_in_doubt() || is_late) && self.owns_anything() {
+        let is_late = !self.trust.is_untested() || now >= self.started + self.interval() * 3;
+        if self.asks_elsewhere() && is_late {
             self.doubt(now);
         }
         if served != self.trust.may_serve() {
@@ -297,6 +297,12 @@ impl Ownership {
             }
             self.mark_all(now);
         }
+    }
+
+    /// Whether other nodes' API servers are asked beside the own one, so that both share a budget: in doubt, and before
+    /// anything was heard.
+    pub(super) fn asks_elsewhere(&self) -> bool {
+        self.owns_anything() && (self.trust.is_in_doubt() || self.trust.is_untested())
     }
 
     /// A process that was stopped in the middle of a doubt has heard nothing meanwhile: the answers wait for it.
@@ -420,8 +426,8 @@ impl Ownership {
         let Some(member) = self.members.get(node) else { return };
         let sites = member.record.sites.clone();
         for site in sites {
-            let near = self.groups.values().flat_map(super::group::Group::looks);
-            let Some(look) = near.filter(|look| self.is_near(look, &site)).min() else { continue };
+            let mut looks = self.groups.values().flat_map(super::group::Group::looks);
+            let Some(look) = looks.find(|look| self.is_near(look, &site)) else { continue };
             let at = vip_model::ScopedAddr { addr: site.net.addr(), link: look.at.link };
             let look = vip_model::plan::Look { at, addr: look.addr.clone() };
             self.looks.want(now, (&look, &site.addr), every);

@@ -133,7 +133,6 @@ impl Ownership {
                 group.trouble = None;
                 group.must_read = false;
                 if asking.what != Writing::Read {
-                    group.rewrite_at = None; // until then it is tried again
                     group.conflicts = 0;
                 }
                 if let Writing::HandOver(to) = asking.what {

@@ -9,6 +9,7 @@ impl Ownership {
     /// Keeps the indexes of who owns what.
     pub(super) fn index(&mut self, now: Instant, claim: &LeaseName, whose: &Whose) {
         let is_held = self.groups.get(claim).is_some_and(|group| self.is_held(group));
+        self.lifetimes_changed |= is_held != self.held.contains(claim);
         if !is_held {
             self.held.remove(claim);
             self.stop_spreading(now, claim);

@@ -95,7 +95,6 @@ impl Ownership {
             let grace = now + self.interval() * 3;
             self.trust.grace = self.trust.grace.max(Some(grace));
         }
-        let rewrite = from.map(|_| now + Duration::from_millis(500) + self.jitter(Duration::from_secs(2)));
         if from.is_some() {
             self.spread_later(claim);
         }
@@ -104,7 +103,7 @@ impl Ownership {
             group.hand = Hand::None;
             group.cleared = None;
             group.unseen_by.clear();
-            group.rewrite_at = rewrite;
+            group.rewrite_at = None;
             group.free_since = None;
             if from.is_some() {
                 group.guard = Guard::Look { misses: HEIR_MISSES };
@@ -115,10 +114,6 @@ impl Ownership {
         self.speak_soon(now);
         self.remember_soon(now);
         self.refreshed = now;
-    }
-
-    pub(in crate::session) fn jitter(&mut self, span: Duration) -> Duration {
-        span.mul_f64(self.random.unit())
     }
 
     /// Looks whether somebody still answers for a group that is ours.

@@ -1,7 +1,5 @@
 //! What the plan reads of a group: the role in it, who holds it, until when it may be served.
 
-use std::time::Duration;
-
 use vip_model::members::{ElectionState, Restraint, Role};
 use vip_model::plan::Standing;
 use vip_model::{Instant, LeaseName};
@@ -86,8 +84,10 @@ impl Ownership {
         }
     }
 
-    /// The shortest lifetime among the groups that are held.
-    pub(in crate::session) fn held_lifetime(&self) -> Option<Duration> {
-        self.held_groups().map(Group::lifetime).min()
+    /// The shortest lifetime among the groups that are held. Looked for when one of them is another or wants another.
+    pub(in crate::session) fn find_shortest_lifetime(&mut self) {
+        if std::mem::take(&mut self.lifetimes_changed) {
+            self.shortest_lifetime = self.held_groups().map(Group::lifetime).min();
+        }
     }
 }

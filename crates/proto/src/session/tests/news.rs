@@ -101,11 +101,15 @@ fn a_stop_that_finds_a_renewal_under_way_releases_the_session_with_the_answer() 
     assert!(alone.machine.is_finished());
 }
 
+fn name(number: u64) -> NodeName {
+    NodeName::new(&format!("n{number}"))
+}
+
 /// The session of another node, which listens.
-fn other() -> Sessions {
+fn other(number: u64) -> Sessions {
     let record = SessionRecord {
-        id: SessionId(22),
-        node: NodeName::new("n2"),
+        id: SessionId(number),
+        node: name(number),
         boot: BootId(SessionId(2)),
         doors: Vec::new(),
         sites: Vec::new(),
@@ -121,15 +125,14 @@ fn other() -> Sessions {
     Sessions::from([(lease, SessionSeen { version, renewed, duration, record })])
 }
 
-#[test]
-fn a_member_that_is_heard_while_the_session_is_written_is_a_juror_in_the_next() {
-    let mut alone = Alone::new(other());
+/// What another node says when it has heard us.
+fn echo(number: u64, alone: &Alone) -> OwnershipInput {
     let datagram = Datagram {
         instance: InstanceTag(InstanceName::new("control-plane").address_tag()),
-        from: NodeName::new("n2"),
-        session: SessionId(22),
+        from: name(number),
+        session: SessionId(number),
         to: NodeName::new("n1"),
-        sequence: Instant::from_millis(5),
+        sequence: alone.now,
         echo: Some(Echo {
             session: alone.write.record.id,
             sequence: alone.now,
@@ -147,7 +150,52 @@ fn a_member_that_is_heard_while_the_session_is_written_is_a_juror_in_the_next() 
         unseen: Vec::new(),
     };
     let from = "10.0.0.2:7949".parse().expect("an address");
-    alone.machine.handle(alone.now, OwnershipInput::Peer(PeerHeard { at: alone.now, from, datagram }));
+    OwnershipInput::Peer(PeerHeard { at: alone.now, from, datagram })
+}
+
+#[test]
+fn a_member_that_is_heard_while_the_session_is_written_is_a_juror_in_the_next() {
+    let mut alone = Alone::new(other(2));
+    alone.machine.handle(alone.now, echo(2, &alone));
     let next = alone.answer().expect("the retry period is four seconds, the jury does not wait for it");
     assert_eq!(next.record.jury.members, [NodeName::new("n2")]);
+}
+
+#[test]
+fn fifty_members_that_are_heard_one_after_the_other_cost_a_renewal_a_second() {
+    let mut alone = Alone::new((2..=50).flat_map(other).collect());
+    let mut writes = Vec::new();
+    // One each 60 ms; the retry period is four seconds.
+    for number in 2..=50 {
+        alone.machine.handle(alone.now, echo(number, &alone));
+        writes.extend(alone.answer().map(|write| (alone.now, write)));
+        alone.now = alone.now + Duration::from_millis(58);
+        if let Some((ticket, write)) = written(&mut alone.machine, alone.now) {
+            writes.push((alone.now, write.clone()));
+            (alone.ticket, alone.write) = (ticket, write);
+        }
+    }
+    let times: Vec<_> = writes.iter().map(|(at, _)| *at).collect();
+    assert!((2..=4).contains(&times.len()), "{times:?}: the first jury, and one in each of three seconds");
+    assert_eq!(writes.last().map(|(_, write)| write.record.jury.members.len()), Some(Jury::MOST));
+}
+
+#[test]
+fn keys_that_come_and_go_are_written_once_a_second_and_the_last_word_is_written() {
+    let mut alone = Alone::new(Sessions::new());
+    let mut count = 0;
+    for turn in 0..100 {
+        alone.machine.handle(alone.now, door(if turn % 2 == 0 { &[1, 2] } else { &[1] }));
+        count += usize::from(alone.answer().is_some());
+        alone.now = alone.now + Duration::from_millis(98);
+        if let Some((ticket, write)) = written(&mut alone.machine, alone.now) {
+            (alone.ticket, alone.write) = (ticket, write);
+            count += 1;
+        }
+    }
+    assert!((10..=14).contains(&count), "{count} writes within ten seconds, four of them at once");
+    alone.now = alone.now + Duration::from_secs(1);
+    let last = alone.answer().or_else(|| written(&mut alone.machine, alone.now).map(|(_, write)| write));
+    let last = last.unwrap_or(alone.write);
+    assert_eq!(last.record.keys, [KeyId(1)]);
 }

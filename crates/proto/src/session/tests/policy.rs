@@ -138,3 +138,30 @@ fn a_node_that_hears_of_many_new_groups_before_the_others_leaves_them_their_shar
     town.wait(Duration::from_secs(2));
     assert_eq!(town.loads(), [61, 0, 0]);
 }
+
+#[test]
+fn what_a_dead_node_left_is_rewritten_ten_claims_a_second_and_served_all_the_same() {
+    let (mut town, holder) = calm(3);
+    town.move_pause = Duration::from_secs(3_600); // what spreads them later is another matter
+    for _ in 0..60 {
+        town.own_another(holder);
+    }
+    town.wait(Duration::from_secs(2));
+    town.forget();
+    town.power_off(holder);
+    town.wait(ms(400));
+    assert_eq!((town.claim_writes, town.overlap), (0, Duration::ZERO));
+    let heir = town.holder().expect("it is followed");
+    assert_eq!(town.view(heir).claims, 61, "all of it is served before any of it is written");
+    // An outage of the store in the middle gathers nothing that follows at once.
+    let mut before = 0;
+    for second in 0..16 {
+        town.api(!(2..5).contains(&second));
+        town.wait(Duration::from_secs(1));
+        let written = town.claim_writes - before;
+        before = town.claim_writes;
+        assert!(written <= 11, "{written} claims are written in second {second}");
+    }
+    assert_eq!((town.claim_writes, town.claims_naming(heir)), (61, 61));
+    assert_eq!(town.view(heir).claims, 61);
+}

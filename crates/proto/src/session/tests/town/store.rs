@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use vip_model::LeaseName;
-use vip_model::session::{SessionSeen, Sessions};
+use vip_model::session::{CLAIM, SessionSeen, Sessions};
 use vip_model::store::{Answer, Ask, Expect, LeaseRecord, LeaseSeen, LeaseWrite, Sight, Version};
 
 use super::{API, Town};
@@ -75,6 +75,12 @@ impl Town {
             Some((version, record)) => Sight::Present { version, record },
         };
         LeaseSeen { lease, sight }
+    }
+
+    /// How many claims name the session of a node.
+    pub(in crate::session::tests) fn claims_naming(&self, node: usize) -> usize {
+        let Some(id) = self.record(node).map(|record| record.id.to_string()) else { return 0 };
+        self.store.claims.values().filter(|(_, record)| record.annotations.get(CLAIM) == Some(&id)).count()
     }
 
     pub(super) fn show_all(&mut self, node: usize) {
