@@ -102,7 +102,7 @@ const ROWS: &[Row] = &[
 /// Which broken rule a story of `tests/seeds` does not survive, and which checker tells.
 const STORIES: &[(&str, Mutation, &str)] = &[
     ("040-pod-moves-under-local", Mutation::HidesPolicy, "story"),
-    ("041-lower-name-goes", Mutation::IgnoresSiblings, "story"),
+    ("041-lower-name-goes", Mutation::IgnoresSiblings, "one_owner"),
     ("042-made-again", Mutation::BlindServiceWrites, "only_ours_written"),
     ("043-holder-of-twenty-killed", Mutation::NoFence, "one_owner"),
     ("044-global-holder-cut-from-api", Mutation::ImpatientContender, "one_owner"),
