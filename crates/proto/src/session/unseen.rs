@@ -79,13 +79,13 @@ impl Ownership {
         if self.looks.have_missed_nothing() && now < self.watched_until {
             return;
         }
-        let all = self.watched(now);
-        let (watched, until) = if self.looks.have_missed_nothing() {
-            (self.sampled(now, all), now + RENEWED)
-        } else {
-            (all, now)
-        };
-        self.watched_until = until;
+        let mut watched = self.watched(now);
+        self.watched_until = now;
+        if self.looks.have_missed_nothing() {
+            watched = self.sampled(now, watched);
+            self.watched_until = now + RENEWED;
+            self.groups.values_mut().for_each(|group| group.unseen = false);
+        }
         for (id, claim) in watched {
             let places = self.places(id, &claim);
             self.watch_group(now, id, &places);
