@@ -276,6 +276,9 @@ impl World {
 
     /// Looks which VIPs the kernel of a node answers for.
     pub(super) fn look_who_answers(&mut self, node: usize) {
+        if self.checkers.is_none() {
+            return; // nobody asks
+        }
         let place = &self.nodes[node];
         let bit = 1_u64 << node;
         let mut now: Vec<Option<Origin>> = vec![None; self.vips.len()];

@@ -78,8 +78,11 @@ impl World {
         }
         let process = &mut self.processes[id];
         let Some(agent) = process.agent.as_ref().filter(|_| process.generation == generation) else { return };
-        // A view is made when it is looked at: after turns that decided something else, and now and then.
         let deadline = agent.deadline();
+        if self.checkers.is_none() {
+            return self.wake_at(id, deadline); // nobody looks
+        }
+        // A view is made when it is looked at: after turns that decided something else, and now and then.
         let decided = agent.plan().verdicts != process.verdicts;
         if decided {
             process.verdicts.clone_from(&agent.plan().verdicts);
