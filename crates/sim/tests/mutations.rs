@@ -166,6 +166,9 @@ fn missed(row: &Row) -> Option<String> {
     Some(format!("{:?} is not caught by {}; others that objected: {others:?}", row.mutation, row.checker))
 }
 
+/// With so many dice a broken rule must have been told of: another order of the same events can hide it.
+const DICE: u64 = 8;
+
 #[test]
 fn each_story_fails_when_its_rule_is_broken() {
     let stories = STORIES.iter().map(|row| ("seeds", row));
@@ -173,8 +176,16 @@ fn each_story_fails_when_its_rule_is_broken() {
         let file = format!("{}/tests/{folder}/{story}.txt", env!("CARGO_MANIFEST_DIR"));
         let (_, mut case) = parse(&std::fs::read_to_string(file).unwrap()).unwrap();
         case.mutation = Some(*mutation);
-        let objection = case.run(Lines::None).objection.map(|objection| objection.checker);
-        assert_eq!(objection, Some(*checker), "{story}, {mutation:?}");
+        let first = case.setup.seed;
+        let mut told = Vec::new();
+        for seed in first..first + DICE {
+            case.setup.seed = seed;
+            told.push(case.run(Lines::None).objection.map(|objection| objection.checker));
+            if told.last() == Some(&Some(*checker)) {
+                break;
+            }
+        }
+        assert_eq!(told.last(), Some(&Some(*checker)), "{story}, {mutation:?}: {told:?}");
     }
 }
 
