@@ -418,7 +418,7 @@ impl Ownership {
             self.note_end(now, *succession);
         }
         if let Some(end) = end {
-            self.note_end(now, end.succession(*id));
+            self.note_end_in_store(now, end.succession(*id));
         }
         if *node == self.id.node {
             self.own_seen(now, seen);

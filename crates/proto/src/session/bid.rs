@@ -345,8 +345,9 @@ impl Ownership {
         let (expect, by_store) = (deposal.version.clone(), deposal.by_store);
         let lease = self.lease_of(&node);
         let (Some(own), Some(member)) = (self.own_id(), self.members.get(&node)) else { return };
-        if member.record.id != id || (by_store && member.version != expect) {
-            // Another session is there already; the claims say the rest. Or the session lives.
+        let is_followed = matches!(member.record.end, Some(End::SucceededBy(heir)) if heir != own);
+        if member.record.id != id || is_followed || (by_store && member.version != expect) {
+            // Another session is there already; the claims say the rest. Or somebody else followed, or the session lives.
             if by_store {
                 self.deposals.remove(&id);
             } else if let Some(deposal) = self.deposals.get_mut(&id) {

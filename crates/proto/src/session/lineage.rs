@@ -68,6 +68,12 @@ impl Lineage {
         }
     }
 
+    /// The store names the heir of a session: that is final, whatever was known or won by votes. Whether it is another one.
+    pub(super) fn corrected(&mut self, Succession { id, heir }: Succession) -> bool {
+        let known = self.heirs.get_mut(&id).filter(|_| heir.is_some() && heir != Some(id));
+        known.is_some_and(|known| std::mem::replace(known, heir) != heir)
+    }
+
     /// Whether a session ended.
     pub(super) fn has_ended(&self, id: SessionId) -> bool {
         self.heirs.contains_key(&id)
@@ -89,5 +95,25 @@ impl Lineage {
     /// All that is known, the newest last.
     pub(super) fn successions(&self) -> impl DoubleEndedIterator<Item = Succession> {
         self.order.iter().filter_map(|id| Some(Succession { id: *id, heir: *self.heirs.get(id)? }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_corrects_an_heir_by_votes_and_nothing_else_does() {
+        let [dead, voted, written] = [1, 2, 3].map(SessionId);
+        let by = |heir| Succession { id: dead, heir };
+        let mut lineage = Lineage::default();
+        assert!(!lineage.corrected(by(Some(written))), "what is not known is news, and no correction");
+        assert!(lineage.ended(by(Some(voted))));
+        assert!(!lineage.ended(by(Some(written))), "one word is as good as another");
+        assert_eq!(lineage.follow(dead), Heir::Lives(voted));
+        assert!(!lineage.corrected(by(None)), "that it was released later says nothing of its heir");
+        assert!(lineage.corrected(by(Some(written))));
+        assert!(!lineage.corrected(by(Some(written))), "once");
+        assert_eq!(lineage.follow(dead), Heir::Lives(written));
     }
 }

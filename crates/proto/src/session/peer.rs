@@ -314,6 +314,17 @@ impl Ownership {
         }
     }
 
+    /// The same by the word of the store, where one heir alone can be written. Who won votes and was stopped before it wrote
+    /// may find that somebody else followed meanwhile.
+    pub(super) fn note_end_in_store(&mut self, now: Instant, succession: Succession) {
+        if self.lineage.corrected(succession) {
+            self.mark_all(now);
+            self.remember_soon(now);
+            self.speak_soon(now);
+        }
+        self.note_end(now, succession);
+    }
+
     /// Everybody must be told something.
     pub(super) fn speak_soon(&mut self, now: Instant) {
         let _ = now;
