@@ -26,7 +26,7 @@ fn inside(name: &str) -> bool {
     let done = Command::new(LAB)
         .arg("__boot")
         .arg(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .args([name, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"])
         .output()
         .unwrap();
     let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
@@ -303,7 +303,7 @@ fn a_killed_lab_leaves_nothing_behind() {
     let mut launcher = Command::new(LAB)
         .arg("__boot")
         .arg(std::env::current_exe().unwrap())
-        .args([NAME, "--exact", "--nocapture", "--test-threads=1"])
+        .args([NAME, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"])
         .env(key, value)
         .stdout(Stdio::piped())
         .spawn()

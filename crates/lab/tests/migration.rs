@@ -70,7 +70,7 @@ fn play(name: &str, nodes: u8, scenario: fn(&mut Rig) -> Result<()>) {
     let done = Command::new(LAB)
         .arg("__boot")
         .arg(std::env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .args([name, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"])
         .output()
         .unwrap();
     let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));

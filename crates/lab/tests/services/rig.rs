@@ -100,7 +100,7 @@ fn play_with(scene: Scene, name: &str, scenario: Scenario) {
         let done = Command::new(LAB)
             .arg("__boot")
             .arg(std::env::current_exe().unwrap())
-            .args([name, "--exact", "--nocapture", "--test-threads=1"])
+            .args([name, "--exact", "--include-ignored", "--nocapture", "--test-threads=1"])
             .output()
             .unwrap();
         let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
