@@ -56,6 +56,9 @@ pub struct Said {
     pub moved: Option<Revision>,
     /// That at which it was given up because nobody asks for it any more.
     pub retired: Option<Revision>,
+    /// Whether a refused write proves that there is a newer version of it, which is not seen here yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_outdated: bool,
 }
 
 /// What keeps the owner of a group from serving it (mode `session`).

@@ -43,7 +43,7 @@ pub(crate) trait Check {
 
 /// Names of all checkers; `gap`, `spread` and `story` judge cases that promise something, `deterministic` compares two
 /// runs and `panic` is any panic.
-pub const NAMES: [&str; 23] = [
+pub const NAMES: [&str; 24] = [
     "one_owner",
     "liveness",
     "quiet",
@@ -62,6 +62,7 @@ pub const NAMES: [&str; 23] = [
     "assigned_once",
     "only_ours_written",
     "verdicts",
+    "drills",
     "gap",
     "spread",
     "story",
@@ -111,6 +112,7 @@ impl Checkers {
                 Box::new(session::Quiet::new()),
                 Box::new(session::ApiBudget::new(setup)),
                 Box::new(session::Liveness::new()),
+                Box::new(session::Drills::new(setup)),
                 Box::new(converged::Converged),
             ],
         }

@@ -144,6 +144,12 @@ pub enum Mutation {
     BlindSessionWrites,
     /// The door lets in what it let in before.
     AcceptsReplays,
+    /// The same, and the agent takes it for new: it does not compare sequences either.
+    BelievesReplays,
+    /// Everybody who is heard is taken for fit to follow.
+    BelievesAllFit,
+    /// A drill that was answered is shown as one that is asked for.
+    DrillsAgain,
 }
 
 /// How a change is carried out.
@@ -159,7 +165,7 @@ pub enum Carrying {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 50] = [
+    pub const ALL: [Self; 53] = [
         Self::LateFence,
         Self::NoFence,
         Self::IgnoresNotAfter,
@@ -210,6 +216,9 @@ impl Mutation {
         Self::ForgetsSession,
         Self::BlindSessionWrites,
         Self::AcceptsReplays,
+        Self::BelievesReplays,
+        Self::BelievesAllFit,
+        Self::DrillsAgain,
     ];
 
     /// What an agent is configured with.
@@ -256,6 +265,7 @@ impl Mutation {
                 }
                 Input::Lease(seen)
             }
+            (Self::DrillsAgain, Input::Lease(seen)) => Input::Lease(session::asked_again(seen)),
             (_, Input::Snapshot(snapshot)) => Input::Snapshot(self.snapshot(snapshot)),
             (_, input) => input,
         }

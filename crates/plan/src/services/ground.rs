@@ -22,6 +22,9 @@ pub(super) struct Ground<'a> {
     pub(super) cluster: Cluster<'a>,
     /// The ballot of Services without an election of their own.
     pub(super) common: Ballot,
+    /// Whether the store is known to have newer versions of Leases than this node sees: what it sees of Services may be
+    /// old, too.
+    pub(super) is_outdated: bool,
     /// Stands for an election that nothing was heard of.
     unheard: ElectionState,
 }
@@ -64,6 +67,7 @@ impl<'a> Ground<'a> {
             kernel,
             cluster: Cluster::new(world),
             common: common(world, services),
+            is_outdated: world.members.elections.values().any(|state| state.said.is_outdated),
             unheard: ElectionState::default(),
         }
     }

@@ -63,7 +63,7 @@ pub(super) fn certainty(
     }
     let unrest = trails.woke.max(trails.lost_sight).map(|unrest| unrest + PICTURE);
     // Who has known more than it does now may take what it no longer shall have.
-    let is_current = known >= trails.furthest;
+    let is_current = known >= trails.furthest && !ground.is_outdated;
     let is_calm = is_as_usual && is_current && unrest.is_none_or(|over| over <= tenure);
     let is_known = is_followed && since + PICTURE <= tenure;
     // Or whoever had it says that it has let go.
@@ -74,7 +74,8 @@ pub(super) fn certainty(
     let woke = trails.woke.filter(|woke| *woke + PICTURE > tenure);
     let retired = matches!(election.found, Found::Retired(_)).then_some(tenure);
     let behind = (!is_current).then_some(tenure);
-    let otherwise = woke.max(retired).max(behind).map(|from| from + PICTURE);
+    let caught_up = ground.is_outdated.then(|| tenure + BEHIND);
+    let otherwise = caught_up.max(woke.max(retired).max(behind).map(|from| from + PICTURE));
     // Some fabrics answer for the dead: who takes over from one does not believe that for ever.
     let until = is_as_usual.then(|| tenure + longest(ground));
     Certainty::Ask { until, otherwise }

@@ -63,10 +63,11 @@ impl LeaseElection {
         self.told = None;
         self.succeeded();
         self.must_look = true;
-        if let (Some(last), Phase::Undecided | Phase::Follower) = (&mut self.last, self.phase)
-            && last.at <= asked.at
-        {
-            last.free_at = last.free_at.max(now + self.want.timings.duration);
+        if let Some(last) = self.last.as_mut().filter(|last| last.at <= asked.at) {
+            last.is_outdated = true;
+            if let Phase::Undecided | Phase::Follower = self.phase {
+                last.free_at = last.free_at.max(now + self.want.timings.duration);
+            }
         }
         if self.conflicts > 0 {
             self.not_before =

@@ -9,13 +9,19 @@ use vip_model::store::{ACTED, LeaseRecord, MOVED, Purpose, Revision};
 use super::LeaseElection;
 
 impl LeaseElection {
-    /// What the Lease says.
+    /// What the Lease says; nothing while a newer version of it is known to be in the store: somebody may have taken it
+    /// who has not got as far.
     pub(super) fn said(&self) -> Said {
+        let is_outdated = self.last.as_ref().is_some_and(|last| last.is_outdated);
+        if is_outdated {
+            return Said { is_outdated, ..Said::default() };
+        }
         let record = self.last.as_ref().and_then(super::LastSight::record);
         record.map_or_else(Said::default, |record| Said {
             acted: record.acted(),
             moved: record.moved(),
             retired: record.retired(),
+            is_outdated,
         })
     }
 

@@ -17,6 +17,8 @@ pub(super) struct LastSight {
     pub(super) at: Instant,
     /// From when on it may be taken by somebody whom it does not name.
     pub(super) free_at: Instant,
+    /// A write was refused that expected this version: the store has a newer one.
+    pub(super) is_outdated: bool,
 }
 
 impl LastSight {
@@ -40,7 +42,7 @@ impl LastSight {
                 None => now + record.duration.unwrap_or(own_duration),
             },
         };
-        Some(Self { sight, at: now, free_at })
+        Some(Self { sight, at: now, free_at, is_outdated: false })
     }
 
     /// Deleted by hand: whoever held it will make it again. What we saw of that holder may be old (a watch that fell

@@ -261,6 +261,16 @@ impl Ownership {
         }
     }
 
+    /// What a former life held counts for groups that were planned before it was known.
+    pub(super) fn remember_claims(&mut self) {
+        let Some(memory) = self.recall.as_ref().and_then(|recall| recall.memory.as_ref()) else { return };
+        for (claim, group) in &mut self.groups {
+            if group.seen.is_none() && memory.claims.contains(claim) {
+                (group.was_mine, group.remembered) = (true, true);
+            }
+        }
+    }
+
     /// A claim that is no longer planned is left in good order.
     fn unwant(&mut self, now: Instant, claim: &LeaseName) {
         let Some(group) = self.groups.get_mut(claim) else { return };

@@ -173,6 +173,7 @@ impl Ownership {
             }
         }
         self.recall = Some(recall);
+        self.remember_claims();
         self.settle_identity(now);
         if let Some(early) = self.early.take() {
             self.own_seen(now, &early);

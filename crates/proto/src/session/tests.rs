@@ -105,6 +105,19 @@ fn a_killed_agent_that_comes_back_loses_nothing_and_moves_nothing() {
 }
 
 #[test]
+fn a_killed_agent_that_comes_back_without_an_api_goes_on_also_when_it_plans_before_it_remembers() {
+    let (mut town, holder) = calm(3);
+    town.api(false);
+    town.wait(ms(1000));
+    town.kill(holder);
+    town.wait(ms(1000));
+    town.start(holder);
+    town.want(holder);
+    town.wait(Duration::from_secs(10));
+    assert_eq!((town.holder(), town.gap, town.overlap), (Some(holder), Duration::ZERO, Duration::ZERO));
+}
+
+#[test]
 fn a_killed_agent_is_followed_when_its_addresses_fall_silent() {
     let (mut town, holder) = calm(3);
     town.kill(holder);

@@ -14,6 +14,10 @@ const CALM: u64 = 5_000;
 /// The last fault has ended by then, but for what is never healed.
 const END: u64 = 28_000;
 
+/// Drills are drawn for numbers from here on, by dice of their own: the worlds of the numbers below are the same with or
+/// without them.
+const DRILLS_FROM: u64 = 250_000;
+
 /// Kinds of faults with their weights.
 const WEIGHTS: &[(What, u32)] = &[
     (What::PowerOff, 10),
@@ -144,8 +148,27 @@ pub fn episode(setup: &Setup) -> Vec<Fault> {
         fault.span = None;
         schedule.push(fault);
     }
+    if setup.seed >= DRILLS_FROM {
+        schedule.extend(drills(setup.seed, first));
+    }
     schedule.sort_by_key(|fault| fault.at);
     schedule
+}
+
+/// In three of ten episodes somebody asks for one or two drills, before, within or after the faults; most are crashes.
+fn drills(seed: u64, first: u64) -> Vec<Fault> {
+    let mut dice = Random::new(seed ^ 0xd_2111);
+    let count = if dice.chance(0.3) { 1 + dice.below(2) } else { 0 };
+    let mut at = (first + dice.below(6_000)).saturating_sub(2_000);
+    let mut drills = Vec::new();
+    for _ in 0..count {
+        let amount = u32::from(dice.chance(0.3));
+        let span = Some(Duration::from_millis(10));
+        let when = Moment::from_millis(at.min(END - 1_000));
+        drills.push(Fault { at: when, span, what: What::Drill, place: Place::All, amount });
+        at += if dice.chance(0.5) { dice.below(3_000) } else { 3_000 + dice.below(9_000) };
+    }
+    drills
 }
 
 /// Whether a fault mostly hits everybody: there is one etcd.
@@ -239,9 +262,10 @@ mod tests {
     #[test]
     fn every_kind_of_fault_is_drawn_and_all_heal_in_time() {
         let mut seen = std::collections::BTreeSet::new();
-        for seed in 0..3_000 {
+        for seed in (0..3_000).chain(DRILLS_FROM..DRILLS_FROM + 200) {
             let schedule = episode(&Setup::draw_session(seed, None));
-            assert!((1..=5).contains(&schedule.len()));
+            assert!((1..=7).contains(&schedule.len()));
+            assert!(seed >= DRILLS_FROM || schedule.iter().all(|fault| fault.what != What::Drill));
             for fault in schedule {
                 assert!(fault.end().is_none_or(|end| end <= Moment::from_millis(END)));
                 seen.insert(fault.what);
@@ -249,5 +273,6 @@ mod tests {
         }
         let missing: Vec<_> = WEIGHTS.iter().filter(|(what, _)| !seen.contains(what)).collect();
         assert!(missing.is_empty(), "{missing:?}");
+        assert!(seen.contains(&What::Drill));
     }
 }

@@ -7,10 +7,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use vip_model::config::{Config, ElectionMode};
+use vip_model::drill::{DRILL, Drill, DrillStage};
 use vip_model::kernel::{ETHERTYPE_ARP, ETHERTYPE_IPV6, FrameIn, Lifetime, Premise, SetAddress};
-use vip_model::peers::{Datagram, GroupList, Stage, Vote, Word};
-use vip_model::session::SessionWrite;
-use vip_model::store::{Expect, Purpose};
+use vip_model::peers::{Datagram, Fitness, GroupList, Stage, Vote, Word};
+use vip_model::session::{SessionId, SessionWrite};
+use vip_model::store::{Expect, LeaseSeen, Purpose, Sight};
 use vip_model::{Instant, NodeName, VipNet};
 use vip_proto::{arp, ndp};
 
@@ -34,6 +35,18 @@ pub(crate) struct Words {
     asked: BTreeMap<NodeName, Vec<Vote>>,
     /// When it last granted something.
     granted: Option<Moment>,
+    /// The newest sequence that it was told of each session.
+    told: BTreeMap<SessionId, Instant>,
+}
+
+/// A claim whose drill was answered, as if it were still asked for.
+pub(super) fn asked_again(mut seen: LeaseSeen) -> LeaseSeen {
+    if let Sight::Present { record, .. } = &mut seen.sight
+        && let Some(drill) = Drill::of(record)
+    {
+        record.annotations.insert(DRILL.to_owned(), drill.at(DrillStage::Asked).to_string());
+    }
+    seen
 }
 
 /// The address that a frame claims for its sender.
@@ -96,6 +109,12 @@ impl Mutation {
                     echo.sequence = sequence;
                 }
             }
+            Self::BelievesReplays => {
+                let told = words.told.entry(datagram.session).or_insert(datagram.sequence);
+                *told = datagram.sequence.max(*told + Duration::from_nanos(1));
+                datagram.sequence = *told;
+            }
+            Self::BelievesAllFit => datagram.fitness = Fitness::Fit,
             Self::YieldsToNobody if !words.asks.is_empty() => datagram.asks.clear(),
             Self::GrantsEverybody => {
                 words.asked.insert(datagram.from.clone(), datagram.asks.clone());

@@ -112,7 +112,7 @@ impl World {
         let now = self.local(id);
         let process = &mut self.processes[id];
         process.door.waiting = 0;
-        if self.mutation == Some(Mutation::AcceptsReplays) {
+        if matches!(self.mutation, Some(Mutation::AcceptsReplays | Mutation::BelievesReplays)) {
             process.door.replay = vip_proto::peers::Replay::default();
         }
         if self.nodes[process.node].trouble.key != KeyTrouble::None

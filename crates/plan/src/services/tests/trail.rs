@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use vip_model::ScopedAddr;
 use vip_model::config::Advertise;
-use vip_model::members::{Found, History, Pulse, Said};
+use vip_model::members::{ElectionState, Found, History, Pulse, Said};
 use vip_model::observed::{Former, ProbeState, Trail, Trails};
 use vip_model::plan::{Doubt, ElectionWant, Heard, NodePlan, Presence, Standing};
 use vip_model::service::Service;
@@ -146,6 +146,22 @@ fn who_has_known_more_of_the_services_than_now_takes_over_with_a_look() {
     assert_eq!(doubt(&knows("430").without_probes()), Some(Doubt::Wait(at(11_000))));
     assert_taken_at_once(&knows("437"));
     assert_taken_at_once(&knows("440"));
+}
+
+#[test]
+fn while_the_store_is_known_to_have_newer_leases_a_take_over_is_looked_at() {
+    let lags = || {
+        scene(0, &[]).with(|scene| {
+            scene.tenure(at(9000));
+            let other = ElectionState {
+                said: Said { is_outdated: true, ..Said::default() },
+                ..ElectionState::default()
+            };
+            scene.members.elections.insert(lease(FORMER), other);
+        })
+    };
+    assert_eq!(doubt(&lags()), Some(Doubt::Ask(Some(at(24_000)))));
+    assert_eq!(doubt(&lags().without_probes()), Some(Doubt::Wait(at(69_000))));
 }
 
 #[test]

@@ -116,3 +116,17 @@ fn what_was_said_at_once_and_is_wiped_out_by_somebody_is_said_again_with_the_nex
     let next = bench.next_write(0, Purpose::Renew);
     assert_eq!(words(&next), (Some("405"), Some("405")));
 }
+
+#[test]
+fn what_a_lease_says_is_not_believed_while_a_refused_write_proves_that_there_is_a_newer_one() {
+    let mut bench = Bench::new();
+    let mut released = record(None, 1);
+    released.annotations = [(ACTED.to_owned(), "431".to_owned())].into();
+    bench.see(Some(released.clone()));
+    assert_eq!(bench.election.state().said.acted, Some(Revision(431)));
+    bench.next_write(1000, Purpose::Take);
+    bench.answer(Answer::Conflict);
+    assert_eq!(bench.election.state().said.acted, None, "whoever took it may know less");
+    bench.see(Some(released));
+    assert_eq!(bench.election.state().said.acted, Some(Revision(431)), "a newer version says so");
+}

@@ -97,6 +97,7 @@ fn disturbs(what: What) -> bool {
             | What::PeerReplay
             | What::KeyRotation
             | What::WatchDrop
+            | What::Drill
     )
 }
 

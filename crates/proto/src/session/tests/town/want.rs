@@ -89,7 +89,7 @@ impl Town {
         std::iter::once(claim()).chain((1..=self.others).map(other_claim))
     }
 
-    pub(super) fn want(&mut self, node: usize) {
+    pub(in crate::session) fn want(&mut self, node: usize) {
         let (now, want) = (self.now, self.want_of(node));
         if let Some(machine) = &mut self.homes[node].machine {
             machine.want(now, want);
