@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vip_agent::Input;
-use vip_model::Known;
+use vip_agent::{Input, Output};
 use vip_model::service::{Service, ServiceKind, ServiceName};
+use vip_model::store::Ask;
+use vip_model::{Family, Known};
 
 use super::served::running;
 use super::{Check, Verdict, settled_at};
@@ -32,6 +33,8 @@ pub(super) struct AssignedOnce {
     given: BTreeMap<(String, IpAddr), (ProcessId, u32)>,
     /// What each agent was told of Services.
     told: BTreeMap<ProcessId, Told>,
+    /// The same when it last asked for a write of this Service, which the store may carry out later.
+    asked: BTreeMap<(ProcessId, ServiceName), Told>,
     /// When a Service (by its uid) last had an address.
     seen: BTreeMap<(IpAddr, String), Moment>,
 }
@@ -106,7 +109,12 @@ impl AssignedOnce {
                 let is_other = other != name && service.kind == ServiceKind::LoadBalancer;
                 let has = all_of(service).contains(&addr);
                 let gave = self.given.get(&(service.uid.clone(), addr)) == Some(&life);
-                if is_other && has && gave && share_a_port(service, after) && !self.is_given_up(id, other) {
+                if is_other
+                    && has
+                    && gave
+                    && share_a_port(service, after)
+                    && !self.is_given_up((id, name), other)
+                {
                     return Err(format!("{addr} is given to {name} and {other} by one allocator"));
                 }
             }
@@ -115,15 +123,19 @@ impl AssignedOnce {
         Ok(())
     }
 
-    /// Whether a Service is no load balancer any more as far as an allocator was told: then its addresses are anybody's,
-    /// and when it becomes one again before the allocator hears of it, the older of two has the address in the end.
-    fn is_given_up(&self, id: ProcessId, name: &ServiceName) -> bool {
-        let told = self.told.get(&id).and_then(Known::get);
+    /// Whether another Service was no load balancer any more as far as an allocator had been told when it asked for the
+    /// write: then its addresses are anybody's, and when it becomes one again before the store has carried that out, the
+    /// older of two has the address in the end.
+    fn is_given_up(&self, (id, written): (ProcessId, &ServiceName), name: &ServiceName) -> bool {
+        let told = self.asked.get(&(id, written.clone())).and_then(Known::get);
         told.is_some_and(|told| told.get(name).is_none_or(|it| it.kind != ServiceKind::LoadBalancer))
     }
 
-    /// Whether another Service had the address, as far as an allocator may know.
+    /// Whether another Service had the address, as far as an allocator may know, or the Service has that family no longer.
     fn has_cause(&self, addr: IpAddr, service: &Service, world: &World) -> bool {
+        if !service.families.is_empty() && !service.families.contains(&Family::of(addr)) {
+            return true;
+        }
         let mut of_addr = self.seen.range((addr, String::new())..).take_while(|((of, _), _)| *of == addr);
         of_addr.any(|((_, uid), at)| *uid != service.uid && world.now <= *at + IGNORANCE)
     }
@@ -202,6 +214,11 @@ impl Check for AssignedOnce {
             Fact::Deed(_) => self.note(world),
             Fact::Input(id, Input::Snapshot(snapshot)) => {
                 self.told.insert(*id, snapshot.services.clone());
+            }
+            Fact::Output(id, Output::Ask(question)) => {
+                if let (Ask::WriteService(write), Some(told)) = (&question.ask, self.told.get(id)) {
+                    self.asked.insert((*id, write.service.clone()), told.clone());
+                }
             }
             Fact::Rewritten(id, name, rewrite) => {
                 let verdict = self.rewritten(*id, (name, rewrite), world);
