@@ -23,7 +23,7 @@ use std::time::Duration;
 use vip_model::config::Config;
 use vip_model::explanation::Explanation;
 use vip_model::kernel::{Actual, FrameIn, Lifetime, Report};
-use vip_model::members::{ElectionState, Members, Role};
+use vip_model::members::Members;
 use vip_model::observed::{Errand, ErrandAnswer, Observed, Trails};
 use vip_model::plan::NodePlan;
 use vip_model::service::ServiceName;
@@ -349,7 +349,7 @@ impl Agent {
             if former == Some(&state) {
                 continue;
             }
-            if former.is_some_and(|former| is_renewal(former, &state)) {
+            if former.is_some_and(|former| state.renews(former)) {
                 let others = u32::try_from(self.elections.len().saturating_sub(1)).unwrap_or(u32::MAX);
                 let pause = RENEWAL_PAUSE.saturating_mul(others).min(RENEWAL_PAUSE_MAX);
                 self.refresh_due = Some(sooner(self.refresh_due, now + pause));
@@ -412,19 +412,6 @@ impl Agent {
 /// The sooner of what is due already and this.
 fn sooner(due: Option<Instant>, at: Instant) -> Instant {
     due.map_or(at, |due| due.min(at))
-}
-
-/// Whether a state differs from the former one only by the instants of a tenure, which moved on.
-fn is_renewal(former: &ElectionState, state: &ElectionState) -> bool {
-    let (
-        Role::Holder { since, fence_until, serve_until },
-        Role::Holder { since: same, fence_until: later_fence, serve_until: later },
-    ) = (former.role, state.role)
-    else {
-        return false;
-    };
-    let moved_on = since == same && later_fence >= fence_until && later >= serve_until;
-    moved_on && *former == ElectionState { role: former.role, ..state.clone() }
 }
 
 impl Machine for Agent {

@@ -47,6 +47,21 @@ pub struct ElectionState {
     pub cleared: Option<Instant>,
 }
 
+impl ElectionState {
+    /// Whether it differs from the former one only by the instants of a tenure, which moved on.
+    pub fn renews(&self, former: &Self) -> bool {
+        let (
+            Role::Holder { since, fence_until, serve_until },
+            Role::Holder { since: same, fence_until: later_fence, serve_until: later },
+        ) = (former.role, self.role)
+        else {
+            return false;
+        };
+        let moved_on = since == same && later_fence >= fence_until && later >= serve_until;
+        moved_on && *former == Self { role: former.role, ..self.clone() }
+    }
+}
+
 /// How far the holder of a Lease has got with the Services, by its own word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Said {
