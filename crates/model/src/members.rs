@@ -48,6 +48,11 @@ pub struct ElectionState {
 }
 
 impl ElectionState {
+    /// Whether its Lease was not seen yet.
+    pub fn is_unseen(&self) -> bool {
+        self.role == Role::Undecided && self.history == History::Unknown
+    }
+
     /// Whether it differs from the former one only by the instants of a tenure, which moved on.
     pub fn renews(&self, former: &Self) -> bool {
         let (

@@ -88,6 +88,8 @@ pub struct LeaseElection {
     must_look: bool,
     /// The sight (by its time) that was already checked for a dead watch.
     looked_at: Option<Instant>,
+    /// The sight (by its time) that a read confirmed, and when that was asked for.
+    confirmed: Option<(Instant, Instant)>,
     /// Since when we stand for the Lease, if we do.
     stood_at: Instant,
     ventures: Ventures,
@@ -159,6 +161,7 @@ impl LeaseElection {
             told: None,
             must_look: false,
             looked_at: None,
+            confirmed: None,
             stood_at: now,
             ventures: Ventures::Allowed,
             not_before: now,
@@ -264,9 +267,9 @@ impl LeaseElection {
             let text = "the gateway gave no answer in time".to_owned();
             self.failed(now, Failure { class: FailureClass::Timeout, text });
         }
-        let is_vacant = self.vacant_from().is_some_and(|from| now >= from);
+        let is_vacant = self.vacant_from().is_some_and(|from| self.is_confirmed(from));
         self.vacancy = if is_vacant { Vacancy::Lasting } else { Vacancy::Passing };
-        let has_lapsed = self.lapses_at().is_some_and(|at| now >= at);
+        let has_lapsed = self.lapses_at().is_some_and(|at| self.is_confirmed(at));
         self.pulse = if has_lapsed { Pulse::Lapsed } else { Pulse::Beating };
         match self.phase {
             Phase::Holder(tenure) | Phase::Leaving(tenure, _) if now >= tenure.serve_until() => {
@@ -395,9 +398,7 @@ impl Machine for LeaseElection {
             Phase::Leaving(tenure, _) => (Some(tenure.serve_until()), None),
             Phase::Undecided | Phase::Follower => (None, None),
         };
-        let vacant = self.vacant_from().filter(|_| self.vacancy == Vacancy::Passing);
-        let lapses = self.lapses_at().filter(|_| self.pulse == Pulse::Beating);
-        [next, unanswered, lapse, may_yield, vacant, lapses].into_iter().flatten().min()
+        [next, unanswered, lapse, may_yield].into_iter().flatten().min()
     }
 }
 
@@ -407,10 +408,10 @@ impl LeaseElection {
         Some(last + self.yields.pause)
     }
 
-    /// When a Lease that names nobody, and that we do not want, counts as one that nobody can take: who can has tried for
-    /// as long as a dead holder would have been waited for.
+    /// When a Lease that we do not want counts as one that nobody can take: who can has tried for as long as a dead holder
+    /// would have been waited for.
     fn vacant_from(&self) -> Option<Instant> {
-        let last = self.last.as_ref().filter(|last| last.holder().is_none())?;
+        let last = self.last.as_ref().filter(|last| last.holder() != Some(self.me.as_str()))?;
         (self.want.standing == Standing::Leave)
             .then(|| last.free_at.max(last.at) + self.want.timings.duration)
     }
@@ -420,6 +421,18 @@ impl LeaseElection {
         let last = self.last.as_ref().filter(|last| last.names_other(&self.me))?;
         let is_watched = self.want.standing == Standing::Leave || self.want.annotations.contains_key(RETIRED);
         is_watched.then_some(last.free_at)
+    }
+
+    /// Whether what was last seen still stood at that time: a watch may have stopped to tell, so a read says.
+    fn is_confirmed(&self, at: Instant) -> bool {
+        let last = self.last.as_ref().map(|last| last.at);
+        self.confirmed.is_some_and(|(sight, asked)| Some(sight) == last && asked >= at)
+    }
+
+    /// When a read is due for that.
+    fn confirms_at(&self) -> Option<Instant> {
+        let silences = [self.lapses_at(), self.vacant_from()];
+        silences.into_iter().flatten().filter(|at| !self.is_confirmed(*at)).min()
     }
 
     /// Whether everything that depends on the election has left the kernel.

@@ -56,7 +56,7 @@ pub(super) enum Tenure {
     Theirs,
     /// Nobody, as far as is known.
     Nobodys,
-    /// Nobody, for so long that nobody seems able to.
+    /// Nobody who lives, for so long that nobody seems able to.
     Deserted,
 }
 
@@ -198,10 +198,12 @@ impl View<'_> {
     fn tenure(&self) -> Tenure {
         if is_holder(self.chair.election) {
             Tenure::Ours
-        } else if self.chair.is_unseen() || other_holder(&self.ground.world, self.chair.election).is_some() {
+        } else if self.chair.is_unseen() {
             Tenure::Theirs
         } else if self.chair.election.vacancy == Vacancy::Lasting {
             Tenure::Deserted
+        } else if other_holder(&self.ground.world, self.chair.election).is_some() {
+            Tenure::Theirs
         } else {
             Tenure::Nobodys
         }

@@ -98,7 +98,7 @@ impl<'g> Spot<'g> {
             return Verdict::Skip(Reason::EndpointsUnknown); // others may take the Lease, we may not
         }
         let novelty = self.novelty((ground, members), (chair, brief.ballot));
-        if let Some(reason) = self.refusal((ground, kernel, link), members, novelty) {
+        if let Some(reason) = self.refusal((ground, kernel, link), members, (novelty, chair.election.role)) {
             return Verdict::Skip(reason);
         }
         let mut shown = self.shown.iter().map(|(_, address)| *address);
@@ -113,9 +113,13 @@ impl<'g> Spot<'g> {
             plan.addresses.undecided.insert(self.addr);
         }
         // What is there stays: nobody else installs what somebody of ours answers for.
-        let certainty = match (installed, brief.lease) {
-            (None, Some(lease)) => trail::certainty(ground, at, (lease, chair.election)),
-            _ => Certainty::Sure,
+        let (installed, certainty) = match brief.lease {
+            Some(lease)
+                if installed.is_none_or(|it| it.tag == 0 && trail::has_moved(ground, (at, lease))) =>
+            {
+                (None, trail::certainty(ground, at, (lease, chair.election)))
+            }
+            _ => (installed, Certainty::Sure),
         };
         let scope = place::scope(Scope::Host, link);
         let vip = Vip { net: self.net, link, scope, installed, novelty, certainty, on_loss: OnLoss::Remove };
@@ -151,7 +155,7 @@ impl<'g> Spot<'g> {
         &self,
         (ground, kernel, link): (&Ground<'_>, &Kernel<'_>, &Link),
         members: &[Member<'_>],
-        novelty: Novelty,
+        (novelty, role): (Novelty, Role),
     ) -> Option<Reason> {
         let mut is_hosts_own = false;
         for (_, address) in self.shown {
@@ -167,7 +171,9 @@ impl<'g> Spot<'g> {
         // A status alone may come from a load balancer that shows the nodes' own addresses.
         let is_asked_for = self.users.iter().any(|(_, user)| members[*user].source != Source::Status);
         let node = ground.cluster.owner(self.addr)?;
-        (novelty == Novelty::New || !is_asked_for).then(|| Reason::NodeAddress(node.to_string()))
+        // While nobody is known to hold it, what somebody put here does not become ours.
+        let is_unproven = novelty == Novelty::New || role == Role::Undecided;
+        (is_unproven || !is_asked_for).then(|| Reason::NodeAddress(node.to_string()))
     }
 
     /// Opens the Services' ports for an address that is or stays here.

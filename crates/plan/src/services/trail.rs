@@ -16,7 +16,7 @@ use vip_model::config::{OnDemand, ServiceElection};
 use vip_model::members::{ElectionState, Found, History, Pulse, Role};
 use vip_model::observed::{Trail, Trails};
 use vip_model::plan::{ElectionWant, Heard, NodePlan, Standing};
-use vip_model::store::{RETIRED, Revision};
+use vip_model::store::{RETIRED, Revision, Version};
 use vip_model::{Instant, LeaseName, ScopedAddr};
 
 use super::election::{footprint, own_want};
@@ -44,7 +44,10 @@ pub(super) fn certainty(
     let trail = trails.addrs.get(&at.addr);
     let is_followed = trail.is_some_and(|trail| trail.lease == *lease && trail.gone.is_none());
     let since = trail.filter(|_| is_followed).map_or(trails.turn, |trail| trail.since);
-    if is_followed && was_here(&ground.world, at) {
+    let unrest = trails.woke.max(trails.lost_sight);
+    let is_quiet_since = |moment: Instant| unrest.is_none_or(|unrest| unrest + PICTURE <= moment);
+    // Who was cut off for so long that the kernel forgot the address may not have heard of a move.
+    if is_followed && was_here(&ground.world, at) && is_quiet_since(trails.turn) {
         return Certainty::Sure;
     }
     let known = ground.world.snapshot.services_at.revision();
@@ -61,10 +64,9 @@ pub(super) fn certainty(
     if let Some(open) = trail.and_then(|trail| moved(ground, trail, (lease, since))) {
         return open;
     }
-    let unrest = trails.woke.max(trails.lost_sight).map(|unrest| unrest + PICTURE);
     // Who has known more than it does now may take what it no longer shall have.
     let is_current = known >= trails.furthest && !ground.is_outdated;
-    let is_calm = is_as_usual && is_current && unrest.is_none_or(|over| over <= tenure);
+    let is_calm = is_as_usual && is_current && is_quiet_since(tenure);
     let is_known = is_followed && since + PICTURE <= tenure;
     // Or whoever had it says that it has let go.
     if is_calm && (is_known || trail.is_some_and(|trail| former(ground, trail, lease).next().is_some())) {
@@ -77,8 +79,15 @@ pub(super) fn certainty(
     let caught_up = ground.is_outdated.then(|| tenure + BEHIND);
     let otherwise = caught_up.max(woke.max(retired).max(behind).map(|from| from + PICTURE));
     // Some fabrics answer for the dead: who takes over from one does not believe that for ever.
-    let until = is_as_usual.then(|| tenure + longest(ground));
+    let until = is_as_usual.then(|| unrest.map_or(tenure, |unrest| unrest.max(tenure)) + longest(ground));
     Certainty::Ask { until, otherwise }
+}
+
+/// Whether an address came from another Lease not long ago. What an agent that does not tag left behind proves nothing
+/// then: who held the former Lease may have the address, too.
+pub(super) fn has_moved(ground: &Ground<'_>, (at, lease): (ScopedAddr, &LeaseName)) -> bool {
+    let trail = ground.world.observed.trails.as_ref().and_then(|trails| trails.addrs.get(&at.addr));
+    trail.is_some_and(|trail| former(ground, trail, lease).next().is_some())
 }
 
 /// The Leases that decided before, each with the revision of the Services at which this node heard that it does no longer:
@@ -173,28 +182,44 @@ fn longest(ground: &Ground<'_>) -> Duration {
 /// Goes on watching the Leases that addresses came from. Who holds the Lease that an address is under now takes one that
 /// nobody holds, so that its mark holds up who has not heard of the move; others only look.
 pub(super) fn watch_former(ground: &Ground<'_>, trails: &Trails, plan: &mut NodePlan) {
+    let departures = departures(trails);
     let moved = trails.moved.iter().filter_map(|addr| trails.addrs.get(addr));
     for (trail, former) in moved.flat_map(|trail| trail.before.iter().map(move |former| (trail, former))) {
         let is_ours = is_holder(ground.state(&trail.lease)) && trail.gone.is_none();
         let seals = is_ours && grasp(ground, &former.lease, former.at) == Grasp::Open;
+        let last = departures.get(&former.lease).copied().flatten();
         match plan.elections.entry(former.lease.clone()) {
             Entry::Vacant(vacant) => {
-                vacant.insert(watched(ground, seals));
+                vacant.insert(watched(ground, seals, last));
             }
             // By another address that left it.
             Entry::Occupied(mut occupied) if seals && occupied.get().annotations.contains_key(RETIRED) => {
-                occupied.insert(watched(ground, seals));
+                occupied.insert(watched(ground, seals, last));
             }
             Entry::Occupied(_) => {}
         }
     }
 }
 
-/// What is wanted of a Lease that nobody asks for: to leave it with a mark, and before that to have it.
-fn watched(ground: &Ground<'_>, seals: bool) -> ElectionWant {
+/// The Leases that addresses left not long ago, and the revision of the Services at which the last one did.
+fn departures(trails: &Trails) -> BTreeMap<&LeaseName, Option<Revision>> {
+    let mut departures = BTreeMap::new();
+    let moved = trails.moved.iter().filter_map(|addr| trails.addrs.get(addr));
+    for former in moved.flat_map(|trail| &trail.before) {
+        let last = departures.entry(&former.lease).or_insert(former.at);
+        *last = (*last).max(former.at);
+    }
+    departures
+}
+
+/// What is wanted of a Lease that nobody asks for: to leave it with a mark, and before that to have it. A server that lags
+/// may show less of the Services by now than was known when the `last` address left: the mark says what was known then.
+fn watched(ground: &Ground<'_>, seals: bool, last: Option<Revision>) -> ElectionWant {
     let footprint = footprint(ground, 0);
-    let leave = own_want(ground, Standing::Leave, 0, footprint)
-        .retired(footprint, &ground.world.snapshot.services_at);
+    let known = &ground.world.snapshot.services_at;
+    let later = last.filter(|last| known.revision().is_some_and(|known| known < *last));
+    let at = later.map_or_else(|| known.clone(), |Revision(last)| Version(last.to_string()));
+    let leave = own_want(ground, Standing::Leave, 0, footprint).retired(footprint, &at);
     if !seals {
         return leave;
     }
@@ -206,14 +231,9 @@ fn watched(ground: &Ground<'_>, seals: bool) -> ElectionWant {
 pub(super) fn say_heard(ground: &Ground<'_>, trails: &Trails, plan: &mut NodePlan) {
     let Some(known) = ground.world.snapshot.services_at.revision() else { return };
     let acted = if is_done(ground, plan) { known } else { Revision(0) };
-    let mut moves = BTreeMap::new();
-    let moved = trails.moved.iter().filter_map(|addr| trails.addrs.get(addr));
-    for former in moved.flat_map(|trail| &trail.before) {
-        let last = moves.entry(&former.lease).or_insert(former.at);
-        *last = (*last).max(former.at);
-    }
+    let departures = departures(trails);
     for (lease, want) in &mut plan.elections {
-        let (state, moved) = (ground.state(lease), moves.get(lease).copied().flatten());
+        let (state, moved) = (ground.state(lease), departures.get(lease).copied().flatten());
         let is_unsaid = state.said.acted.unwrap_or_default() == Revision(0) || state.said.moved.is_some();
         if moved.is_some() || is_unsaid || !is_holder(state) {
             want.heard = Some(Heard { acted, moved });

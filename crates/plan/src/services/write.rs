@@ -9,8 +9,8 @@
 //!
 //! The condition of a Service that cannot be served any more (no endpoint, none on the node that holds the Lease, all
 //! nodes taken out) is corrected when it says that the Service is announced; one that never was gets no condition for
-//! what may pass in a moment. When a node that could serve does not take over (its agent may be dead), the node that the
-//! Service names as its last one corrects it after a while. Every write is compare-and-swap, so that two nodes
+//! what may pass in a moment. When a node that could serve does not take over (its agent may be dead), the clerk corrects
+//! it after a while. Every write is compare-and-swap, so that two nodes
 //! with different pictures cost a write and nothing else.
 
 use std::collections::BTreeMap;
@@ -171,29 +171,36 @@ fn who_refuses(
     clerk: &impl Deref<Target = Clerk>,
 ) -> Speaker {
     let us_if = |yes| if yes { Speaker::Us } else { Speaker::Nobody };
+    // None for what may pass.
     let is_without_hope = match reason {
+        // Several may answer in turn: the first one that was named is enough.
+        Reason::Conflict(_) if says_refused(member.service, word(reason)) => return Speaker::Nobody,
         Reason::Conflict(_) | Reason::NodeAddress(_) => return us_if(decision.tenure == Tenure::Ours),
         Reason::NoEndpoint | Reason::NoLocalEndpoint | Reason::SharedWith(_) | Reason::NodeExcluded(_) => {
-            decision.hope == Hope::None
+            Some(decision.hope == Hope::None)
         }
         // Only what the Service itself names is missing for good; a link of the node may come back.
-        Reason::LinkMissing(name) => member.notes.interface == Some(name),
-        _ => return Speaker::Nobody,
+        Reason::LinkMissing(name) => Some(member.notes.interface == Some(name)),
+        _ => None,
     };
     if !says_announced(member.service) {
         return Speaker::Nobody;
     }
-    match decision.tenure {
-        Tenure::Ours => Speaker::Us,
-        // A node that could serve may run no agent: the last one that did knows that nobody took over.
-        Tenure::Deserted if member.notes.host == Some(ground.world.config.node.as_str()) => Speaker::Us,
-        Tenure::Nobodys | Tenure::Deserted if is_without_hope => clerk.speaker(ground, member.service),
-        Tenure::Nobodys | Tenure::Deserted | Tenure::Theirs => Speaker::Nobody,
+    match (decision.tenure, is_without_hope) {
+        (Tenure::Ours, Some(_)) => Speaker::Us,
+        // Whoever could serve it may run no agent, or a dead one.
+        (Tenure::Deserted, _) | (Tenure::Nobodys, Some(true)) => clerk.speaker(ground, member.service),
+        (Tenure::Ours | Tenure::Nobodys | Tenure::Theirs, _) => Speaker::Nobody,
     }
 }
 
 fn says_announced(service: &Service) -> bool {
     service.conditions.get(CONDITION).is_some_and(|condition| condition.status == "True")
+}
+
+fn says_refused(service: &Service, reason: &str) -> bool {
+    let said = service.conditions.get(CONDITION);
+    said.is_some_and(|condition| condition.status == "False" && condition.reason == reason)
 }
 
 /// Reason and message of a Service that is announced: the same on every node, so that a move changes nothing in it.

@@ -26,7 +26,7 @@ impl LeaseElection {
     /// An answered write changes where we stand, if its time has not passed meanwhile.
     fn wrote(&mut self, now: Instant, asked: &Asked) {
         match asked.intent {
-            Intent::Read => {}
+            Intent::Read => self.confirmed = self.last.as_ref().map(|last| (last.at, asked.at)),
             Intent::Release => {
                 if !self.names_us() && matches!(self.phase, Phase::Leaving(..)) {
                     self.phase = Phase::Follower;

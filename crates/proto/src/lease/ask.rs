@@ -102,7 +102,7 @@ impl LeaseElection {
             Standing::Leave | Standing::HandOver if self.names_us() && self.is_clear() => {
                 return Some((last.at, Intent::Release));
             }
-            Standing::Leave | Standing::HandOver => return None,
+            Standing::Leave | Standing::HandOver => return Some((self.confirms_at()?, Intent::Read)),
             Standing::Contend if self.claim() == Claim::Venture && self.ventures == Ventures::HeldBack => {
                 return None;
             }

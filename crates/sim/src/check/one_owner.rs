@@ -2,8 +2,8 @@
 //! agents: the fence works with nobody alive. Excused are addresses that an outsider put there, a node that was just
 //! woken from a suspension (one turn, stated in `docs/simulation.md`), a former holder whose Lease somebody deleted, where
 //! nobody can look whether it still answers, `vip_preserve_on_leadership_loss`, and one whose address a user put under
-//! another Lease: it has not heard of that, nobody on the node that has the new Lease was there to remember the old one,
-//! and no frame comes from one to the other.
+//! another Lease: it has not heard of that, or not read that Lease yet, nobody on the node that has the new Lease was there to remember the old one,
+//! and no frame comes from one to the other, or nobody asks.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use vip_model::LeaseName;
 use vip_model::config::OnLoss;
+use vip_model::members::ElectionState;
 use vip_model::store::Version;
 
 use super::{Check, Verdict, nodes_of};
@@ -71,16 +72,21 @@ impl Moves {
     /// Whether nothing on either node could know that `old` may not have the address any more, and `new` not yet: see
     /// this module's head.
     fn are_strangers(&mut self, world: &World, vip: Vip, (new, old): (usize, usize)) -> bool {
-        let moved = self.leases.get(&vip.addr()).and_then(|(_, moved)| moved.as_ref());
-        let Some(Move { at, version }) = moved.filter(|moved| is_recent(world, moved.at)) else {
+        let Some((lease, moved)) = self.leases.get(&vip.addr()) else { return false };
+        // Where nobody asks, one takes it that has not heard for as long as it likes.
+        let nobody_asks = world.setup.probing == Probing::Skipped;
+        let Some(Move { at, version }) = moved.as_ref().filter(|moved| nobody_asks || is_recent(world, moved.at))
+        else {
             return false;
         };
         let agent = |node| world.processes.iter().find(|it| it.node == node && it.number == vip.agent);
         let is_new = agent(new).is_some_and(|agent| agent.born > *at);
         let is_deaf = agent(old).is_none_or(|agent| {
-            agent.life != Life::Running || agent.heard.services_at.is_older_than(version)
+            let is_unread = |lease| agent.view.elections.get(lease).is_none_or(ElectionState::is_unseen);
+            agent.life != Life::Running || agent.heard.services_at.is_older_than(version) || is_unread(lease)
         });
-        if is_new && is_deaf && [new, old].iter().any(|node| is_blind_since(world, *at, Some(*node))) {
+        let is_unseen = nobody_asks || [new, old].iter().any(|node| is_blind_since(world, *at, Some(*node)));
+        if is_new && is_deaf && is_unseen {
             self.deaf.insert((vip.addr(), old), world.now);
         }
         self.deaf.get(&(vip.addr(), old)).is_some_and(|last| world.now <= *last + HEARING)

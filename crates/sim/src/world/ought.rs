@@ -345,13 +345,17 @@ impl Rules<'_> {
         (0..self.setup.nodes()).filter(is_out).map(|node| 1 << node).sum()
     }
 
-    /// The addresses for which a Service of a group names an interface that there is, or none.
+    /// The addresses for which a Service of a group names an interface that there is, or none. The control plane's VIP is
+    /// where the control plane has it.
     fn linked(&self, names: &BTreeSet<ServiceName>, parts: &BTreeMap<ServiceName, Part>) -> BTreeSet<IpAddr> {
         let services = self.objects.services.now();
         let named = |name: &&ServiceName| services[*name].annotations.get("kube-vip.io/serviceInterface");
         let is_there =
             |name: &&ServiceName| matches!(named(name).map(String::as_str), None | Some("auto" | VIP_LINK));
-        names.iter().filter(is_there).flat_map(|name| parts[name].addrs.iter().copied()).collect()
+        let vips = self.vips();
+        let of = |name: &ServiceName| parts[name].addrs.clone();
+        let shared = names.iter().flat_map(of).filter(|addr| vips.contains(addr));
+        names.iter().filter(is_there).flat_map(of).chain(shared).collect()
     }
 }
 
