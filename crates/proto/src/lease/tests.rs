@@ -95,6 +95,12 @@ impl Bench {
         }
     }
 
+    /// A read that finds what was seen last.
+    fn read_again(&mut self, record: Option<LeaseRecord>) {
+        self.version -= 1;
+        self.read(record);
+    }
+
     fn answer(&mut self, answer: Answer) {
         self.now += RTT;
         self.election.handle(self.at(), LeaseInput::Answer(answer));

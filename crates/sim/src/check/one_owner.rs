@@ -75,7 +75,8 @@ impl Moves {
         let Some((lease, moved)) = self.leases.get(&vip.addr()) else { return false };
         // Where nobody asks, one takes it that has not heard for as long as it likes.
         let nobody_asks = world.setup.probing == Probing::Skipped;
-        let Some(Move { at, version }) = moved.as_ref().filter(|moved| nobody_asks || is_recent(world, moved.at))
+        let Some(Move { at, version }) =
+            moved.as_ref().filter(|moved| nobody_asks || is_recent(world, moved.at))
         else {
             return false;
         };

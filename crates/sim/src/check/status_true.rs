@@ -91,11 +91,7 @@ fn judge_part(
 ) -> Verdict {
     let holder = holder_of(&ought.groups[part.group], world);
     let Some(node) = holder.filter(|node| part.nodes & running(world) & (1 << node) != 0) else {
-        // Nobody speaks for a node that a Lease names and that is dead, or for a client that took the Lease.
-        let is_named = world.store.holder(&ought.groups[part.group].lease).is_some();
-        let is_absent = is_named && holder.is_none_or(|node| running(world) & (1 << node) == 0);
         return match condition(service) {
-            Some("True") if is_absent => Ok(()),
             Some("True") => Err(format!("{name} says that it is announced, and nobody serves it")),
             _ => Ok(()),
         };

@@ -236,6 +236,14 @@ fn an_untagged_leftover_is_adopted_by_the_holder_and_removed_by_others_but_only_
 }
 
 #[test]
+fn a_nodes_address_that_somebody_put_here_is_not_adopted_before_a_lease_is_seen() {
+    let scene = Scene::new().service("default/web", "192.168.1.12").undecided(GLOBAL);
+    let planted = scene.with(|scene| scene.kernel().addresses.push(address(ETH1, "192.168.1.12/32", 0)));
+    assert_eq!(planted.reason("default/web"), Reason::NodeAddress("n2".into()));
+    assert_eq!(planted.changes(), []);
+}
+
+#[test]
 fn an_address_that_no_status_shows_is_probed_first_and_an_answer_is_a_conflict() {
     let key = ScopedAddr { addr: ip("10.0.0.50"), link: ETH1 };
     let scene = || Scene::new().holding(GLOBAL).service("default/web", "10.0.0.50");

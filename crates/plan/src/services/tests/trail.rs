@@ -14,7 +14,7 @@ use vip_model::verdict::{Reason, Verdict};
 
 use crate::world::KernelWork;
 
-use super::scene::{ETH1, Scene, at, ip, lease, mac, shown};
+use super::scene::{ETH1, Scene, address, at, ip, lease, mac, shown};
 
 const LEASE: &str = "default/kubevip-web";
 const FORMER: &str = "default/kubevip-api";
@@ -110,6 +110,29 @@ fn what_this_tenure_had_is_set_again_without_a_question() {
     let scene = scene(5000, &[]).found(ProbeState::Silent);
     let former = scene.plan();
     assert_taken_at_once(&Scene { former: Some(former), observed: scene_without_probes(&scene), ..scene });
+}
+
+#[test]
+fn what_this_tenure_had_is_looked_for_again_when_the_store_was_silent_meanwhile() {
+    let scene = scene(5000, &[]).found(ProbeState::Silent);
+    let former = scene.plan();
+    let again = Scene { former: Some(former), observed: scene_without_probes(&scene), ..scene };
+    let cut_off = again.clone().with(|scene| scene.trails().lost_sight = Some(at(9000)));
+    assert_eq!(doubt(&cut_off), Some(Doubt::Ask(Some(at(24_000)))));
+    assert!(!is_installed(&cut_off));
+    assert_taken_at_once(&again.with(|scene| scene.trails().lost_sight = Some(at(8000))));
+}
+
+#[test]
+fn what_somebody_put_there_without_a_tag_proves_nothing_for_an_address_from_another_lease() {
+    let planted = |before: &[&str]| {
+        scene(5000, before).with(|scene| scene.kernel().addresses.push(address(ETH1, "10.0.0.50/32", 0)))
+    };
+    assert_taken_at_once(&planted(&[]));
+    let moved = planted(&[FORMER]).held_by(FORMER, "n2");
+    assert_eq!(doubt(&moved), Some(Doubt::Wait(at(65_000))));
+    assert!(!is_installed(&moved));
+    assert_eq!(moved.changes().len(), 1, "it is removed");
 }
 
 fn scene_without_probes(scene: &Scene) -> vip_model::observed::Observed {
@@ -261,6 +284,8 @@ fn a_former_lease_that_nobody_holds_is_taken_and_given_up_with_a_mark() {
     let taken = scene(5000, &[FORMER]).holding(FORMER).with(|it| it.services_at = Version("402".to_owned()));
     assert_eq!(taken.want(FORMER).standing, Standing::Leave);
     assert_eq!(mark(&taken), Some("402".to_owned()));
+    let behind = taken.with(|it| it.services_at = Version("399".to_owned()));
+    assert_eq!(mark(&behind), Some("400".to_owned()), "it knew more when the address left");
 }
 
 #[test]

@@ -122,12 +122,19 @@ fn a_service_that_nobody_can_serve_any_more_does_not_say_that_it_is_announced() 
     assert_eq!(condition(&global.held_by(GLOBAL, "n2")), "");
     let own = announced(Scene::per_service()).free("default/kubevip-web");
     assert_eq!(condition(&own), "", "n2 can take it");
-    let deserted = own.clone().annotate(WEB, "vipHost", "n1").with(|scene| {
-        let state = scene.members.elections.get_mut(&lease("default/kubevip-web")).unwrap();
-        state.vacancy = vip_model::members::Vacancy::Lasting;
-    });
-    assert_eq!(condition(&deserted), "False NoLocalEndpoint", "n2 could take it, and does not");
-    assert_eq!(condition(&deserted.annotate(WEB, "vipHost", "n3")), "", "n3 was the last one, and says so");
+    let deserted = |scene: Scene| {
+        scene.with(|scene| {
+            let state = scene.members.elections.get_mut(&lease("default/kubevip-web")).unwrap();
+            state.vacancy = vip_model::members::Vacancy::Lasting;
+            state.pulse = vip_model::members::Pulse::Lapsed;
+        })
+    };
+    let why = "False NoLocalEndpoint";
+    assert_eq!(condition(&deserted(own.clone())), why, "n2 could take it, and does not");
+    let named = deserted(own.clone().held_by("default/kubevip-web", "n2"));
+    assert_eq!(condition(&named), why, "its agent is dead");
+    let other = named.with(|scene| scene.config.node = NodeName::new("n3"));
+    assert_eq!(condition(&other), "", "one node speaks");
     let unseen = own.clone().endpoints(WEB, &[]).with(|scene| scene.members.elections.clear());
     assert_eq!(condition(&unseen), "", "somebody may hold it");
     let exclude = |scene: &mut Scene, node| {
@@ -171,6 +178,15 @@ fn each_refusal_has_its_word() {
         scene.observed.probes.insert(at, ProbeState::Answered(mac(9)));
     });
     assert_eq!(condition(&conflict), "False Conflict");
+    let said = |reason: &str| {
+        let (status, reason) = ("False".to_owned(), reason.to_owned());
+        let said = Condition { status, reason, message: "somebody".to_owned() };
+        conflict.clone().edit(WEB, |service| {
+            service.conditions.insert(CONDITION.to_owned(), said);
+        })
+    };
+    assert_eq!(condition(&said("Conflict")), "", "several may answer in turn");
+    assert_eq!(condition(&said("NoEndpoint")), "False Conflict");
     assert_eq!(condition(&conflict.held_by(GLOBAL, "n2")), "");
 }
 

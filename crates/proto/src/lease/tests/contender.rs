@@ -45,6 +45,9 @@ fn who_cannot_serve_does_not_contend() {
     let mut bench = Bench::new();
     bench.want(Standing::Leave, Footprint::Clear);
     bench.read(None);
+    // Once it looks whether nobody took it meanwhile.
+    bench.quiet_for(4990);
+    bench.read_again(None);
     bench.quiet_for(10_000);
 }
 
@@ -121,18 +124,19 @@ fn an_election_that_is_held_back_takes_what_nobody_ever_held_only_when_it_comes_
 }
 
 #[test]
-fn a_lease_that_nobody_takes_and_we_do_not_want_is_vacant_after_its_duration() {
+fn a_lease_that_nobody_takes_and_we_do_not_want_is_vacant_once_a_read_says_so_too() {
     let mut bench = Bench::new();
     bench.election.want(bench.at(), want(Standing::Leave, Footprint::Clear));
     bench.see(Some(record(None, 1)));
-    let from = Instant::from_millis(bench.now + 5000);
-    assert_eq!(bench.election.state().vacancy, Vacancy::Passing);
-    assert_eq!(bench.election.deadline(), Some(from));
-    assert_eq!(bench.election.poll(from), None);
-    assert_eq!((bench.election.state().vacancy, bench.election.deadline()), (Vacancy::Lasting, None));
-    bench.now = 6000;
+    let vacancy = |bench: &Bench| bench.election.state().vacancy;
+    bench.quiet_for(4999);
+    assert_eq!(bench.next_ask(1), Ask::ReadLease(lease()));
+    assert_eq!(vacancy(&bench), Vacancy::Passing, "the watch may be dead");
+    bench.fail(FailureClass::Unreachable);
+    bench.read_again(Some(record(None, 1)));
+    assert_eq!((vacancy(&bench), bench.election.deadline()), (Vacancy::Lasting, None));
     bench.see(Some(record(Some("b"), 5)));
-    assert_eq!(bench.election.state().vacancy, Vacancy::Passing);
+    assert_eq!(vacancy(&bench), Vacancy::Passing);
 }
 
 #[test]
@@ -142,13 +146,17 @@ fn the_holder_of_a_lease_that_we_do_not_want_lives_while_it_renews() {
     bench.see(Some(record(Some("b"), 5)));
     bench.now += 3000;
     bench.see(Some(record(Some("b"), 5)));
-    let until = Instant::from_millis(bench.now + 5000);
-    assert_eq!(bench.election.deadline(), Some(until));
-    assert_eq!(bench.election.poll(Instant::from_millis(bench.now + 4999)), None);
-    assert_eq!(bench.election.state().pulse, Pulse::Beating);
-    assert_eq!(bench.election.poll(until), None);
-    assert_eq!((bench.election.state().pulse, bench.election.deadline()), (Pulse::Lapsed, None));
-    bench.now += 9000;
+    let state = |bench: &Bench| (bench.election.state().pulse, bench.election.state().vacancy);
+    bench.quiet_for(4999);
+    bench.read(Some(record(Some("b"), 5)));
+    assert_eq!(state(&bench), (Pulse::Beating, Vacancy::Passing), "it was the watch that was dead");
+    bench.quiet_for(4999);
+    bench.read_again(Some(record(Some("b"), 5)));
+    assert_eq!(state(&bench), (Pulse::Lapsed, Vacancy::Passing));
+    // Whoever could take it has not.
+    bench.quiet_for(4980);
+    bench.read_again(Some(record(Some("b"), 5)));
+    assert_eq!((state(&bench), bench.election.deadline()), ((Pulse::Lapsed, Vacancy::Lasting), None));
     bench.see(Some(record(Some("b"), 5)));
-    assert_eq!(bench.election.state().pulse, Pulse::Beating);
+    assert_eq!(state(&bench), (Pulse::Beating, Vacancy::Passing));
 }
