@@ -167,7 +167,7 @@ impl Ownership {
         let Some(drill) = drill else { return };
         if drill.kind == DrillKind::Crash && drill.stage == DrillStage::Begun {
             self.drills.absent_until = Some(now + ABSENCE);
-            self.trust.fall_silent(now);
+            self.trust.play_dead(now);
             self.republish_held();
         }
     }

@@ -86,6 +86,8 @@ pub(super) struct Group {
     pub(super) owned_since: Option<Instant>,
     /// Whether we said that we do not see it at its owner.
     pub(super) unseen: bool,
+    /// It was asked for because most jurors do not see it: when it arrives, what was looked at before says nothing.
+    pub(super) taken_unseen: bool,
     /// Who said, since it is ours, that its addresses are not seen at this node, and when last.
     pub(super) unseen_by: BTreeMap<NodeName, Instant>,
 }
@@ -175,6 +177,7 @@ impl Group {
             owner: None,
             owned_since: None,
             unseen: false,
+            taken_unseen: false,
             unseen_by: BTreeMap::new(),
         }
     }

@@ -98,6 +98,14 @@ impl Looks {
         self.live.get(&Place { addr, whom: whom.clone() }).map(|live| live.misses)
     }
 
+    /// Forgets what was missed: only later looks count.
+    pub(super) fn recount(&mut self, addr: IpAddr, whom: &LinkAddr) {
+        if let Some(live) = self.live.get_mut(&Place { addr, whom: whom.clone() }) {
+            live.sent = None;
+            self.missed -= usize::from(std::mem::take(&mut live.misses) > 0);
+        }
+    }
+
     /// Whether everything that is looked at answered the last time.
     pub(super) const fn have_missed_nothing(&self) -> bool {
         self.missed == 0

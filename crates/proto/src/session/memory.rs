@@ -17,6 +17,11 @@ impl Ownership {
         self.memory.due.get_or_insert(now);
     }
 
+    /// The same, without a pause.
+    pub(super) fn remember_now(&mut self, now: Instant) {
+        self.memory.due = Some(now);
+    }
+
     /// Keeps it, when it changed.
     pub(super) fn step_memory(&mut self, now: Instant) {
         if self.memory.due.is_none_or(|due| now < due) {

@@ -117,9 +117,10 @@ impl Own {
         }
     }
 
-    /// The session as the next life of the agent shall find it.
+    /// The session as the next life of the agent shall find it: one that is being released never lives again, whatever an
+    /// API server that lags shows of it.
     pub(super) fn to_remember(&self) -> SessionRecord {
-        let is_released = self.end == Leaving::Written;
+        let is_released = self.end != Leaving::No;
         SessionRecord { end: is_released.then_some(End::Released), ..self.record.clone() }
     }
 
@@ -158,6 +159,9 @@ impl Ownership {
         if let Some(memory) = &recall.memory {
             for succession in &memory.successions {
                 self.lineage.ended(*succession);
+            }
+            if let Some(end) = memory.record.end {
+                self.lineage.ended(end.succession(memory.record.id));
             }
             for record in &memory.members {
                 self.lineage.lives_at(record.id, &record.node);
@@ -235,7 +239,8 @@ impl Ownership {
         };
         let boot = recall.boot;
         let Some(own) = &mut self.own else {
-            if seen.record.boot == boot && seen.record.end.is_none() {
+            let is_over = seen.record.end.is_some() || self.lineage.has_ended(seen.record.id);
+            if seen.record.boot == boot && !is_over {
                 let mut own = Own::new(now, seen.record.clone());
                 own.version = Some(seen.version.clone());
                 self.begin(now, own);
@@ -359,9 +364,13 @@ impl Ownership {
 
     fn write_own(&mut self, now: Instant) {
         let Some((write, what)) = self.compose(now, Via::Any) else { return };
+        // Before it is asked: an agent may end with the answer.
+        match what {
+            Writing::Release => self.remember_now(now),
+            Writing::Read | Writing::Renew(_) => self.remember_soon(now),
+        }
         self.ask_own(now, Ask::WriteSession(Box::new(write)), what);
         self.count_forward(now);
-        self.remember_soon(now);
     }
 
     /// What is to be written of the own session, and what an answer to it proves.

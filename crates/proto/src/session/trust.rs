@@ -41,6 +41,8 @@ pub(super) struct Trust {
     mood: Mood,
     /// Own take: nobody else can have the right before this.
     pub(super) grace: Option<Instant>,
+    /// It played dead: whoever took over, by whatever right, is looked for before it serves again.
+    must_look: bool,
     /// When the mood was last looked at.
     checked: Instant,
 }
@@ -120,6 +122,12 @@ impl Trust {
     /// It may not, until there is a proof again.
     pub(super) fn fall_silent(&mut self, now: Instant) {
         (self.mood, self.grace) = (Mood::Silent { since: now }, None);
+    }
+
+    /// The same for one that plays dead: until it has also seen that nobody else answers.
+    pub(super) fn play_dead(&mut self, now: Instant) {
+        self.fall_silent(now);
+        self.must_look = true;
     }
 
     fn is_silent(&self) -> bool {
@@ -329,6 +337,12 @@ impl Ownership {
     }
 
     fn next_mood(&mut self, now: Instant) -> Mood {
+        if let (Mood::Silent { .. }, true) = (self.trust.mood, self.trust.must_look) {
+            if self.owns_anything() && !self.nobody_else_answers(now) {
+                return self.trust.mood;
+            }
+            self.trust.must_look = false;
+        }
         let interval = self.interval();
         let vouched = self.vouched();
         if let Ok(Some(vouched)) = vouched {

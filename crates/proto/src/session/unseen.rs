@@ -232,6 +232,7 @@ impl Ownership {
             // The write may be late, and the link of its owner back by then.
             if let Some(group) = self.groups.get_mut(claim) {
                 group.guard = Guard::Look { misses: HEIR_MISSES };
+                group.taken_unseen = true;
             }
             self.ask_claim(now, claim, Writing::Take);
         }

@@ -95,10 +95,16 @@ impl Ownership {
             let grace = now + self.interval() * 3;
             self.trust.grace = self.trust.grace.max(Some(grace));
         }
+        if group.taken_unseen {
+            for (look, whom) in self.places_near(group.looks()) {
+                self.looks.recount(look.at.addr, &whom);
+            }
+        }
         if from.is_some() {
             self.spread_later(claim);
         }
         if let Some(group) = self.groups.get_mut(claim) {
+            group.taken_unseen = false;
             group.was_mine = true;
             group.hand = Hand::None;
             group.cleared = None;
