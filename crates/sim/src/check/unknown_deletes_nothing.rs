@@ -1,6 +1,7 @@
 //! `unknown_deletes_nothing`: an agent that has not heard of a Lease since it started removes no address that the
 //! Lease decides on, unless it was told to stop, or cannot serve (gate closed, link down, node drained); nor one of a Service before it
-//! has heard of Services.
+//! has heard of Services. In mode `session` other members may have said whose it is, and who has heard them and hears
+//! them no more falls silent.
 
 use vip_agent::Input;
 use vip_model::kernel::{Change, LinkState};
@@ -61,7 +62,10 @@ impl Check for UnknownDeletesNothing {
                 self.heard[*id] = Heard::Nothing;
                 self.services[*id] = Heard::Nothing;
             }
-            Fact::Input(id, Input::Lease(_) | Input::Sessions(_) | Input::Answer(_, Answer::Lease(_))) => {
+            Fact::Input(
+                id,
+                Input::Lease(_) | Input::Sessions(_) | Input::Peer(_) | Input::Answer(_, Answer::Lease(_)),
+            ) => {
                 self.heard[*id] = Heard::Enough;
             }
             Fact::Input(id, Input::Stop) => {
