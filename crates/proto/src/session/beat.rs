@@ -106,7 +106,7 @@ impl Ownership {
     }
 
     fn beat(&mut self, now: Instant, node: &NodeName, kind: Kind, own_list: &OwnList) {
-        let Some(to) = self.door_of(node) else { return };
+        let Some(to) = self.door_of(now, node) else { return };
         let Some(own) = &self.own else { return };
         self.sequence = now.max(self.sequence + Duration::from_nanos(1));
         let (session, jury) = (own.record.id, own.generation_for(node));
@@ -151,16 +151,22 @@ impl Ownership {
         }
     }
 
-    /// Where a member is reached: where it was heard from, else the first of its doors of a family that we have.
-    fn door_of(&self, node: &NodeName) -> Option<SocketAddr> {
-        if let Some(peer) = self.peers.get(node) {
-            return Some(peer.door);
-        }
-        let doors = &self.members.get(node)?.record.doors;
+    /// Where a member is reached: where it was heard from, unless it is silent and its session Lease tells other doors by
+    /// now; else the first that is told.
+    fn door_of(&self, now: Instant, node: &NodeName) -> Option<SocketAddr> {
+        let told = self.told_door(node);
+        let Some(peer) = self.peers.get(node) else { return told };
+        let is_listed = self.members.get(node).is_some_and(|member| member.record.doors.contains(&peer.door));
+        let heard = Some(peer.door);
+        if is_listed || peer.is_exchanging(now) { heard } else { told.or(heard) }
+    }
+
+    /// The first door of a family that we have.
+    fn told_door(&self, node: &NodeName) -> Option<SocketAddr> {
         let reachable = |door: &&SocketAddr| {
             self.want.sites.iter().any(|site| site.net.addr().is_ipv4() == door.is_ipv4())
         };
-        doors.iter().find(reachable).copied()
+        self.members.get(node)?.record.doors.iter().find(reachable).copied()
     }
 
     /// A name for each door: the own addresses on all networks with the port that the door has.
@@ -221,7 +227,7 @@ impl Ownership {
         if self.own.is_none() || self.door.port.is_none() {
             return None;
         }
-        let reachable = self.unheard().filter(|(node, _)| self.door_of(node).is_some());
+        let reachable = self.unheard().filter(|(node, _)| self.told_door(node).is_some());
         self.heard_ones().chain(reachable).map(|(_, due)| due).min()
     }
 }

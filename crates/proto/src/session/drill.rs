@@ -20,6 +20,9 @@ use watch::Watch;
 /// How long a crash lasts.
 const ABSENCE: Duration = Duration::from_secs(3);
 
+/// How soon a drill is looked at again that came while the store took no writes.
+const LATER: Duration = Duration::from_millis(500);
+
 /// What this node has to do with drills.
 #[derive(Debug, Default)]
 pub(super) struct Drills {
@@ -27,7 +30,7 @@ pub(super) struct Drills {
     absent_until: Option<Instant>,
     /// The drill that it looks at.
     watch: Option<Watch>,
-    /// Requests that were there before this agent looked: nobody waits for them any more.
+    /// Requests that were there before this agent looked, or that it could not answer: nobody waits for them any more.
     stale: BTreeSet<String>,
 }
 
@@ -80,6 +83,11 @@ impl Ownership {
             return Some(group.not_before());
         }
         let drill = self.drill_asked(claim)?;
+        if self.own.as_ref().is_some_and(super::Own::is_failing) {
+            // Nothing can be written, and by the time it can, whoever asked has gone.
+            self.drills.stale.insert(drill.id);
+            return Some(now + LATER);
+        }
         let stage = match self.drill_obstacle(now, claim, &drill) {
             Some(reason) => DrillStage::Refused(reason),
             None => DrillStage::Begun,
@@ -99,7 +107,7 @@ impl Ownership {
     fn drill_obstacle(&self, now: Instant, claim: &LeaseName, drill: &Drill) -> Option<String> {
         let me = &self.id.node;
         if self.drills.stale.contains(&drill.id) {
-            return Some(format!("the agent on {me} began after it was asked for; ask again"));
+            return Some(format!("the agent on {me} could not begin it when it was asked for; ask again"));
         }
         if self.want.settings.peers == PeerMode::Off {
             return Some("heartbeats are off (peers=false)".to_owned());

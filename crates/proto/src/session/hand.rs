@@ -181,14 +181,16 @@ impl Ownership {
     }
 
     /// Whether a member could have a group: it could serve it, it is fit, and its session is not one that ended since it was
-    /// last heard.
+    /// last heard, or to which the group was just given in vain.
     pub(super) fn is_heir(&self, now: Instant, group: &Group, node: &NodeName) -> bool {
         let heirs = group.want.group.as_ref().and_then(|group| group.heirs.as_ref());
+        let is_silent = |peer: &super::peer::Peer| {
+            group.silent_heir.is_some_and(|(session, at)| session == peer.session && peer.heard <= at)
+        };
         heirs.is_none_or(|heirs| heirs.contains(node))
-            && self
-                .peers
-                .get(node)
-                .is_some_and(|peer| peer.is_fit(now) && !self.lineage.has_ended(peer.session))
+            && self.peers.get(node).is_some_and(|peer| {
+                peer.is_fit(now) && !self.lineage.has_ended(peer.session) && !is_silent(peer)
+            })
     }
 
     /// Leaves everything to one member, by heartbeat: the store can't be told.
@@ -265,6 +267,7 @@ impl Ownership {
             return Some(now);
         }
         if group.asking.is_none() && now >= group.not_before() {
+            group.silent_heir = Some((session, now));
             self.ask_claim(now, claim, Writing::TakeBack);
         }
         Some(now + self.interval() * 3)

@@ -310,10 +310,13 @@ impl Ownership {
         let Some(own) = &self.own else { return };
         let ended = Succession { id: own.record.id, heir };
         let former = own.record.former.iter().copied().chain([ended]).collect();
-        let version = own.version.clone();
+        let (version, failures) = (own.version.clone(), own.failures);
         self.asked.retain(|_, asked| !matches!(asked, Asked::Own | Asked::Elsewhere));
         self.lineage.ended(ended);
         self.begin_anew(now, former, version);
+        if let Some(own) = &mut self.own {
+            own.failures = failures; // the store is no better for it
+        }
         for peer in self.peers.values_mut() {
             peer.forget_echoes();
         }
