@@ -15,6 +15,7 @@ use vip_model::{Instant, LeaseName, NodeName};
 
 use super::Ownership;
 use super::group::Writing;
+use super::peer::Peer;
 use watch::Watch;
 
 /// How long a crash lasts.
@@ -158,7 +159,10 @@ impl Ownership {
         if own.pending.is_some() {
             return Some("its jury is just changing".to_owned());
         }
-        let mute = |node: &&NodeName| self.peers.get(*node).is_none_or(|peer| !peer.is_exchanging(now));
+        // An owner hears its jurors every interval: one that just died is no juror to follow it.
+        let late = self.interval() * 3;
+        let hears = |peer: &Peer| peer.is_exchanging(now) && now < peer.heard + late;
+        let mute = |node: &&NodeName| self.peers.get(*node).is_none_or(|peer| !hears(peer));
         if let Some(node) = members.iter().find(mute) {
             return Some(format!("the juror {node} is not heard"));
         }
