@@ -51,6 +51,9 @@ pub struct Trails {
     pub moved: BTreeSet<IpAddr>,
     /// When this turn began: what is news in it counts from here.
     pub turn: Instant,
+    /// When this process first heard of Services. What moved from one Lease to another before then it can't know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Instant>,
     /// When this process last came to itself after it had been stopped: what it hears of one thing may be older than
     /// what it hears of another.
     pub woke: Option<Instant>,

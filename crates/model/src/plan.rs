@@ -49,6 +49,10 @@ pub struct NodePlan {
     /// Nodes that groups shall not be on, by their claims (`GroupWant::avoid`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub avoid: BTreeMap<LeaseName, BTreeSet<NodeName>>,
+    /// Up to which revision of the Services nothing is in the kernel, nor on its way there, that they do not put there.
+    /// None when that can't be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acted: Option<Revision>,
     /// What another node should say of a Service and has not, and how long this one waits for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsaid: Option<Unsaid>,

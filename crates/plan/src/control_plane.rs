@@ -7,7 +7,7 @@ use vip_model::config::{ControlPlane, NodeLabel, Preference};
 use vip_model::kernel::{Actual, Address, Link};
 use vip_model::members::{ElectionState, History, Role};
 use vip_model::observed::Gate;
-use vip_model::plan::{Completeness, ElectionWant, Footprint, NodePlan, Standing};
+use vip_model::plan::{Completeness, ElectionWant, Footprint, NodePlan, Presence, Standing};
 use vip_model::store::NodeFacts;
 use vip_model::verdict::{Reason, Subject, Verdict};
 
@@ -58,6 +58,16 @@ pub(crate) fn plan(world: &World<'_>, control_plane: &ControlPlane, plan: &mut N
             None => place_vip(world, control_plane, (&election, candidate), plan),
         };
         plan.verdicts.insert(subject, verdict);
+    }
+    // What is about to be there, is there: the election may give way before the next plan.
+    let is_vip = |addr: IpAddr| control_plane.vips.iter().any(|vip| vip.addr() == addr);
+    let installs = plan
+        .addresses
+        .set
+        .iter()
+        .any(|(at, planned)| is_vip(at.addr) && matches!(planned.presence, Presence::Install { .. }));
+    if let Some(want) = plan.elections.get_mut(&control_plane.election.lease).filter(|_| installs) {
+        want.footprint = Footprint::Present;
     }
     if control_plane.node_label == NodeLabel::HasIp {
         let holds = plan.verdicts.values().any(|verdict| *verdict == Verdict::Announce);

@@ -90,6 +90,8 @@ pub struct LeaseElection {
     looked_at: Option<Instant>,
     /// The sight (by its time) that a read confirmed, and when that was asked for.
     confirmed: Option<(Instant, Instant)>,
+    /// How far this node has acted on the Services, as of now.
+    acted: Option<Revision>,
     /// Since when we stand for the Lease, if we do.
     stood_at: Instant,
     ventures: Ventures,
@@ -162,6 +164,7 @@ impl LeaseElection {
             must_look: false,
             looked_at: None,
             confirmed: None,
+            acted: None,
             stood_at: now,
             ventures: Ventures::Allowed,
             not_before: now,

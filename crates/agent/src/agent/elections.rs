@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use vip_model::plan::{ElectionWant, Footprint};
 use vip_model::session::Sessions;
-use vip_model::store::Version;
+use vip_model::store::{Revision, Version};
 use vip_model::{Instant, LeaseName, QuestionId, Walk};
 use vip_proto::Machine;
 use vip_proto::lease::{LeaseElection, LeaseInput, LeaseQuestion, Owners, Ventures};
@@ -31,6 +31,8 @@ pub(super) struct Elections {
     claimed: BTreeSet<LeaseName>,
     /// The sessions that look after those.
     owners: Owners,
+    /// How far this node has acted on the Services.
+    acted: Option<Revision>,
 }
 
 #[derive(Debug, Default)]
@@ -200,6 +202,7 @@ impl Elections {
 
     fn poll_one(&mut self, now: Instant, lease: LeaseName, asked: &mut Vec<(LeaseName, LeaseQuestion)>) {
         let Some(seat) = self.seats.get_mut(&lease) else { return };
+        seat.election.has_acted(self.acted);
         seat.election.allow(Ventures::Allowed);
         if !self.queues.have_room() && seat.election.would_venture(now) {
             seat.election.allow(Ventures::HeldBack);
@@ -210,6 +213,11 @@ impl Elections {
         }
         seat.file(&lease, &mut self.queues);
         self.stirred.insert(lease);
+    }
+
+    /// How far this node has acted on the Services: the next renewal of each Lease says so.
+    pub(super) const fn have_acted(&mut self, at: Option<Revision>) {
+        self.acted = at;
     }
 
     /// Remembers the question that an election waits for. Gives back the one that it waited for until now.

@@ -148,6 +148,7 @@ impl Agent {
             return self.want_ownership(now, plan);
         }
         let (node, random) = (&self.config.node, &mut self.random);
+        self.elections.have_acted(plan.acted);
         self.elections.want(now, &plan.elections, |lease, want| {
             let random = vip_model::Random::new(random.next_u64());
             LeaseElection::new(now, node.clone(), lease.clone(), want.clone(), random)

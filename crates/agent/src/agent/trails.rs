@@ -54,6 +54,9 @@ pub(super) type Moment = (Instant, Option<Revision>);
 /// another Lease: a plan that knows that says more.
 pub(super) fn note((now, at): Moment, trails: &mut Trails, (former, plan): (&NodePlan, &NodePlan)) -> Moved {
     let (gone, news) = changes(former, plan);
+    if at.is_some() || !news.is_empty() {
+        trails.began.get_or_insert(now);
+    }
     if !gone.is_empty() {
         let asked: BTreeSet<_> = plan.services.values().flat_map(|service| &service.addrs).collect();
         for addr in gone.iter().filter(|addr| !asked.contains(addr)) {

@@ -60,7 +60,10 @@ impl<'a> Search<'a> {
             }
             _ => false,
         };
-        let is_kept = promise.uid == request.service.uid && is_whole && promise.addrs.iter().all(fits);
+        // What it keeps by now it did not when the promise was made.
+        let has_all = request.kept.iter().all(|addr| promise.addrs.contains(addr));
+        let is_kept =
+            promise.uid == request.service.uid && is_whole && has_all && promise.addrs.iter().all(fits);
         is_kept.then(|| {
             self.take(request, &promise.addrs);
             promise.addrs.clone()
@@ -156,7 +159,8 @@ fn families(request: Request<'_>) -> Result<Vec<Family>, Reason> {
         }
         Source::Spaces { .. } => {}
     }
-    let has = |family: &Family| pool.space(*family).is_some();
+    let keeps = |family: Family| request.kept.iter().any(|addr| Family::of(*addr) == family);
+    let has = |family: &Family| pool.space(*family).is_some() || keeps(*family);
     let first = request.service.families.first().copied();
     // In a cluster with one family only, the other would be an address that no proxy forwards.
     let asked = |family: &Family| first.is_none() || request.service.families.contains(family);

@@ -67,7 +67,9 @@ pub(super) fn certainty(
     // Who has known more than it does now may take what it no longer shall have.
     let is_current = known >= trails.furthest && !ground.is_outdated;
     let is_calm = is_as_usual && is_current && is_quiet_since(tenure);
-    let is_known = is_followed && since + PICTURE <= tenure;
+    // What was there when this process began may have come from another Lease just before.
+    let is_from_before = trails.began.is_some_and(|began| since <= began);
+    let is_known = is_followed && since + if is_from_before { BEHIND } else { PICTURE } <= tenure;
     // Or whoever had it says that it has let go.
     if is_calm && (is_known || trail.is_some_and(|trail| former(ground, trail, lease).next().is_some())) {
         return Certainty::Sure;
@@ -155,7 +157,10 @@ fn grasp(ground: &Ground<'_>, lease: &LeaseName, left: Option<Revision>) -> Gras
     if is_said(state.said.acted) {
         return Grasp::Loose;
     }
-    let is_others = other_holder(&ground.world, state).is_some() && state.pulse == Pulse::Beating;
+    // Another client that took it has none of our addresses.
+    let is_agents = |holder: &str| ground.world.snapshot.nodes.get().is_none() || ground.cluster.has(holder);
+    let is_others =
+        other_holder(&ground.world, state).is_some_and(is_agents) && state.pulse == Pulse::Beating;
     if is_others { Grasp::Held } else { Grasp::Open }
 }
 
@@ -230,7 +235,8 @@ fn watched(ground: &Ground<'_>, seals: bool, last: Option<Revision>) -> Election
 /// Says in the Leases how far this node has got with the Services: where it takes them, and where an address left them.
 pub(super) fn say_heard(ground: &Ground<'_>, trails: &Trails, plan: &mut NodePlan) {
     let Some(known) = ground.world.snapshot.services_at.revision() else { return };
-    let acted = if is_done(ground, plan) { known } else { Revision(0) };
+    plan.acted = is_done(ground, plan).then_some(known);
+    let acted = plan.acted.unwrap_or_default();
     let departures = departures(trails);
     for (lease, want) in &mut plan.elections {
         let (state, moved) = (ground.state(lease), departures.get(lease).copied().flatten());

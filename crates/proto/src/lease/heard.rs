@@ -31,6 +31,12 @@ impl LeaseElection {
         acted >= moved && self.said().acted < Some(moved) && self.told < Some(moved)
     }
 
+    /// How far this node has acted on the Services. Renewals say it: whoever waits for an address that left the Lease before
+    /// this node could know hears that it is not here.
+    pub const fn has_acted(&mut self, at: Option<Revision>) {
+        self.acted = at;
+    }
+
     /// A write that says what is wanted to be said is asked for.
     pub(super) fn tells(&mut self) {
         let done = self.want.heard.filter(|heard| Some(heard.acted) >= heard.moved);
@@ -48,7 +54,10 @@ impl LeaseElection {
         let acted = match (purpose, self.want.heard) {
             (Purpose::Take, Some(heard)) => Some(heard.acted),
             (Purpose::Take, None) => record.and_then(LeaseRecord::acted).map(|_| Revision(0)),
-            (_, heard) => heard.map(|heard| heard.acted).filter(|acted| Some(*acted) > said.acted),
+            (_, heard) => {
+                let by_now = self.acted.filter(|_| record.is_some_and(|record| record.acted().is_some()));
+                by_now.max(heard.map(|heard| heard.acted)).filter(|acted| Some(*acted) > said.acted)
+            }
         };
         let moved = match (self.want.heard, said.moved) {
             (Some(Heard { moved: Some(moved), .. }), former) => {

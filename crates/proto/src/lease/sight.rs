@@ -17,6 +17,9 @@ pub(super) struct LastSight {
     pub(super) at: Instant,
     /// From when on it may be taken by somebody whom it does not name.
     pub(super) free_at: Instant,
+    /// Who held it when it was deleted by hand, and until when that one may not have heard of it. Somebody else who takes
+    /// it meanwhile and gives it up leaves it no freer.
+    ghost: Option<(String, Instant)>,
     /// A write was refused that expected this version: the store has a newer one.
     pub(super) is_outdated: bool,
 }
@@ -42,7 +45,30 @@ impl LastSight {
                 None => now + record.duration.unwrap_or(own_duration),
             },
         };
-        Some(Self { sight, at: now, free_at, is_outdated: false })
+        let ghost = former.and_then(|former| former.ghost_after(&sight, now, (me, own_duration)));
+        let is_ours =
+            matches!(&sight, Sight::Present { record, .. } if record.holder.as_deref() == Some(me.as_str()));
+        let haunted = ghost.as_ref().filter(|_| !is_ours).map(|(_, until)| *until);
+        Some(Self { sight, at: now, free_at: free_at.max(haunted.unwrap_or(now)), ghost, is_outdated: false })
+    }
+
+    fn ghost_after(
+        &self,
+        sight: &Sight,
+        now: Instant,
+        (me, own_duration): (&NodeName, Duration),
+    ) -> Option<(String, Instant)> {
+        let lasting = self.ghost.clone().filter(|(_, until)| now < *until);
+        match (sight, self.record()) {
+            (Sight::Absent(_), Some(record)) if self.names_other(me) => {
+                let holder = record.holder.clone()?;
+                Some((holder, now + record.duration.unwrap_or(own_duration)))
+            }
+            (Sight::Absent(_), _) => lasting,
+            (Sight::Present { record, .. }, _) => {
+                lasting.filter(|(holder, _)| record.holder.as_ref() != Some(holder))
+            }
+        }
     }
 
     /// Deleted by hand: whoever held it will make it again. What we saw of that holder may be old (a watch that fell

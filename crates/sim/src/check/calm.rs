@@ -54,7 +54,10 @@ fn unrest(world: &World) -> Vec<(Moment, Moment)> {
         };
         (fault.at, end + settle)
     };
-    let of_deed = |deed: &crate::deed::Deed| (deed.at, deed.at + AFTER_DEED);
+    // An address that leaves a Lease which another client took waits for as long as that could have been a node.
+    let is_stolen = world.schedule.iter().any(|fault| fault.what == What::LeaseStolen);
+    let after_deed = if is_stolen { AFTER_DEED + world.setup.timings.duration } else { AFTER_DEED };
+    let of_deed = |deed: &crate::deed::Deed| (deed.at, deed.at + after_deed);
     let start = (Moment::START, Moment::START + settle);
     let mut all: Vec<_> = world.schedule.iter().map(of_fault).collect();
     all.extend(world.deeds.iter().map(of_deed));

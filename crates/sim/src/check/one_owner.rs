@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use vip_agent::Input;
 use vip_model::LeaseName;
 use vip_model::config::OnLoss;
 use vip_model::members::ElectionState;
@@ -18,7 +19,7 @@ use vip_model::store::Version;
 use super::{Check, Verdict, nodes_of};
 use crate::clock::Moment;
 use crate::fault::{Fault, Place, What};
-use crate::process::Life;
+use crate::process::{Life, ProcessId};
 use crate::setup::{Probing, Setup, node_name};
 use crate::world::{Fact, Ought, Purpose, Vip, World};
 
@@ -40,6 +41,8 @@ struct Moves {
     leases: BTreeMap<IpAddr, (LeaseName, Option<Move>)>,
     /// When a node was last excused because it had not heard that an address is another Lease's.
     deaf: BTreeMap<(IpAddr, usize), Moment>,
+    /// When each process first heard of Services.
+    heard: BTreeMap<ProcessId, Moment>,
 }
 
 /// How long a node that has heard of it may take to remove an address: a turn and a system call.
@@ -80,8 +83,13 @@ impl Moves {
         else {
             return false;
         };
-        let agent = |node| world.processes.iter().find(|it| it.node == node && it.number == vip.agent);
-        let is_new = agent(new).is_some_and(|agent| agent.born > *at);
+        let is_of = |id: &ProcessId, node| {
+            let process = &world.processes[*id];
+            process.node == node && process.number == vip.agent
+        };
+        let id = |node| (0..world.processes.len()).find(|id| is_of(id, node));
+        let agent = |node| id(node).map(|id| &world.processes[id]);
+        let is_new = id(new).is_some_and(|id| self.heard.get(&id).is_none_or(|heard| heard > at));
         let is_deaf = agent(old).is_none_or(|agent| {
             let is_unread = |lease| agent.view.elections.get(lease).is_none_or(ElectionState::is_unseen);
             agent.life != Life::Running || agent.heard.services_at.is_older_than(version) || is_unread(lease)
@@ -151,6 +159,15 @@ impl Check for OneOwner {
     }
 
     fn see(&mut self, fact: &Fact<'_>, world: &World) -> Verdict {
+        match fact {
+            Fact::Born(id) => {
+                self.moves.heard.remove(id);
+            }
+            Fact::Input(id, Input::Snapshot(snapshot)) if snapshot.services.is_known() => {
+                self.moves.heard.entry(*id).or_insert(world.now);
+            }
+            _ => {}
+        }
         let looks = matches!(fact, Fact::Answering | Fact::Turn(..) | Fact::End);
         if !looks || self.on_loss == OnLoss::Preserve {
             return Ok(());

@@ -89,11 +89,20 @@ fn judge_group(ought: &Ought, (group, running): (&Group, Mask), world: &World) -
         }
         let due = holder.map_or(0, |node| nodes & running & (1 << node));
         if world.owning[at] != due {
+            let says = holder.map(|node| verdicts(node, *addr, world)).unwrap_or_default();
             let (is, due) = (nodes_of(world.owning[at]), nodes_of(due));
-            return Err(format!("{is} answers for {addr} of {names:?}, {due} should"));
+            return Err(format!("{is} answers for {addr} of {names:?}, {due} should{says}"));
         }
     }
     Ok(())
+}
+
+/// What the agents of a node say of an address.
+fn verdicts(node: usize, addr: IpAddr, world: &World) -> String {
+    let views = world.processes.iter().filter(|process| process.node == node).map(|process| &process.view);
+    let services =
+        views.flat_map(|view| view.services.iter()).filter(|service| service.addrs.contains(&addr));
+    services.map(|service| format!("; {} says {:?}", service.service, service.verdict)).collect()
 }
 
 impl Check for Served {

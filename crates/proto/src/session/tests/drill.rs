@@ -97,7 +97,11 @@ fn a_request_that_is_older_than_the_owners_agent_is_not_carried_out() {
     town.start(holder);
     town.wait(Duration::from_secs(3));
     assert_eq!((town.holder(), town.gap), (Some(holder), Duration::ZERO));
-    assert!(town.annotation(DRILL).contains("could not begin it when it was asked for"), "{}", town.annotation(DRILL));
+    assert!(
+        town.annotation(DRILL).contains("could not begin it when it was asked for"),
+        "{}",
+        town.annotation(DRILL)
+    );
 }
 
 #[test]
