@@ -258,13 +258,13 @@ impl Ownership {
             return Some(look_from);
         }
         let answers = node.is_some_and(|node| self.answers_at(now, claim, &node));
-        if !is_over && now < until {
-            return Some((now + LOOK_EVERY).min(until));
-        }
         let group = self.groups.get_mut(claim)?;
         if answers && !is_over {
             group.hand = Hand::Withdrawing;
             return Some(now);
+        }
+        if !is_over && now < until {
+            return Some((now + LOOK_EVERY).min(until));
         }
         if group.asking.is_none() && now >= group.not_before() {
             group.silent_heir = Some((session, now));

@@ -10,7 +10,7 @@ use vip_model::store::{Answer, NodeFacts};
 use super::{Check, Verdict};
 use crate::process::ProcessId;
 use crate::setup::Setup;
-use crate::world::{Fact, Purpose, World};
+use crate::world::{Fact, Purpose, Vip, World};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Heard {
@@ -33,7 +33,12 @@ impl UnknownDeletesNothing {
     fn judge(&self, id: ProcessId, change: &Change, world: &World) -> Verdict {
         let Change::DelAddress { link, net } = change else { return Ok(()) };
         let process = &world.processes[id];
-        let vip = world.vips.iter().find(|vip| vip.agent == process.number && vip.net.0 == *net);
+        let is_it = |vip: &Vip| vip.agent == process.number && vip.net.0 == *net;
+        let Some(number) = world.vips.iter().position(is_it) else { return Ok(()) };
+        if world.owning[number] & !(1 << process.node) != 0 {
+            return Ok(()); // it sees that another node answers for it
+        }
+        let vip = world.vips.get(number);
         let Some(kernel) = &world.nodes[process.node].kernel else { return Ok(()) };
         let on_its_link = kernel
             .vip_link()

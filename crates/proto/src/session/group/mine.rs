@@ -95,7 +95,14 @@ impl Ownership {
             let grace = now + self.interval() * 3;
             self.trust.grace = self.trust.grace.max(Some(grace));
         }
-        if group.taken_unseen {
+        let (id, taken_unseen) = (group.id, group.taken_unseen);
+        let lists = |peer: &Peer| {
+            peer.stage(id).is_some() && peer.is_exchanging(now) && !self.lineage.has_ended(peer.session)
+        };
+        // Whoever says that it has it may begin to serve it at any time: what was looked at before says nothing.
+        let is_listed = handed_by.is_none() && self.peers.values().any(lists);
+        let Some(group) = self.groups.get(claim) else { return };
+        if taken_unseen || is_listed {
             for (look, whom) in self.places_near(group.looks()) {
                 self.looks.recount(look.at.addr, &whom);
             }
@@ -111,7 +118,9 @@ impl Ownership {
             group.unseen_by.clear();
             group.rewrite_at = None;
             group.free_since = None;
-            if from.is_some() {
+            if is_listed {
+                group.guard = Guard::Look { misses: FREE_MISSES };
+            } else if from.is_some() {
                 group.guard = Guard::Look { misses: HEIR_MISSES };
             } else if handed_by.is_some() {
                 group.guard = Guard::Clear; // who hands it over answers until we do
