@@ -309,6 +309,10 @@ impl Ownership {
         if self.lineage.ended(succession) {
             self.tracks.remove(&succession.id);
             self.bids.remove(&succession.id);
+            // It may live, serve, and hear nobody else.
+            if let Some(peer) = self.peers.values_mut().find(|peer| peer.session == succession.id) {
+                peer.news = true;
+            }
             self.mark_all(now);
             self.remember_soon(now);
         }

@@ -7,7 +7,7 @@ use vip_model::kernel::BatchId;
 use vip_model::store::Ask;
 
 use super::{Check, Verdict};
-use crate::clock::Moment;
+use crate::fault::What;
 use crate::process::{Open, ProcessId};
 use crate::setup::Setup;
 use crate::world::{Fact, World, lease_of};
@@ -39,6 +39,12 @@ struct Seen {
 impl BoundedTurns {
     pub(super) fn new(setup: &Setup) -> Self {
         Self { seen: vec![Seen::default(); setup.nodes() * setup.agents.len()] }
+    }
+
+    /// Frames that come twice are turns twice.
+    fn most(world: &World) -> u32 {
+        let doubles = world.schedule.iter().any(|fault| fault.what == What::Duplicate);
+        if doubles { TURNS_PER_SECOND * 2 } else { TURNS_PER_SECOND }
     }
 
     fn output(&mut self, id: ProcessId, output: &Output, world: &World) -> Verdict {
@@ -81,9 +87,9 @@ impl BoundedTurns {
         Ok(())
     }
 
-    fn turn(&mut self, id: ProcessId, polls: u32, now: Moment) -> Verdict {
+    fn turn(&mut self, id: ProcessId, polls: u32, world: &World) -> Verdict {
         let seen = &mut self.seen[id];
-        let second = now.as_millis() / 1000;
+        let second = world.now.as_millis() / 1000;
         if second != seen.second {
             (seen.second, seen.turns, seen.batches) = (second, 0, 0);
         }
@@ -94,7 +100,7 @@ impl BoundedTurns {
         if polls > POLLS {
             return Err(format!("a turn gave {polls} outputs"));
         }
-        if seen.turns > TURNS_PER_SECOND {
+        if seen.turns > Self::most(world) {
             return Err(format!("{} turns within one second", seen.turns));
         }
         Ok(())
@@ -113,7 +119,7 @@ impl Check for BoundedTurns {
             Fact::Turn(id, polls) => {
                 let services = world.processes[*id].heard.services.get().map_or(0, |all| all.len());
                 let more = POLLS_PER_SERVICE * u32::try_from(services).unwrap_or(u32::MAX);
-                return self.turn(*id, polls.saturating_sub(more), world.now);
+                return self.turn(*id, polls.saturating_sub(more), world);
             }
             _ => {}
         }

@@ -182,6 +182,10 @@ impl OneOwner {
             return (self.lifetime, "a kernel that refuses");
         }
         let moving = self.is_moving(world, number, since);
+        // Who hands over serves on until the other one does. If it dies in that moment, its address ends by itself.
+        if moving && mask & down != 0 {
+            return (self.lifetime, "a hand-over whose giver cannot act");
+        }
         if moving && under_way(&disturbs, before) {
             return (DISTURBED + slow, "a planned move with losses");
         }
