@@ -118,8 +118,9 @@ const STORIES: &[(&str, Mutation, &str)] = &[
 
 /// The same for sequences of the mode `session`.
 const SEQUENCES: &[(&str, Mutation, &str)] = &[
-    ("05-only-heartbeats", Mutation::LooksInVain, "one_owner"),
-    ("27-stopped-in-hand-over", Mutation::NoSecondLook, "one_owner"),
+    ("05-only-heartbeats", Mutation::LooksInVain, "api_budget"),
+    ("20b-no-userland", Mutation::LooksInVain, "one_owner"),
+    ("27-stopped-in-hand-over", Mutation::NoSecondLook, "gap"),
     ("07a-wrong-key", Mutation::NoKernelProof, "gap"),
     ("14-renews-first", Mutation::EmptiesJury, "gap"),
     ("24-second-answerer", Mutation::TellsNobody, "one_owner"),

@@ -1,7 +1,8 @@
-//! `drills`: one that would be unsafe is refused, and one that nothing else disturbs costs no more than a death does. A crash
+//! `drills`: one that would be unsafe is refused, each is answered once, and one that nothing else disturbs costs no more than a death does. A crash
 //! is unsafe when fewer than two others live, who follow it, or none of these may have the addresses. Fed with what owners
 //! decide, and with who answers.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use vip_agent::Output;
@@ -35,14 +36,21 @@ pub(in crate::check) struct Drills {
     silent: Vec<Option<Moment>>,
     /// The last drill that began: when, and by an agent of which number.
     begun: Option<(Moment, usize)>,
+    /// The requests that were answered.
+    used: BTreeSet<String>,
     /// The longest silence.
     bound: Duration,
 }
 
 /// The drill that a write says has begun.
 fn begins(write: &LeaseWrite) -> Option<Drill> {
+    answers(write).filter(|drill| drill.stage == DrillStage::Begun)
+}
+
+/// The drill that a write says has begun or is refused.
+fn answers(write: &LeaseWrite) -> Option<Drill> {
     let drill: Drill = write.annotations.get(DRILL)?.parse().ok()?;
-    (drill.stage == DrillStage::Begun).then_some(drill)
+    (drill.stage != DrillStage::Asked).then_some(drill)
 }
 
 impl Drills {
@@ -53,6 +61,7 @@ impl Drills {
             red: vec![None; setup.nodes()],
             silent: vec![None; setup.vips().len()],
             begun: None,
+            used: BTreeSet::new(),
             // As after a power-off: three intervals, two looks, a rank or two; and a first answer.
             bound: beat * 6 + Duration::from_millis(50),
         }
@@ -139,6 +148,12 @@ impl Check for Drills {
                 *red = world.nodes[node].trouble.gate_red.then(|| red.unwrap_or(world.now));
                 self.look(world)
             }
+            Fact::Written(_, write) => match answers(write) {
+                Some(drill) if !self.used.insert(drill.id.clone()) => {
+                    Err(format!("the drill {} is answered twice", drill.id))
+                }
+                Some(_) | None => Ok(()),
+            },
             Fact::Answering => {
                 self.listen(world);
                 Ok(())
