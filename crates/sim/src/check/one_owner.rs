@@ -48,6 +48,9 @@ struct Moves {
 /// How long a node that has heard of it may take to remove an address: a turn and a system call.
 const HEARING: Duration = Duration::from_millis(500);
 
+/// How long one that has not heard of a move is reckoned with.
+const BEHIND: Duration = Duration::from_mins(1);
+
 /// When a user put an address under another Lease, and the version of the Services that says so.
 #[derive(Clone)]
 struct Move {
@@ -78,8 +81,8 @@ impl Moves {
         let Some((lease, moved)) = self.leases.get(&vip.addr()) else { return false };
         // Where nobody asks, one takes it that has not heard for as long as it likes.
         let nobody_asks = world.setup.probing == Probing::Skipped;
-        let Some(Move { at, version }) =
-            moved.as_ref().filter(|moved| nobody_asks || is_recent(world, moved.at))
+        let is_recent = |at: Moment| world.now >= at && world.now <= at + BEHIND;
+        let Some(Move { at, version }) = moved.as_ref().filter(|moved| nobody_asks || is_recent(moved.at))
         else {
             return false;
         };
@@ -110,6 +113,7 @@ fn is_recent(world: &World, moment: Moment) -> bool {
 /// Whether frames to or from this node, or anywhere, were lost, late or cut since then.
 fn is_blind_since(world: &World, moment: Moment, node: Option<usize>) -> bool {
     let is_there = |fault: &Fault| match (node, fault.place) {
+        _ if matches!(fault.what, What::Loss | What::WireDelay) => true, // the whole wire is like that
         (Some(node), Place::Node(there)) => {
             node == there
                 || (matches!(fault.what, What::Cut | What::CutOut) && node + 1 == fault.amount as usize)
