@@ -102,7 +102,8 @@ fn verdicts(node: usize, addr: IpAddr, world: &World) -> String {
     let views = world.processes.iter().filter(|process| process.node == node).map(|process| &process.view);
     let services =
         views.flat_map(|view| view.services.iter()).filter(|service| service.addrs.contains(&addr));
-    services.map(|service| format!("; {} says {:?}", service.service, service.verdict)).collect()
+    let says = services.map(|service| format!("; {} says {:?}", service.service, service.verdict));
+    says.collect::<Vec<_>>().concat()
 }
 
 impl Check for Served {
