@@ -170,7 +170,22 @@ impl Ownership {
         if members.iter().all(|node| unfit(&node)) {
             return Some("no juror is fit to follow".to_owned());
         }
+        if members.iter().all(|node| unfit(&node) || self.may_be_resigned(now, node)) {
+            let span = self.want.settings.timings.duration.as_secs();
+            return Some(format!(
+                "no juror may follow yet: each was itself followed not long ago, and votes {span} s after that"
+            ));
+        }
         self.bids.keys().next().map(|id| format!("the death of session {id} is just looked at"))
+    }
+
+    /// Whether a member may follow nobody yet, because it was itself followed a short time ago (`is_resigned`).
+    fn may_be_resigned(&self, now: Instant, node: &NodeName) -> bool {
+        let span = self.want.settings.timings.duration;
+        let since = self.peers.get(node).and_then(|peer| peer.fit_since);
+        let former = self.members.get(node).map_or([].as_slice(), |member| &member.record.former);
+        let was_followed = former.iter().any(|succession| succession.heir.is_some());
+        was_followed && since.is_none_or(|since| now < since + span)
     }
 
     /// The store has the owner's word: a crash begins.

@@ -86,8 +86,8 @@ pub(super) struct Group {
     pub(super) owned_since: Option<Instant>,
     /// Whether we said that we do not see it at its owner.
     pub(super) unseen: bool,
-    /// Whom it was given to in vain, and when it was taken back: that one is no heir before it is heard again.
-    pub(super) silent_heir: Option<(SessionId, Instant)>,
+    /// To whom it was given in vain, and when it was taken back: those are no heirs before they are heard again.
+    pub(super) silent_heirs: BTreeMap<SessionId, Instant>,
     /// It was asked for because most jurors do not see it: when it arrives, what was looked at before says nothing.
     pub(super) taken_unseen: bool,
     /// Who said, since it is ours, that its addresses are not seen at this node, and when last.
@@ -179,7 +179,7 @@ impl Group {
             owner: None,
             owned_since: None,
             unseen: false,
-            silent_heir: None,
+            silent_heirs: BTreeMap::new(),
             taken_unseen: false,
             unseen_by: BTreeMap::new(),
         }

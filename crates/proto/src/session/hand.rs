@@ -22,6 +22,8 @@ const VOLUNTARY_AGAIN: Duration = Duration::from_millis(100);
 /// An agent that stops serves so long for a successor that is heard and does not announce: what keeps it may be that we
 /// answer, and when our process has ended nobody withdraws anything before the lifetime of the addresses ends.
 const STOPS_WAITING: Duration = Duration::from_millis(500);
+/// An heir that was not heard for so long does not count as fit any more, whatever happened (`Peer::is_fit`).
+const SILENT: Duration = Duration::from_secs(10);
 /// A claim that was handed over is cleaned up when the former owner has not spoken of it for so long.
 const CLEAN_AFTER: Duration = Duration::from_secs(2);
 
@@ -185,7 +187,7 @@ impl Ownership {
     pub(super) fn is_heir(&self, now: Instant, group: &Group, node: &NodeName) -> bool {
         let heirs = group.want.group.as_ref().and_then(|group| group.heirs.as_ref());
         let is_silent = |peer: &super::peer::Peer| {
-            group.silent_heir.is_some_and(|(session, at)| session == peer.session && peer.heard <= at)
+            group.silent_heirs.get(&peer.session).is_some_and(|at| peer.heard <= *at)
         };
         heirs.is_none_or(|heirs| heirs.contains(node))
             && self.peers.get(node).is_some_and(|peer| {
@@ -267,7 +269,8 @@ impl Ownership {
             return Some((now + LOOK_EVERY).min(until));
         }
         if group.asking.is_none() && now >= group.not_before() {
-            group.silent_heir = Some((session, now));
+            group.silent_heirs.retain(|_, at| now < *at + SILENT);
+            group.silent_heirs.insert(session, now);
             self.ask_claim(now, claim, Writing::TakeBack);
         }
         Some(now + self.interval() * 3)

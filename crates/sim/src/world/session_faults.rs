@@ -143,7 +143,11 @@ impl World {
         }
         match passage {
             Passage::Cut => self.watches_fall_silent(node),
-            Passage::Open => self.break_watches_of(node),
+            // What was sent into the cut is lost: both directions are opened anew.
+            Passage::Open => {
+                self.break_watches_of(node);
+                self.break_watches(node);
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use vip_model::plan::{Footprint, Look, Standing};
 use vip_model::session::{CLAIM, SessionId, Site};
 use vip_model::{Instant, LeaseName, LinkAddr, NodeName};
 
-use super::{FREE_MISSES, Guard, HEIR_MISSES, Writing, session_in};
+use super::{FREE_MISSES, Guard, HEIR_MISSES, Whose, Writing, session_in};
 use crate::session::hand::Hand;
 use crate::session::{Ownership, Peer};
 
@@ -27,7 +27,9 @@ impl Ownership {
             self.ask_claim(now, claim, Writing::Read);
             return None;
         }
-        let contested = if from.is_none() { self.step_contested(now, claim) } else { None };
+        // It may have become another's and ours again while the store was out of reach.
+        let is_contested = from.is_none() || group.guard == Guard::Contested;
+        let contested = if is_contested { self.step_contested(now, claim) } else { None };
         let looking = self.step_guard(now, claim).into_iter().chain(contested).min();
         let handing = match standing {
             // One move after the other: who gave it to us has to withdraw first.
@@ -51,6 +53,7 @@ impl Ownership {
         let ours = self.own.as_ref().and_then(|own| own.proven).map(|proven| now - proven);
         let is_old = !self.is_store_fresh(now);
         let is_unseen = self.was_unseen(now, claim);
+        let is_given = self.is_given_by_its_server(now, claim);
         let group = self.groups.get_mut(claim)?;
         let Some(theirs) = theirs else {
             if group.guard == Guard::Contested {
@@ -60,8 +63,18 @@ impl Ownership {
         };
         if is_unseen || (is_old && ours.is_none_or(|ours| theirs < ours)) {
             group.guard = Guard::Contested;
+        } else if is_given && group.guard == Guard::Contested {
+            group.guard = Guard::Clear; // who gives it serves until we do
         }
         Some(now + self.interval())
+    }
+
+    /// Whether whoever says that it serves a group of ours is who hands it to us, as the store shows by now.
+    fn is_given_by_its_server(&self, now: Instant, claim: &LeaseName) -> bool {
+        let Some(group) = self.groups.get(claim) else { return false };
+        let Whose::Mine { from: Some(from) } = self.whose(group) else { return false };
+        let mut servers = self.peers.values().filter(|peer| peer.stage(group.id) == Some(Stage::Announced));
+        self.is_store_fresh(now) && servers.all(|peer| peer.session == from)
     }
 
     /// The age of the picture of whoever else says that it serves a group.

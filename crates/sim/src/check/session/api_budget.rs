@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use vip_model::drill::DRILL;
 use vip_model::store::{Ask, Purpose};
 
 use crate::check::{Check, Verdict, settled_at};
@@ -91,7 +92,9 @@ impl ApiBudget {
 }
 
 fn is_lease_renewal(ask: &Ask) -> bool {
-    matches!(ask, Ask::WriteLease(write) if write.purpose == Purpose::Renew)
+    // The answer to a drill is no renewal.
+    matches!(ask, Ask::WriteLease(write)
+        if write.purpose == Purpose::Renew && !write.annotations.contains_key(DRILL))
 }
 
 impl Check for ApiBudget {
