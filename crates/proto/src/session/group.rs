@@ -306,8 +306,7 @@ impl Ownership {
         let Some(own) = &self.own else { return Whose::Unknown };
         let own = own.record.id;
         let Some(seen) = &group.seen else {
-            let counts = group.remembered && self.lives_by_memory();
-            return if counts { Whose::Mine { from: None } } else { Whose::Unknown };
+            return self.whose_by_memory(own, group);
         };
         let Some(record) = &seen.record else { return Whose::Free };
         let Some(holder) = &record.holder else { return Whose::Free };
@@ -328,6 +327,20 @@ impl Ownership {
                 Whose::Theirs { session, from_us: true }
             }
             Heir::Ended(_) => Whose::Free,
+        }
+    }
+
+    /// Whose a group is that the store has not shown since the agent began.
+    fn whose_by_memory(&self, own: SessionId, group: &Group) -> Whose {
+        let former = self.recall.as_ref().and_then(|recall| recall.memory.as_ref());
+        let Some(former) = former.filter(|_| group.remembered) else { return Whose::Unknown };
+        match self.lineage.follow(former.record.id) {
+            // Somebody else followed meanwhile, and has what was ours.
+            Heir::Lives(session) if session != own && session != former.record.id => {
+                Whose::Theirs { session, from_us: false }
+            }
+            Heir::Lives(_) | Heir::Ended(_) if self.lives_by_memory() => Whose::Mine { from: None },
+            Heir::Lives(_) | Heir::Ended(_) => Whose::Unknown,
         }
     }
 

@@ -110,10 +110,13 @@ impl Ownership {
         }
         let (id, taken_unseen) = (group.id, group.taken_unseen);
         let lists = |peer: &Peer| {
-            peer.stage(id).is_some() && peer.is_exchanging(now) && !self.lineage.has_ended(peer.session)
+            peer.stage(id).is_some()
+                && peer.is_exchanging(now)
+                && !self.lineage.has_ended(peer.session)
+                && Some(peer.session) != handed_by
         };
         // Whoever says that it has it may begin to serve it at any time: what was looked at before says nothing.
-        let is_listed = handed_by.is_none() && self.peers.values().any(lists);
+        let is_listed = self.peers.values().any(lists);
         let Some(group) = self.groups.get(claim) else { return };
         if taken_unseen || is_listed {
             for (look, whom) in self.places_near(group.looks()) {
@@ -131,7 +134,9 @@ impl Ownership {
             group.unseen_by.clear();
             group.rewrite_at = None;
             group.free_since = None;
-            if is_listed {
+            if is_listed && handed_by.is_some() {
+                group.guard = Guard::Contested; // who hands it over answers: looks tell nothing
+            } else if is_listed {
                 group.guard = Guard::Look { misses: FREE_MISSES };
             } else if from.is_some() {
                 group.guard = Guard::Look { misses: HEIR_MISSES };

@@ -21,6 +21,8 @@ use crate::world::{Fact, World};
 const MOVE: Duration = Duration::from_millis(30);
 /// The same with losses in the middle.
 const DISTURBED: Duration = Duration::from_millis(300);
+/// An agent that has just started and hears from others what became of it: its doors, its memory, a word, a turn.
+const START: Duration = Duration::from_millis(60);
 /// A stopped process that goes on: one turn.
 const TURN: Duration = Duration::from_millis(15);
 /// How long after its end a fault still counts as the reason.
@@ -140,6 +142,29 @@ fn hides(fault: &Fault) -> bool {
     }
 }
 
+/// Whether heartbeats were lost first, so that an owner served on by the word of an API server (ownership §5, doubt, 1), and
+/// then everything else was: it serves to the end of its renew deadline, and nobody else sees it.
+fn was_proven_by_the_store(world: &World, since: Moment) -> bool {
+    let is_on = |fault: &&Fault| fault.at <= since && fault.end().is_none_or(|end| end >= since);
+    let all = || world.schedule.iter().filter(is_on);
+    let mutes = |what| {
+        matches!(
+            what,
+            What::PeerIsolate
+                | What::PeerCut
+                | What::PortBlocked
+                | What::KeyWrong
+                | What::KeyUnreadable
+                | What::DoorShut
+        )
+    };
+    let of_api = |what| matches!(what, What::ApiCut | What::ApiIsolate | What::ApiAway);
+    all().filter(|fault| hides(fault)).any(|hidden| {
+        all().any(|fault| mutes(fault.what) && fault.at < hidden.at)
+            && all().any(|fault| of_api(fault.what) && fault.at >= hidden.at)
+    })
+}
+
 impl OneOwner {
     /// Whether the claim of a VIP was being handed over at a moment, or a short time before.
     fn is_moving(&self, world: &World, number: usize, since: Moment) -> bool {
@@ -191,6 +216,15 @@ impl OneOwner {
         }
         if moving {
             return (MOVE, "a planned move");
+        }
+        let starts =
+            |what| matches!(what, What::Kill | What::KillAfter | What::KillAtAsk | What::KillAtBatch);
+        if under_way(&parts, before) && under_way(&starts, before) {
+            return (START + slow, "an agent that starts again as a cut heals");
+        }
+        if was_proven_by_the_store(world, since) {
+            let most = world.setup.timings.renew_deadline + DISTURBED;
+            return (most, "a cut in a doubt that an API server had ended");
         }
         if under_way(&parts, before) {
             let lossy =
