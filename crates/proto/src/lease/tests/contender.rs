@@ -160,3 +160,21 @@ fn the_holder_of_a_lease_that_we_do_not_want_lives_while_it_renews() {
     bench.see(Some(record(Some("b"), 5)));
     assert_eq!(state(&bench), (Pulse::Beating, Vacancy::Passing));
 }
+
+#[test]
+fn who_held_a_lease_that_was_deleted_is_waited_for_whoever_takes_it_meanwhile() {
+    let free_after = |takers: &[Option<&str>]| {
+        let mut bench = Bench::new();
+        bench.read(Some(record(Some("b"), 5)));
+        bench.see(None);
+        for taker in takers {
+            bench.see(Some(record(*taker, if taker.is_some() { 5 } else { 1 })));
+        }
+        bench.now += 1;
+        let from = bench.now;
+        bench.next_write(6000, Purpose::Take);
+        bench.now - from
+    };
+    assert!(free_after(&[Some("c"), None]) > 4900, "b may not have heard of the deletion");
+    assert!(free_after(&[Some("b"), None]) < 10, "b gave it up itself");
+}

@@ -130,3 +130,27 @@ fn what_a_lease_says_is_not_believed_while_a_refused_write_proves_that_there_is_
     bench.see(Some(released));
     assert_eq!(bench.election.state().said.acted, Some(Revision(431)), "a newer version says so");
 }
+
+#[test]
+fn a_renewal_says_how_far_its_holder_has_acted_by_now() {
+    let mut bench = Bench::new();
+    bench.election.want(bench.at(), heard(400, None));
+    bench.read(None);
+    let take = bench.next_write(0, Purpose::Take);
+    bench.accept(&take);
+    bench.election.want(bench.at(), want(Standing::Contend, Footprint::Clear));
+    for (acted, says) in [(None, None), (Some(399), None), (Some(437), Some("437"))] {
+        bench.election.has_acted(acted.map(Revision));
+        let renewal = bench.next_write(1000, Purpose::Renew);
+        assert_eq!(words(&renewal), (says, None));
+        let mut record = record(Some("a"), 5);
+        record.annotations.insert(ACTED.to_owned(), says.unwrap_or("400").to_owned());
+        let seen = bench.sight(Some(record));
+        bench.answer(Answer::Lease(seen));
+    }
+
+    // A Lease that decides about no Service says nothing of them.
+    let mut other = Bench::holder();
+    other.election.has_acted(Some(Revision(437)));
+    assert_eq!(words(&other.next_write(1000, Purpose::Renew)), (None, None));
+}
