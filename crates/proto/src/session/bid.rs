@@ -59,6 +59,8 @@ pub(super) struct Deposal {
     /// Whether it is deposed by this write alone.
     by_store: bool,
     asking: Option<(Ticket, Instant)>,
+    /// Whether that is a read.
+    reads: bool,
     /// What the write expects: as seen when the silence began.
     version: Version,
     not_before: Instant,
@@ -245,6 +247,7 @@ impl Ownership {
             swapped: false,
             by_store,
             asking: None,
+            reads: false,
             version,
             not_before: now,
             failures: 0,
@@ -368,7 +371,7 @@ impl Ownership {
         };
         let ticket = self.ask(Asked::Deposal(id), Ask::WriteSession(Box::new(write)), TIMEOUT);
         if let Some(deposal) = self.deposals.get_mut(&id) {
-            deposal.asking = Some((ticket, now));
+            (deposal.asking, deposal.reads) = (Some((ticket, now)), false);
         }
     }
 
@@ -401,10 +404,15 @@ impl Ownership {
                 // and ends this; until it can be read the same version would be refused again and again.
                 deposal.failures = deposal.failures.saturating_add(1);
                 deposal.not_before = now + BACKOFF_FIRST * deposal.failures.min(4).saturating_sub(1);
+                // A read that is refused is followed by nothing before the pause is over.
+                if std::mem::replace(&mut deposal.reads, false) {
+                    return;
+                }
                 let lease = self.lease_of(&node);
                 let ticket = self.ask(Asked::Deposal(id), Ask::ReadSession(lease), TIMEOUT);
                 if let Some(deposal) = self.deposals.get_mut(&id) {
                     deposal.asking = Some((ticket, now));
+                    deposal.reads = true;
                 }
             }
             Answer::Failed(_) | Answer::Done | Answer::Lease(_) => {

@@ -86,6 +86,8 @@ pub(super) struct Group {
     pub(super) owned_since: Option<Instant>,
     /// Whether we said that we do not see it at its owner.
     pub(super) unseen: bool,
+    /// The newest version of its claim that was ever seen.
+    pub(super) newest: Option<Version>,
     /// To whom it was given in vain, and when it was taken back: those are no heirs before they are heard again.
     pub(super) silent_heirs: BTreeMap<SessionId, Instant>,
     /// It was asked for because most jurors do not see it: when it arrives, what was looked at before says nothing.
@@ -179,6 +181,7 @@ impl Group {
             owner: None,
             owned_since: None,
             unseen: false,
+            newest: None,
             silent_heirs: BTreeMap::new(),
             taken_unseen: false,
             unseen_by: BTreeMap::new(),

@@ -41,10 +41,11 @@ impl BoundedTurns {
         Self { seen: vec![Seen::default(); setup.nodes() * setup.agents.len()] }
     }
 
-    /// Frames that come twice are turns twice.
+    /// Frames that come twice are turns twice; and in mode `session` every node may look at every other one.
     fn most(world: &World) -> u32 {
         let doubles = world.schedule.iter().any(|fault| fault.what == What::Duplicate);
-        if doubles { TURNS_PER_SECOND * 2 } else { TURNS_PER_SECOND }
+        let nodes = u32::try_from(world.nodes.len()).unwrap_or(u32::MAX).max(3);
+        TURNS_PER_SECOND / 3 * nodes * if doubles { 2 } else { 1 }
     }
 
     fn output(&mut self, id: ProcessId, output: &Output, world: &World) -> Verdict {

@@ -30,6 +30,13 @@ impl Ownership {
         {
             return;
         }
+        // A server that lags finds nothing first, and then what was long ago.
+        if let Some(version) = &version {
+            if group.newest.as_ref().is_some_and(|newest| version.is_older_than(newest)) {
+                return;
+            }
+            group.newest = Some(version.clone());
+        }
         let names_other = record
             .as_ref()
             .and_then(|record| record.holder.as_deref())

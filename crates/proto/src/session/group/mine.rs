@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vip_model::members::Role;
-use vip_model::peers::Stage;
+use vip_model::peers::{GroupId, Stage};
 use vip_model::plan::{Footprint, Look, Standing};
 use vip_model::session::{CLAIM, SessionId, Site};
 use vip_model::{Instant, LeaseName, LinkAddr, NodeName};
@@ -54,10 +54,12 @@ impl Ownership {
         let is_old = !self.is_store_fresh(now);
         let is_unseen = self.was_unseen(now, claim);
         let is_given = self.is_given_by_its_server(now, claim);
+        let is_handed = matches!(self.whose(self.groups.get(claim)?), Whose::Mine { from: Some(_) });
         let group = self.groups.get_mut(claim)?;
         let Some(theirs) = theirs else {
             if group.guard == Guard::Contested {
-                group.guard = Guard::Look { misses: FREE_MISSES };
+                // Who hands it over is about to answer: looks would tell nothing.
+                group.guard = if is_handed { Guard::Clear } else { Guard::Look { misses: FREE_MISSES } };
             }
             return None;
         };
@@ -73,19 +75,21 @@ impl Ownership {
     fn is_given_by_its_server(&self, now: Instant, claim: &LeaseName) -> bool {
         let Some(group) = self.groups.get(claim) else { return false };
         let Whose::Mine { from: Some(from) } = self.whose(group) else { return false };
-        let mut servers = self.peers.values().filter(|peer| peer.stage(group.id) == Some(Stage::Announced));
-        self.is_store_fresh(now) && servers.all(|peer| peer.session == from)
+        let serves = |peer: &&Peer| self.says_it_serves(now, peer, group.id);
+        self.is_store_fresh(now) && self.peers.values().filter(serves).all(|peer| peer.session == from)
     }
 
     /// The age of the picture of whoever else says that it serves a group.
     pub(in crate::session) fn served_by_other(&self, now: Instant, claim: &LeaseName) -> Option<Duration> {
         let group = self.groups.get(claim)?;
-        let serves = |peer: &&Peer| {
-            peer.stage(group.id) == Some(Stage::Announced)
-                && peer.is_exchanging(now)
-                && !self.lineage.has_ended(peer.session)
-        };
+        let serves = |peer: &&Peer| self.says_it_serves(now, peer, group.id);
         self.peers.values().filter(serves).filter_map(|peer| peer.word.api_age).min()
+    }
+
+    fn says_it_serves(&self, now: Instant, peer: &Peer, group: GroupId) -> bool {
+        peer.stage(group) == Some(Stage::Announced)
+            && peer.is_exchanging(now)
+            && !self.lineage.has_ended(peer.session)
     }
 
     /// A group has just become ours.

@@ -33,6 +33,8 @@ const LATE: Duration = Duration::from_millis(1_500);
 pub(in crate::check) struct OneOwner {
     since: Vec<Option<Double>>,
     lifetime: Duration,
+    /// What losses in the middle may cost: three intervals and a turn, and never less than `DISTURBED`.
+    disturbed: Duration,
     /// Claims that were handed over in the store.
     moves: BTreeMap<LeaseName, Move>,
 }
@@ -51,7 +53,10 @@ impl OneOwner {
     pub(in crate::check) fn new(setup: &Setup) -> Self {
         let session = setup.session.as_ref();
         let lifetime = session.map_or(Duration::ZERO, |session| session.control_plane_lifetime);
-        Self { since: vec![None; setup.vips().len()], lifetime: lifetime + LATE, moves: BTreeMap::new() }
+        let beat = session.map_or(Duration::ZERO, crate::setup::SessionSetup::beat);
+        let disturbed = DISTURBED.max(beat * 3 + MOVE);
+        let since = vec![None; setup.vips().len()];
+        Self { since, lifetime: lifetime + LATE, disturbed, moves: BTreeMap::new() }
     }
 }
 
@@ -212,7 +217,7 @@ impl OneOwner {
             return (self.lifetime, "a hand-over whose giver cannot act");
         }
         if moving && under_way(&disturbs, before) {
-            return (DISTURBED + slow, "a planned move with losses");
+            return (self.disturbed + slow, "a planned move with losses");
         }
         if moving {
             return (MOVE, "a planned move");
@@ -223,13 +228,19 @@ impl OneOwner {
             return (START + slow, "an agent that starts again as a cut heals");
         }
         if was_proven_by_the_store(world, since) {
-            let most = world.setup.timings.renew_deadline + DISTURBED;
+            let most = world.setup.timings.renew_deadline + self.disturbed;
             return (most, "a cut in a doubt that an API server had ended");
         }
         if under_way(&parts, before) {
             let lossy =
                 |what| matches!(what, What::Loss | What::WireDelay | What::PeerLoss | What::PeerDelay);
-            let most = if under_way(&lossy, before) { DISTURBED } else { MOVE };
+            let half = |fault: &&Fault| fault.what == What::Loss && fault.amount >= AS_GOOD_AS_CUT;
+            let loses_half = world.schedule.iter().filter(half).any(|fault| recent(fault, before, world));
+            let most = match (loses_half, under_way(&lossy, before)) {
+                (true, _) => self.disturbed * 2, // a look and its answer pass once in four times
+                (false, true) => self.disturbed,
+                (false, false) => MOVE,
+            };
             return (most + slow, "a cut that heals");
         }
         let stops =
