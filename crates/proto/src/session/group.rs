@@ -86,6 +86,10 @@ pub(super) struct Group {
     pub(super) owned_since: Option<Instant>,
     /// Whether we said that we do not see it at its owner.
     pub(super) unseen: bool,
+    /// A write was refused: the store has a newer version of its claim than was seen.
+    pub(super) is_outdated: bool,
+    /// When the store was last asked because another member says that it serves the group.
+    pub(super) compared_at: Option<Instant>,
     /// The newest version of its claim that was ever seen.
     pub(super) newest: Option<Version>,
     /// To whom it was given in vain, and when it was taken back: those are no heirs before they are heard again.
@@ -181,6 +185,8 @@ impl Group {
             owner: None,
             owned_since: None,
             unseen: false,
+            is_outdated: false,
+            compared_at: None,
             newest: None,
             silent_heirs: BTreeMap::new(),
             taken_unseen: false,

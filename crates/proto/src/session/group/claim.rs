@@ -61,6 +61,7 @@ impl Ownership {
             (_, record) => record,
         };
         group.remembered = false;
+        group.is_outdated = false;
         let is_first = group.seen.is_none();
         group.seen = Some(Seen { version, record, at: now });
         if is_first {
@@ -151,6 +152,7 @@ impl Ownership {
                 }
             }
             Answer::Conflict => {
+                group.is_outdated |= asking.what != Writing::Read;
                 group.must_read = true;
                 group.failures = group.failures.saturating_add(1);
                 group.conflicts = group.conflicts.saturating_add(1);

@@ -12,6 +12,9 @@ use super::{FREE_MISSES, Guard, HEIR_MISSES, Whose, Writing, session_in};
 use crate::session::hand::Hand;
 use crate::session::{Ownership, Peer};
 
+/// How often the store is asked whose a group is that another member says it serves.
+const COMPARED: Duration = Duration::from_secs(1);
+
 impl Ownership {
     pub(in crate::session) fn step_mine(
         &mut self,
@@ -23,13 +26,14 @@ impl Ownership {
         self.note_withdrawn(now, claim, from);
         let group = self.groups.get(claim)?;
         let standing = group.want.standing;
+        // It may have become another's and ours again while the store was out of reach.
+        let is_contested = from.is_none() || group.guard == Guard::Contested;
+        let contested = if is_contested { self.step_contested(now, claim) } else { None };
+        let group = self.groups.get(claim)?;
         if group.must_read && group.asking.is_none() && now >= group.not_before {
             self.ask_claim(now, claim, Writing::Read);
             return None;
         }
-        // It may have become another's and ours again while the store was out of reach.
-        let is_contested = from.is_none() || group.guard == Guard::Contested;
-        let contested = if is_contested { self.step_contested(now, claim) } else { None };
         let looking = self.step_guard(now, claim).into_iter().chain(contested).min();
         let handing = match standing {
             // One move after the other: who gave it to us has to withdraw first.
@@ -63,10 +67,17 @@ impl Ownership {
             }
             return None;
         };
-        if is_unseen || (is_old && ours.is_none_or(|ours| theirs < ours)) {
+        if is_unseen || group.is_outdated || (is_old && ours.is_none_or(|ours| theirs < ours)) {
             group.guard = Guard::Contested;
         } else if is_given && group.guard == Guard::Contested {
             group.guard = Guard::Clear; // who gives it serves until we do
+        }
+        let is_idle = group.asking.is_none() && now >= group.not_before() && !group.must_read;
+        let is_due = group.compared_at.is_none_or(|at| now >= at + COMPARED);
+        if is_idle && is_due && !is_handed && group.guard != Guard::Contested {
+            // The store knows whose it is: a write that it refuses says that our picture of the claim is old.
+            group.compared_at = Some(now);
+            self.ask_claim(now, claim, Writing::Rewrite);
         }
         Some(now + self.interval())
     }

@@ -234,13 +234,7 @@ impl OneOwner {
         if under_way(&parts, before) {
             let lossy =
                 |what| matches!(what, What::Loss | What::WireDelay | What::PeerLoss | What::PeerDelay);
-            let half = |fault: &&Fault| fault.what == What::Loss && fault.amount >= AS_GOOD_AS_CUT;
-            let loses_half = world.schedule.iter().filter(half).any(|fault| recent(fault, before, world));
-            let most = match (loses_half, under_way(&lossy, before)) {
-                (true, _) => self.disturbed * 2, // a look and its answer pass once in four times
-                (false, true) => self.disturbed,
-                (false, false) => MOVE,
-            };
+            let most = if under_way(&lossy, before) { self.disturbed } else { MOVE };
             return (most + slow, "a cut that heals");
         }
         let stops =
