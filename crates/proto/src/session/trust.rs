@@ -32,6 +32,8 @@ pub(super) const SECOND_LOOKS: usize = 4;
 const SECOND_EVERY: Duration = Duration::from_millis(20);
 /// For how long a juror's kernel counts as reached: less than others take to find that the addresses do not answer.
 const KERNEL_COUNTS: Duration = Duration::from_millis(45);
+/// For how long the word of an API server elsewhere counts while no juror's kernel answers: two of its questions.
+const UNSEEN_PROOF: Duration = Duration::from_millis(1_500);
 /// Looks without an answer before a silent session takes its addresses back by the word of the store.
 const BACK_MISSES: u32 = 3;
 
@@ -243,12 +245,14 @@ impl Ownership {
     /// An API server elsewhere that answered after the doubt began; else the jurors' kernels; with one juror, who can't
     /// tell whose cable is cut, the store's last word.
     fn proof_in_doubt(&self, now: Instant, since: Instant, right: Right) -> Proof {
-        let asked_since = self.own.as_ref().and_then(|own| own.elsewhere).is_some_and(|asked| asked >= since);
-        if asked_since
-            && let Proof::Until(until) = self.by_store_elsewhere()
-            && now < until
-        {
-            return Proof::Until(until);
+        let asked = self.own.as_ref().and_then(|own| own.elsewhere).filter(|asked| *asked >= since);
+        if let (Some(asked), Proof::Until(until)) = (asked, self.by_store_elsewhere()) {
+            // Whoever could take looks at our addresses. Where its kernel is out of sight, they may be out of its sight, too.
+            let is_seen = self.juror_kernels_answer(now);
+            let until = if is_seen { until } else { until.min(asked + UNSEEN_PROOF) };
+            if now < until {
+                return Proof::Until(until);
+            }
         }
         // Nobody takes from k = 1 without the store, so that its word is a proof, and brings the addresses back.
         let is_one = self.own.as_ref().is_some_and(|own| own.record.jury.members.len() == 1);

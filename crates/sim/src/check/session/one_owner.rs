@@ -21,6 +21,8 @@ use crate::world::{Fact, World};
 const MOVE: Duration = Duration::from_millis(30);
 /// The same with losses in the middle.
 const DISTURBED: Duration = Duration::from_millis(300);
+/// For how long the word of an API server counts where no juror's kernel answers.
+const STORE_PROOF: Duration = Duration::from_millis(1_500);
 /// An agent that has just started and hears from others what became of it: its doors, its memory, a word, a turn.
 const START: Duration = Duration::from_millis(60);
 /// A stopped process that goes on: one turn.
@@ -148,7 +150,7 @@ fn hides(fault: &Fault) -> bool {
 }
 
 /// Whether heartbeats were lost first, so that an owner served on by the word of an API server (ownership §5, doubt, 1), and
-/// then everything else was: it serves to the end of its renew deadline, and nobody else sees it.
+/// then it was out of others' sight: it serves until its next question to that server is not answered.
 fn was_proven_by_the_store(world: &World, since: Moment) -> bool {
     let is_on = |fault: &&Fault| fault.at <= since && fault.end().is_none_or(|end| end >= since);
     let all = || world.schedule.iter().filter(is_on);
@@ -163,11 +165,9 @@ fn was_proven_by_the_store(world: &World, since: Moment) -> bool {
                 | What::DoorShut
         )
     };
-    let of_api = |what| matches!(what, What::ApiCut | What::ApiIsolate | What::ApiAway);
-    all().filter(|fault| hides(fault)).any(|hidden| {
-        all().any(|fault| mutes(fault.what) && fault.at < hidden.at)
-            && all().any(|fault| of_api(fault.what) && fault.at >= hidden.at)
-    })
+    all()
+        .filter(|fault| hides(fault))
+        .any(|hidden| all().any(|fault| mutes(fault.what) && fault.at < hidden.at))
 }
 
 impl OneOwner {
@@ -197,7 +197,9 @@ impl OneOwner {
         let slow = world
             .schedule
             .iter()
-            .filter(|fault| matches!(fault.what, What::SlowApply | What::Overrun | What::SlowDump))
+            .filter(|fault| {
+                matches!(fault.what, What::SlowApply | What::Overrun | What::SlowDump | What::WireDelay)
+            })
             .filter(|fault| recent(fault, before, world))
             .map(|fault| Duration::from_millis(u64::from(fault.amount)))
             .max()
@@ -228,8 +230,7 @@ impl OneOwner {
             return (START + slow, "an agent that starts again as a cut heals");
         }
         if was_proven_by_the_store(world, since) {
-            let most = world.setup.timings.renew_deadline + self.disturbed;
-            return (most, "a cut in a doubt that an API server had ended");
+            return (STORE_PROOF + self.disturbed, "a cut in a doubt that an API server had ended");
         }
         if under_way(&parts, before) {
             let lossy =
