@@ -138,6 +138,9 @@ fn parts(what: What) -> bool {
 /// once in four times, or less.
 const AS_GOOD_AS_CUT: u32 = 50;
 
+/// Two looks have come and gone before an answer that is late by so many milliseconds on each way.
+const TOO_LATE: u32 = 15;
+
 /// Faults of the VIPs' network that make jurors see something else than clients do.
 fn hides(fault: &Fault) -> bool {
     match fault.what {
@@ -145,6 +148,7 @@ fn hides(fault: &Fault) -> bool {
             true
         }
         What::Loss => fault.amount >= AS_GOOD_AS_CUT,
+        What::WireDelay => fault.amount >= TOO_LATE,
         _ => false,
     }
 }
