@@ -260,7 +260,11 @@ impl Agent {
         }
         match asker {
             Asker::Election(lease) => {
-                if let (Answer::Failed(_), Some(trails)) = (&answer, &mut self.observed.trails) {
+                // The answer that ends a silence ends it then: what was looked at before says nothing.
+                let is_back = self.elections.is_in_trouble(&lease);
+                if let (true, Some(trails)) =
+                    (is_back || matches!(answer, Answer::Failed(_)), &mut self.observed.trails)
+                {
                     trails.lost_sight = Some(now);
                 }
                 self.elections.handle(now, &lease, LeaseInput::Answer(answer));

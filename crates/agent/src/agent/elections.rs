@@ -215,6 +215,11 @@ impl Elections {
         self.stirred.insert(lease);
     }
 
+    /// Whether the store gives no answer about a Lease.
+    pub(super) fn is_in_trouble(&self, lease: &LeaseName) -> bool {
+        self.get(lease).is_some_and(|election| election.state().trouble.is_some())
+    }
+
     /// How far this node has acted on the Services: the next renewal of each Lease says so.
     pub(super) const fn have_acted(&mut self, at: Option<Revision>) {
         self.acted = at;

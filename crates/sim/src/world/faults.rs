@@ -303,8 +303,12 @@ impl World {
     /// A node that was suspended may hold what it should not: for one turn and a slow kernel while its agents run, for
     /// what was left of the lifetime when one of them does not.
     pub(super) fn excuse(&mut self, node: usize) {
+        // One that has not heard of Services yet has no elections to be undecided in.
+        let has_heard =
+            |process: &Process| process.config.services.is_none() || process.heard.services.is_known();
         let decided = |process: &Process| {
             process.life == Life::Running
+                && has_heard(process)
                 && process.view.elections.values().all(|election| election.role != Role::Undecided)
         };
         let can_act = self.nodes[node].trouble.errno == 0
