@@ -50,6 +50,8 @@ const YIELD_PAUSE_MAX: Duration = Duration::from_hours(1);
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 /// The longest pause of a contender whose store does not answer: an API that returns is noticed within half a second.
 const BACKOFF_CONTENDER: Duration = Duration::from_millis(400);
+/// How long a refused write proves that the store has something newer: whatever refused it, it was not that for longer.
+const OUTDATED: Duration = Duration::from_mins(1);
 /// How much longer than its timeout a question may stay unanswered before the machine asks again on its own: the
 /// gateway promises an answer by the timeout, so this only guards against a gateway that broke its word.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
@@ -270,6 +272,11 @@ impl LeaseElection {
             let text = "the gateway gave no answer in time".to_owned();
             self.failed(now, Failure { class: FailureClass::Timeout, text });
         }
+        if let Some(last) =
+            self.last.as_mut().filter(|last| last.outdated.is_some_and(|at| now >= at + OUTDATED))
+        {
+            last.outdated = None;
+        }
         let is_vacant = self.vacant_from().is_some_and(|from| self.is_confirmed(from));
         self.vacancy = if is_vacant { Vacancy::Lasting } else { Vacancy::Passing };
         let has_lapsed = self.lapses_at().is_some_and(|at| self.is_confirmed(at));
@@ -401,7 +408,8 @@ impl Machine for LeaseElection {
             Phase::Leaving(tenure, _) => (Some(tenure.serve_until()), None),
             Phase::Undecided | Phase::Follower => (None, None),
         };
-        [next, unanswered, lapse, may_yield].into_iter().flatten().min()
+        let outdated = self.last.as_ref().and_then(|last| last.outdated).map(|at| at + OUTDATED);
+        [next, unanswered, lapse, may_yield, outdated].into_iter().flatten().min()
     }
 }
 

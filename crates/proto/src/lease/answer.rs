@@ -64,7 +64,7 @@ impl LeaseElection {
         self.succeeded();
         self.must_look = true;
         if let Some(last) = self.last.as_mut().filter(|last| last.at <= asked.at) {
-            last.is_outdated = true;
+            last.outdated = Some(now);
             if let Phase::Undecided | Phase::Follower = self.phase {
                 last.free_at = last.free_at.max(now + self.want.timings.duration);
             }

@@ -12,7 +12,7 @@ impl LeaseElection {
     /// What the Lease says; nothing while a newer version of it is known to be in the store: somebody may have taken it
     /// who has not got as far.
     pub(super) fn said(&self) -> Said {
-        let is_outdated = self.last.as_ref().is_some_and(|last| last.is_outdated);
+        let is_outdated = self.last.as_ref().is_some_and(|last| last.outdated.is_some());
         if is_outdated {
             return Said { is_outdated, ..Said::default() };
         }

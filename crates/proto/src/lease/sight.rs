@@ -20,8 +20,8 @@ pub(super) struct LastSight {
     /// Who held it when it was deleted by hand, and until when that one may not have heard of it. Somebody else who takes
     /// it meanwhile and gives it up leaves it no freer.
     ghost: Option<(String, Instant)>,
-    /// A write was refused that expected this version: the store has a newer one.
-    pub(super) is_outdated: bool,
+    /// When a write was refused that expected this version: the store has a newer one.
+    pub(super) outdated: Option<Instant>,
 }
 
 impl LastSight {
@@ -49,7 +49,7 @@ impl LastSight {
         let is_ours =
             matches!(&sight, Sight::Present { record, .. } if record.holder.as_deref() == Some(me.as_str()));
         let haunted = ghost.as_ref().filter(|_| !is_ours).map(|(_, until)| *until);
-        Some(Self { sight, at: now, free_at: free_at.max(haunted.unwrap_or(now)), ghost, is_outdated: false })
+        Some(Self { sight, at: now, free_at: free_at.max(haunted.unwrap_or(now)), ghost, outdated: None })
     }
 
     fn ghost_after(
