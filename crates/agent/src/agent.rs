@@ -238,6 +238,7 @@ impl Agent {
 
     fn applied(&mut self, now: Instant, report: &Report) {
         self.chronicle.applied(now, report, self.desk.in_flight());
+        self.notice_removed(report);
         // No reason to plan: what the batch changed is in the picture that follows the report.
         self.desk.applied(now, report);
     }

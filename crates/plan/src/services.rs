@@ -212,7 +212,8 @@ fn decide(
 fn hold_leases(ground: &Ground<'_>, plan: &mut NodePlan) {
     let (Some(kernel), Some(actual)) = (&ground.kernel, ground.world.actual.get()) else { return };
     if diff::has_leaving(&plan.addresses, actual, (kernel.tag, ground.world.config)) {
-        let leaving = plan.elections.values_mut().filter(|wanted| wanted.standing == Standing::Leave);
+        let lets_go = |standing| matches!(standing, Standing::Leave | Standing::Reluctant);
+        let leaving = plan.elections.values_mut().filter(|wanted| lets_go(wanted.standing));
         leaving.for_each(|wanted| wanted.footprint = Footprint::Present);
     }
 }

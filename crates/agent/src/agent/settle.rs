@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use vip_model::kernel::{Actual, Change, Dad, Lifetime};
+use vip_model::kernel::{Actual, Address, Change, Dad, Lifetime, Outcome, Report};
 use vip_model::observed::Overdue;
 use vip_model::plan::{Doubt, Footprint, NodePlan, Unsaid};
 use vip_model::store::{Ask, Question, ServiceStatusWrite, ServiceWatch, ServiceWrite, Watches};
@@ -71,6 +71,17 @@ impl Agent {
         }
         self.desk.saw(actual, tag);
         self.mark(now, Urgency::AtOnce);
+    }
+
+    /// The same for what was just removed: it might be wanted again before the next picture, and is not there to be served.
+    /// Whoever waits for its removal waits for that picture.
+    pub(super) fn notice_removed(&mut self, report: &Report) {
+        let (Known::Known(actual), Some(batch)) = (&mut self.actual, self.desk.in_flight()) else { return };
+        for (change, outcome) in batch.changes.iter().zip(&report.outcomes) {
+            let (Change::DelAddress { link, net }, Outcome::Done) = (change, outcome) else { continue };
+            let is_it = |address: &&mut Address| (address.link, address.net) == (*link, *net);
+            actual.addresses.iter_mut().filter(is_it).for_each(|address| address.dad = Dad::Tentative);
+        }
     }
 
     fn is_unsettled(&self, now: Instant) -> bool {
