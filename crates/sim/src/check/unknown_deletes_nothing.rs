@@ -35,8 +35,9 @@ impl UnknownDeletesNothing {
         let process = &world.processes[id];
         let is_it = |vip: &Vip| vip.agent == process.number && vip.net.0 == *net;
         let Some(number) = world.vips.iter().position(is_it) else { return Ok(()) };
-        if world.owning[number] & !(1 << process.node) != 0 {
-            return Ok(()); // it sees that another node answers for it
+        let is_answered = world.owning[number] & !(1 << process.node) != 0;
+        if is_answered && !process.config.election_mode.is_lease() {
+            return Ok(()); // an owner in doubt looks at the others, and sees that one of them answers
         }
         let vip = world.vips.get(number);
         let Some(kernel) = &world.nodes[process.node].kernel else { return Ok(()) };

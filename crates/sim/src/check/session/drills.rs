@@ -1,6 +1,6 @@
-//! `drills`: one that would be unsafe is refused, each is answered once, and one that nothing else disturbs costs no more than a death does. A crash
-//! is unsafe when fewer than two others live, who follow it, or none of these may have the addresses. Fed with what owners
-//! decide, and with who answers.
+//! `drills`: one that would be unsafe is refused, each is answered once, and one that nothing else disturbs costs no more
+//! than a death does. A crash is unsafe when fewer than two others live, who follow it, or none of these may have the
+//! addresses. Fed with what owners decide, and with who answers.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -201,9 +201,7 @@ impl OneOwner {
         let slow = world
             .schedule
             .iter()
-            .filter(|fault| {
-                matches!(fault.what, What::SlowApply | What::Overrun | What::SlowDump | What::WireDelay)
-            })
+            .filter(|fault| matches!(fault.what, What::SlowApply | What::Overrun | What::SlowDump))
             .filter(|fault| recent(fault, before, world))
             .map(|fault| Duration::from_millis(u64::from(fault.amount)))
             .max()
