@@ -440,3 +440,25 @@ fn the_view_is_told_of_pools_and_of_what_is_wrong_in_them() {
     assert_eq!((figures(0), figures(1)), ((8, 1, 7), (8, 0, 8)));
     assert_eq!(pools.problems.len(), 1);
 }
+
+#[test]
+fn an_address_of_a_family_that_the_pool_lost_is_kept_when_the_other_one_clashes() {
+    let allocated = |service: &mut Service, addrs: &str| {
+        for key in ["kube-vip.io/allocatedIPs", "kube-vip.io/loadbalancerIPs"] {
+            service.annotations.insert(key.to_owned(), addrs.to_owned());
+        }
+    };
+    let mut scene = Scene::with(|service| {
+        service.families = vec![Family::V4, Family::V6];
+        service.family_policy = FamilyPolicy::PreferDualStack;
+        allocated(service, "10.0.0.9,fd00::9");
+    });
+    scene.pools = BTreeMap::from([("cidr-global".to_owned(), "10.0.0.8/29".to_owned())]);
+    let mut older = Service { uid: "u0".to_owned(), created: "2025-01-01T00:00:00Z".to_owned(), ..service() };
+    allocated(&mut older, "10.0.0.9");
+    scene.services.insert(ServiceName::new("default", "older"), older);
+    scene.settle();
+    let kept = scene.service().annotations["kube-vip.io/loadbalancerIPs"].clone();
+    let (v4, v6) = kept.split_once(',').expect("both families");
+    assert!(v4 != "10.0.0.9" && v6 == "fd00::9", "{kept}");
+}
