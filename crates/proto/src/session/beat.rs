@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vip_model::peers::{Datagram, Echo, GroupWord, Kind, Stage};
+use vip_model::peers::{Datagram, Echo, GroupWord, Kind, Stage, Word};
 use vip_model::session::Succession;
 use vip_model::{Instant, NodeName};
 
@@ -119,6 +119,7 @@ impl Ownership {
             groups: peer.groups.digest(),
         });
         let sequence = self.sequence;
+        let vouches = echo.as_ref().is_some_and(|echo| echo.word == Word::Vouches);
         let peer = self.peers.get_mut(node);
         let groups = peer.map_or_else(|| own_list.listed(), |peer| peer.told.tell(sequence, own_list));
         let datagram = Datagram {
@@ -146,6 +147,9 @@ impl Ownership {
                 peer.sent = Some(now);
             }
             peer.news = false;
+            if vouches {
+                peer.first_vouch.get_or_insert(sequence);
+            }
         } else if let Some(member) = self.members.get_mut(node) {
             member.greeted = Some(now);
         }

@@ -17,7 +17,7 @@ use vip_model::members::History;
 use vip_model::peers::GroupId;
 use vip_model::plan::{ElectionWant, Footprint, Look, Standing};
 use vip_model::session::SessionId;
-use vip_model::store::{Failure, LeaseRecord, Version};
+use vip_model::store::{Expect, Failure, LeaseRecord, Version};
 use vip_model::{Instant, LeaseName, NodeName};
 
 use super::{Ownership, Ticket};
@@ -60,6 +60,10 @@ pub(super) struct Group {
     /// Writes in a row that met another version: a lagging server shows the old one again and again.
     conflicts: u32,
     must_read: bool,
+    /// What the last write expects.
+    expected: Expect,
+    /// What the last write expected that was refused, and when.
+    refused: Option<(Expect, Instant)>,
     history: History,
     trouble: Option<Failure>,
     /// Since when we stand for it.
@@ -168,6 +172,8 @@ impl Group {
             failures: 0,
             conflicts: 0,
             must_read: false,
+            expected: Expect::Absent,
+            refused: None,
             history: History::Unknown,
             trouble: None,
             stood_at: now,
@@ -201,6 +207,14 @@ impl Group {
 
     pub(super) fn record(&self) -> Option<&LeaseRecord> {
         self.seen.as_ref()?.record.as_ref()
+    }
+
+    /// The premise of a write: the claim is still as it was seen.
+    fn expect(&self) -> Expect {
+        match self.seen.as_ref().and_then(|seen| seen.version.clone()) {
+            Some(version) if self.record().is_some() => Expect::Version(version),
+            _ => Expect::Absent,
+        }
     }
 
     pub(super) const fn failures(&self) -> u32 {

@@ -315,7 +315,10 @@ impl Ownership {
             return None;
         }
         let is_deleted = group.seen.as_ref().is_some_and(|seen| seen.version.is_none());
-        if is_deleted && now >= group.not_before() {
+        if is_deleted {
+            if now < group.not_before() {
+                return Some(group.not_before());
+            }
             self.ask_claim(now, claim, Writing::Rewrite); // deleted by hand: its owner makes it again
             return None;
         }

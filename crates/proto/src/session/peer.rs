@@ -30,6 +30,8 @@ pub(super) struct Peer {
     /// The newest own sequence that it echoed, and the newest with which it vouched for our session.
     pub(super) echoed: Option<Instant>,
     pub(super) vouched: Option<Instant>,
+    /// The first own sequence that vouched for its session.
+    pub(super) first_vouch: Option<Instant>,
     /// Its newest datagram, but for its groups.
     pub(super) word: Datagram,
     /// Its groups, and what it has of ours.
@@ -82,6 +84,9 @@ pub(super) struct Track {
     /// When its newest datagram arrived; the start of this agent when none did.
     pub(super) heard: Instant,
     pub(super) was_heard: bool,
+    /// Whether it has ever been vouched for, and has heard so. Until then it lives by the store alone, and nobody may grant
+    /// that it is followed: it would not fall silent.
+    pub(super) was_vouched: bool,
     /// Since when it owns something, as far as we know: until then it owed us a heartbeat a second only.
     pub(super) owns_since: Instant,
     /// The generation of its jury in which we are, by its own word.
@@ -185,6 +190,7 @@ impl Ownership {
             sequence: datagram.sequence,
             echoed,
             vouched,
+            first_vouch: same.and_then(|peer| peer.first_vouch),
             fit_since: (datagram.fitness == Fitness::Fit).then(|| since.unwrap_or(now)),
             sent: former.as_ref().and_then(|peer| peer.sent),
             news: same.is_some_and(|peer| peer.news) || is_over || is_missing_list,
@@ -244,11 +250,15 @@ impl Ownership {
             self.tracks.remove(&peer.session);
             return;
         }
-        let Datagram { from, jury, .. } = &peer.word;
+        let Datagram { from, jury, echo, .. } = &peer.word;
+        let own = self.own_id();
+        let echoed = echo.filter(|echo| Some(echo.session) == own).map(|echo| echo.sequence);
+        let hears_vouch = peer.first_vouch.is_some_and(|first| echoed >= Some(first));
         let track = self.tracks.entry(peer.session).or_insert_with(|| Track {
             node: from.clone(),
             heard: peer.heard,
             was_heard: true,
+            was_vouched: false,
             owns_since: peer.heard,
             jury: *jury,
             list: Jury::default(),
@@ -256,6 +266,7 @@ impl Ownership {
         });
         track.heard = peer.heard;
         track.was_heard = true;
+        track.was_vouched |= hears_vouch;
         track.jury = *jury;
     }
 
@@ -279,11 +290,13 @@ impl Ownership {
             node: member.record.node.clone(),
             heard: self.started,
             was_heard: false,
+            was_vouched: false,
             owns_since: self.started,
             jury: 0,
             list: Jury::default(),
             grant: None,
         });
+        track.was_vouched |= member.record.was_heard;
         if track.list != member.record.jury {
             track.list = member.record.jury.clone();
         }

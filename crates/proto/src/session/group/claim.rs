@@ -13,6 +13,10 @@ use crate::session::hand::Hand;
 use crate::session::step::ANSWER_GRACE;
 use crate::session::{Asked, Ownership};
 
+/// A claim that a server shows as absent, although a write of it has been refused since, may have been removed after this:
+/// no server is expected to lag longer.
+const ABSENT_AGAIN: Duration = Duration::from_secs(3);
+
 impl Ownership {
     pub(in crate::session) fn saw_claim(&mut self, now: Instant, seen: LeaseSeen) {
         self.note_claim(now, &seen.lease, seen.sight);
@@ -64,6 +68,12 @@ impl Ownership {
         group.is_outdated = false;
         let is_first = group.seen.is_none();
         group.seen = Some(Seen { version, record, at: now });
+        let expect = group.expect();
+        if group.refused.take_if(|(refused, _)| *refused != expect).is_some() {
+            // Who waited for a server that lags waits no longer.
+            group.must_read = false;
+            group.not_before = group.not_before.min(now);
+        }
         if is_first {
             self.note_stale_drill(claim);
         }
@@ -84,16 +94,14 @@ impl Ownership {
         let ticket = self.ask(Asked::Claim(claim.clone()), ask, timeout);
         if let Some(group) = self.groups.get_mut(claim) {
             group.asking = Some(Asking { ticket, at: now, what });
+            group.expected = group.expect();
         }
     }
 
     pub(in crate::session) fn claim_write(&self, claim: &LeaseName, what: Writing) -> Option<LeaseWrite> {
         let group = self.groups.get(claim)?;
         let own = self.own_id()?;
-        let expect = match group.seen.as_ref().and_then(|seen| seen.version.clone()) {
-            Some(version) if group.record().is_some() => Expect::Version(version),
-            _ => Expect::Absent,
-        };
+        let expect = group.expect();
         let transitions = group.record().map_or(0, |record| record.transitions);
         let (purpose, to, from) = match what {
             Writing::Read => return None,
@@ -142,17 +150,23 @@ impl Ownership {
                 group.must_read = false;
                 if asking.what != Writing::Read {
                     group.conflicts = 0;
+                    group.refused = None;
                 }
                 if let Writing::HandOver(to) = asking.what {
                     group.hand = Hand::Given { to, since: now };
                 }
                 self.note_claim(now, claim, seen.sight);
-                if asking.what != Writing::Read {
+                if asking.what == Writing::Read {
+                    self.wait_for_laggard(now, claim, jitter);
+                } else {
                     self.drill_written(now, claim);
                 }
             }
             Answer::Conflict => {
-                group.is_outdated |= asking.what != Writing::Read;
+                if asking.what != Writing::Read {
+                    group.is_outdated = true;
+                    group.refused = Some((group.expected.clone(), now));
+                }
                 group.must_read = true;
                 group.failures = group.failures.saturating_add(1);
                 group.conflicts = group.conflicts.saturating_add(1);
@@ -177,6 +191,18 @@ impl Ownership {
             Answer::Done | Answer::Session(..) => group.must_read = true,
         }
         self.mark(now, claim);
+    }
+
+    /// A server that still shows what was refused lags behind: the same write again would be refused, too. What was absent
+    /// may have been removed again.
+    fn wait_for_laggard(&mut self, now: Instant, claim: &LeaseName, jitter: f64) {
+        let Some(group) = self.groups.get_mut(claim) else { return };
+        let Some((refused, at)) = &group.refused else { return };
+        let may_be_new = *refused == Expect::Absent && now >= *at + ABSENT_AGAIN;
+        if *refused == group.expect() && !may_be_new {
+            group.must_read = true;
+            group.not_before = now + CONFLICT_MAX.mul_f64(jitter);
+        }
     }
 
     /// An answer that never came.

@@ -30,11 +30,12 @@ impl Ownership {
         let is_contested = from.is_none() || group.guard == Guard::Contested;
         let contested = if is_contested { self.step_contested(now, claim) } else { None };
         let group = self.groups.get(claim)?;
-        if group.must_read && group.asking.is_none() && now >= group.not_before {
+        let reading = (group.must_read && group.asking.is_none()).then_some(group.not_before);
+        if reading.is_some_and(|at| now >= at) {
             self.ask_claim(now, claim, Writing::Read);
             return None;
         }
-        let looking = self.step_guard(now, claim).into_iter().chain(contested).min();
+        let looking = self.step_guard(now, claim).into_iter().chain(contested).chain(reading).min();
         let handing = match standing {
             // One move after the other: who gave it to us has to withdraw first.
             Standing::Contend if from.is_some() => self.step_received(now, claim, from),
