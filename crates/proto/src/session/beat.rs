@@ -162,7 +162,7 @@ impl Ownership {
         let Some(peer) = self.peers.get(node) else { return told };
         let is_listed = self.members.get(node).is_some_and(|member| member.record.doors.contains(&peer.door));
         let heard = Some(peer.door);
-        if is_listed || peer.is_exchanging(now) { heard } else { told.or(heard) }
+        if is_listed || peer.is_heard(now) { heard } else { told.or(heard) }
     }
 
     /// The first door of a family that we have.

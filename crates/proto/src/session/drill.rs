@@ -166,6 +166,14 @@ impl Ownership {
         if let Some(node) = members.iter().find(mute) {
             return Some(format!("the juror {node} is not heard"));
         }
+        // Who does not know that we know it vouches grants nothing yet.
+        let is_new = |node: &&NodeName| {
+            let peer = self.peers.get(*node);
+            peer.is_none_or(|peer| peer.vouches_since.is_none_or(|since| peer.sent.is_none_or(|sent| sent <= since)))
+        };
+        if let Some(node) = members.iter().find(is_new) {
+            return Some(format!("the juror {node} has only just begun to vouch for it"));
+        }
         let unfit = |node: &&NodeName| self.peers.get(*node).is_none_or(|peer| !peer.is_fit(now));
         if members.iter().all(|node| unfit(&node)) {
             return Some("no juror is fit to follow".to_owned());

@@ -30,6 +30,8 @@ pub(super) struct Peer {
     /// The newest own sequence that it echoed, and the newest with which it vouched for our session.
     pub(super) echoed: Option<Instant>,
     pub(super) vouched: Option<Instant>,
+    /// When it first vouched for our session.
+    pub(super) vouches_since: Option<Instant>,
     /// The first own sequence that vouched for its session.
     pub(super) first_vouch: Option<Instant>,
     /// Its newest datagram, but for its groups.
@@ -46,9 +48,14 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// Whether it spoke a moment ago, whether or not it hears us.
+    pub(super) fn is_heard(&self, now: Instant) -> bool {
+        now < self.heard + EXCHANGING
+    }
+
     /// Whether both sides hear each other.
     pub(super) fn is_exchanging(&self, now: Instant) -> bool {
-        now < self.heard + EXCHANGING && self.echoed.is_some_and(|echoed| now < echoed + EXCHANGING)
+        self.is_heard(now) && self.echoed.is_some_and(|echoed| now < echoed + EXCHANGING)
     }
 
     /// Whether it could hold something now.
@@ -74,6 +81,7 @@ impl Peer {
     pub(super) const fn forget_echoes(&mut self) {
         self.echoed = None;
         self.vouched = None;
+        self.vouches_since = None;
     }
 }
 
@@ -190,6 +198,7 @@ impl Ownership {
             sequence: datagram.sequence,
             echoed,
             vouched,
+            vouches_since: same.and_then(|peer| peer.vouches_since).or(vouched.map(|_| now)),
             first_vouch: same.and_then(|peer| peer.first_vouch),
             fit_since: (datagram.fitness == Fitness::Fit).then(|| since.unwrap_or(now)),
             sent: former.as_ref().and_then(|peer| peer.sent),

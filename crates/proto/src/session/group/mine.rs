@@ -118,9 +118,10 @@ impl Ownership {
         let inherited = group.record().and_then(|record| session_in(record, CLAIM));
         let own = self.own_id();
         let from = inherited.filter(|session| Some(*session) != own);
-        // What was ours when we began to look may have been followed meanwhile: only what becomes ours is a proof.
+        // What was ours when we began to look may have been followed meanwhile: only what becomes ours is a proof, and only
+        // while the store knows our session; a server that lags shows what was ours long ago, too.
         let was_decided = self.states.get(claim).is_some_and(|state| state.role != Role::Undecided);
-        if was_decided {
+        if was_decided && self.is_store_fresh(now) {
             let grace = now + self.interval() * 3;
             self.trust.grace = self.trust.grace.max(Some(grace));
         }
