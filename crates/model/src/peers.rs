@@ -230,6 +230,8 @@ pub enum Stage {
     Withdrawn = 3,
     /// It is given up: whoever is eligible may take it.
     Released = 4,
+    /// It was handed over, and is served until its new owner says that it serves it.
+    Given = 5,
 }
 
 /// A vote, asked for or given.

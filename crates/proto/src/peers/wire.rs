@@ -158,8 +158,9 @@ fn weightiest(groups: &[GroupWord], room: usize) -> Vec<GroupWord> {
         groups.sort_by_key(|word| match word.stage {
             Stage::Withdrawn => 0,
             Stage::Released => 1,
-            Stage::Owned => 2,
-            Stage::Announced => 3,
+            Stage::Given => 2,
+            Stage::Owned => 3,
+            Stage::Announced => 4,
         });
         groups.truncate(room);
     }
@@ -378,6 +379,7 @@ const fn stage_from_byte(byte: u8) -> Result<Stage, Refused> {
         2 => Stage::Announced,
         3 => Stage::Withdrawn,
         4 => Stage::Released,
+        5 => Stage::Given,
         _ => return Err(Refused::Malformed("the stage of a group")),
     })
 }

@@ -201,7 +201,11 @@ impl Ownership {
             let whose = self.whose(group);
             let is_moving = !matches!(whose, Whose::Mine { from: None });
             let serves = group.is_announced() && self.trust.may_serve() && group.hand != Hand::Withdrawing;
-            let stage = if serves { Stage::Announced } else { Stage::Owned };
+            let stage = match (serves, &whose) {
+                (true, Whose::Theirs { .. }) => Stage::Given,
+                (true, _) => Stage::Announced,
+                (false, _) => Stage::Owned,
+            };
             words.push((!is_moving, GroupWord { group: group.id, stage }));
             if words.len() >= GROUPS_MOST * 4 {
                 break;

@@ -423,6 +423,7 @@ impl Ownership {
             && group.hand.is_over()
         {
             group.hand = super::hand::Hand::Given { to: session, since: now };
+            self.speak_soon(now);
         }
     }
 

@@ -214,7 +214,8 @@ fn a_new_owner_hears_when_the_one_before_has_stopped_answering() {
     });
     assert!(waited.is_some(), "it was drained");
     town.wait(ms(5));
-    assert!(cleared(&town).is_some_and(|ago| ago <= ms(5)), "{:?}", cleared(&town));
+    // It was looked at every millisecond, so that the word may be as much older.
+    assert!(cleared(&town).is_some_and(|ago| ago <= ms(6)), "{:?}", cleared(&town));
     town.wait(Duration::from_secs(3));
     assert!(cleared(&town).is_some_and(|ago| ago >= Duration::from_secs(3)), "once: {:?}", cleared(&town));
 }

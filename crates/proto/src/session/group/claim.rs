@@ -152,10 +152,14 @@ impl Ownership {
                     group.conflicts = 0;
                     group.refused = None;
                 }
+                let is_given = matches!(asking.what, Writing::HandOver(_));
                 if let Writing::HandOver(to) = asking.what {
                     group.hand = Hand::Given { to, since: now };
                 }
                 self.note_claim(now, claim, seen.sight);
+                if is_given {
+                    self.speak_soon(now); // its new owner waits for our word
+                }
                 if asking.what == Writing::Read {
                     self.wait_for_laggard(now, claim, jitter);
                 } else {

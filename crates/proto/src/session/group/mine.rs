@@ -58,7 +58,6 @@ impl Ownership {
         let ours = self.own.as_ref().and_then(|own| own.proven).map(|proven| now - proven);
         let is_old = !self.is_store_fresh(now);
         let is_unseen = self.was_unseen(now, claim);
-        let is_given = self.is_given_by_its_server(now, claim);
         let is_handed = matches!(self.whose(self.groups.get(claim)?), Whose::Mine { from: Some(_) });
         let group = self.groups.get_mut(claim)?;
         let Some(theirs) = theirs else {
@@ -70,25 +69,16 @@ impl Ownership {
         };
         if is_unseen || group.is_outdated || (is_old && ours.is_none_or(|ours| theirs < ours)) {
             group.guard = Guard::Contested;
-        } else if is_given && group.guard == Guard::Contested {
-            group.guard = Guard::Clear; // who gives it serves until we do
         }
         let is_idle = group.asking.is_none() && now >= group.not_before() && !group.must_read;
         let is_due = group.compared_at.is_none_or(|at| now >= at + COMPARED);
-        if is_idle && is_due && !is_handed && group.guard != Guard::Contested {
+        // Who hands it over says so: one that does not may have taken it back, which our server does not show yet.
+        if is_idle && is_due && !group.is_outdated && is_handed == (group.guard == Guard::Contested) {
             // The store knows whose it is: a write that it refuses says that our picture of the claim is old.
             group.compared_at = Some(now);
             self.ask_claim(now, claim, Writing::Rewrite);
         }
         Some(now + self.interval())
-    }
-
-    /// Whether whoever says that it serves a group of ours is who hands it to us, as the store shows by now.
-    fn is_given_by_its_server(&self, now: Instant, claim: &LeaseName) -> bool {
-        let Some(group) = self.groups.get(claim) else { return false };
-        let Whose::Mine { from: Some(from) } = self.whose(group) else { return false };
-        let serves = |peer: &&Peer| self.says_it_serves(now, peer, group.id);
-        self.is_store_fresh(now) && self.peers.values().filter(serves).all(|peer| peer.session == from)
     }
 
     /// The age of the picture of whoever else says that it serves a group.
@@ -134,6 +124,9 @@ impl Ownership {
         };
         // Whoever says that it has it may begin to serve it at any time: what was looked at before says nothing.
         let is_listed = self.peers.values().any(lists);
+        // Who hands it over says so, and serves until we do.
+        let keeps = |peer: &Peer| Some(peer.session) == handed_by && self.says_it_serves(now, peer, id);
+        let is_kept = self.peers.values().any(keeps);
         let Some(group) = self.groups.get(claim) else { return };
         if taken_unseen || is_listed {
             for (look, whom) in self.places_near(group.looks()) {
@@ -151,8 +144,9 @@ impl Ownership {
             group.unseen_by.clear();
             group.rewrite_at = None;
             group.free_since = None;
-            if is_listed && handed_by.is_some() {
+            if handed_by.is_some() && (is_listed || is_kept) {
                 group.guard = Guard::Contested; // who hands it over answers: looks tell nothing
+                group.compared_at = Some(now);
             } else if is_listed {
                 group.guard = Guard::Look { misses: FREE_MISSES };
             } else if from.is_some() {
