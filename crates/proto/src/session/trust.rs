@@ -245,7 +245,11 @@ impl Ownership {
     /// An API server elsewhere that answered after the doubt began; else the jurors' kernels; with one juror, who can't
     /// tell whose cable is cut, the store's last word.
     fn proof_in_doubt(&self, now: Instant, since: Instant, right: Right) -> Proof {
-        let asked = self.own.as_ref().and_then(|own| own.elsewhere).filter(|asked| *asked >= since);
+        // A refused write proves our cable, not that the session lives: who was succeeded is refused, too.
+        let lives = self.own.as_ref().is_some_and(|own| own.proven >= Some(since));
+        let is_enough = lives || (right == Right::Keep && !self.trust.is_silent());
+        let asked = self.own.as_ref().and_then(|own| own.elsewhere);
+        let asked = asked.filter(|asked| *asked >= since && is_enough);
         if let (Some(asked), Proof::Until(until)) = (asked, self.by_store_elsewhere()) {
             // Whoever could take looks at our addresses. Where its kernel is out of sight, they may be out of its sight, too.
             let is_seen = self.juror_kernels_answer(now);
