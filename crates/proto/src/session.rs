@@ -430,8 +430,15 @@ impl Ownership {
             member.listed = true;
             return false;
         }
+        let mut record = seen.record.clone();
+        if record.sites.is_empty()
+            && let Some(former) = self.members.get(node)
+        {
+            // Its agent has begun and not read its kernel yet, in which addresses of its former life may still answer.
+            record.sites.clone_from(&former.record.sites);
+        }
         let member = Member {
-            record: seen.record.clone(),
+            record,
             version: seen.version.clone(),
             duration: seen.duration,
             changed: now,
@@ -440,7 +447,7 @@ impl Ownership {
         };
         let former = self.members.insert(node.clone(), member);
         self.track_member(node);
-        former.is_none_or(|former| former.record != seen.record)
+        former.is_none_or(|former| self.members.get(node).is_some_and(|member| former.record != member.record))
     }
 }
 

@@ -61,7 +61,9 @@ impl Ownership {
         let is_handed = matches!(self.whose(self.groups.get(claim)?), Whose::Mine { from: Some(_) });
         let group = self.groups.get_mut(claim)?;
         let Some(theirs) = theirs else {
-            if group.guard == Guard::Contested {
+            // Whoever served it may be dead, and be followed by somebody else: that nobody answers says nothing while the store is
+            // known to have another owner than we saw, or none.
+            if group.guard == Guard::Contested && !group.is_outdated {
                 // Who hands it over is about to answer: looks would tell nothing.
                 group.guard = if is_handed { Guard::Clear } else { Guard::Look { misses: FREE_MISSES } };
             }
