@@ -74,6 +74,8 @@ pub(super) struct Group {
     /// Whether it was ours when it was last looked at, and what still keeps us from serving it.
     pub(super) guard: Guard,
     was_mine: bool,
+    /// Since when it is ours, or was the last time.
+    pub(super) mine_since: Option<Instant>,
     /// A former life held it: counts until the store or somebody says otherwise.
     remembered: bool,
     pub(super) hand: super::hand::Hand,
@@ -181,6 +183,7 @@ impl Group {
             orphan_since: None,
             guard: Guard::Clear,
             was_mine: remembered,
+            mine_since: remembered.then_some(now),
             remembered,
             hand: super::hand::Hand::None,
             drill: None,
@@ -291,11 +294,12 @@ impl Ownership {
     }
 
     /// What a former life held counts for groups that were planned before it was known.
-    pub(super) fn remember_claims(&mut self) {
+    pub(super) fn remember_claims(&mut self, now: Instant) {
         let Some(memory) = self.recall.as_ref().and_then(|recall| recall.memory.as_ref()) else { return };
         for (claim, group) in &mut self.groups {
             if group.seen.is_none() && memory.claims.contains(claim) {
                 (group.was_mine, group.remembered) = (true, true);
+                group.mine_since = Some(now);
             }
         }
     }

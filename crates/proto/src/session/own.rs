@@ -177,7 +177,7 @@ impl Ownership {
             }
         }
         self.recall = Some(recall);
-        self.remember_claims();
+        self.remember_claims(now);
         self.settle_identity(now);
         if let Some(early) = self.early.take() {
             self.own_seen(now, &early);

@@ -185,10 +185,11 @@ impl Ownership {
         if unseen.is_empty() {
             return;
         }
-        // What is said of who had it before us is not said of us. Jurors wait longer before they say it: they count from
-        // when we owned it, we from when we served it.
-        let is_settled =
-            |group: &&mut Group| group.announced_since().is_some_and(|at| now >= at + SETTLED / 2);
+        // What is said of who had it before us is not said of us: jurors wait longer before they say it.
+        let is_settled = |group: &&mut Group| {
+            let is_announced = group.is_announced();
+            is_announced && group.mine_since.is_some_and(|at| now >= at + SETTLED / 2)
+        };
         for claim in &self.held {
             let group = self.groups.get_mut(claim).filter(is_settled);
             if let Some(group) = group.filter(|group| unseen.contains(&group.id)) {

@@ -141,6 +141,7 @@ impl Ownership {
         if let Some(group) = self.groups.get_mut(claim) {
             group.taken_unseen = false;
             group.was_mine = true;
+            group.mine_since = Some(now);
             group.hand = Hand::None;
             group.cleared = None;
             group.unseen_by.clear();
