@@ -86,12 +86,15 @@ impl Ownership {
     /// The age of the picture of whoever else says that it serves a group.
     pub(in crate::session) fn served_by_other(&self, now: Instant, claim: &LeaseName) -> Option<Duration> {
         let group = self.groups.get(claim)?;
-        let serves = |peer: &&Peer| self.says_it_serves(now, peer, group.id);
+        // Who gives it away answers, too: to us, when we know that it is ours by that.
+        let is_handed = matches!(self.whose(group), Whose::Mine { from: Some(_) });
+        let stages: &[Stage] = if is_handed { &[Stage::Announced] } else { &[Stage::Announced, Stage::Given] };
+        let serves = |peer: &&Peer| self.says(now, peer, group.id, stages);
         self.peers.values().filter(serves).filter_map(|peer| peer.word.api_age).min()
     }
 
-    fn says_it_serves(&self, now: Instant, peer: &Peer, group: GroupId) -> bool {
-        peer.stage(group) == Some(Stage::Announced)
+    fn says(&self, now: Instant, peer: &Peer, group: GroupId, stages: &[Stage]) -> bool {
+        peer.stage(group).is_some_and(|stage| stages.contains(&stage))
             && peer.is_exchanging(now)
             && !self.lineage.has_ended(peer.session)
     }
@@ -127,7 +130,7 @@ impl Ownership {
         // Whoever says that it has it may begin to serve it at any time: what was looked at before says nothing.
         let is_listed = self.peers.values().any(lists);
         // Who hands it over says so, and serves until we do.
-        let keeps = |peer: &Peer| Some(peer.session) == handed_by && self.says_it_serves(now, peer, id);
+        let keeps = |peer: &Peer| Some(peer.session) == handed_by && self.says(now, peer, id, &[Stage::Announced]);
         let is_kept = self.peers.values().any(keeps);
         let Some(group) = self.groups.get(claim) else { return };
         if taken_unseen || is_listed {
