@@ -76,6 +76,8 @@ pub(super) struct Group {
     was_mine: bool,
     /// Since when it is ours, or was the last time.
     pub(super) mine_since: Option<Instant>,
+    /// Whether it has been announced here since then.
+    pub(super) was_announced: bool,
     /// A former life held it: counts until the store or somebody says otherwise.
     remembered: bool,
     pub(super) hand: super::hand::Hand,
@@ -184,6 +186,7 @@ impl Group {
             guard: Guard::Clear,
             was_mine: remembered,
             mine_since: remembered.then_some(now),
+            was_announced: remembered,
             remembered,
             hand: super::hand::Hand::None,
             drill: None,
@@ -280,6 +283,7 @@ impl Ownership {
                     self.lifetimes_changed = true;
                     if group.is_announced() != was_announced {
                         group.announced_since = group.is_announced().then_some(now);
+                        group.was_announced |= group.is_announced();
                         self.speak_soon(now);
                     }
                     self.mark(now, claim);

@@ -195,6 +195,7 @@ impl Ownership {
         {
             let mut own = Own::new(now, memory.record.clone());
             own.must_read = true;
+            own.may_have_been_heard();
             self.begin(now, own);
         }
     }
@@ -243,6 +244,7 @@ impl Ownership {
             if seen.record.boot == boot && !is_over {
                 let mut own = Own::new(now, seen.record.clone());
                 own.version = Some(seen.version.clone());
+                own.may_have_been_heard();
                 self.begin(now, own);
             } else {
                 let mut former = seen.record.former.clone();

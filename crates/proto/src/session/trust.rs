@@ -300,8 +300,12 @@ impl Ownership {
         self.forgive_stall(now, checked);
         let served = self.trust.may_serve();
         let mood = self.next_mood(now);
+        let was_in_doubt = self.trust.is_in_doubt();
         if mood != self.trust.mood {
             self.trust.mood = mood;
+        }
+        if was_in_doubt && !self.trust.is_in_doubt() {
+            self.look_again(now);
         }
         let is_late = !self.trust.is_untested() || now >= self.started + self.interval() * 3;
         if self.asks_elsewhere() && is_late {

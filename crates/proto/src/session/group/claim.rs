@@ -5,7 +5,7 @@ use std::time::Duration;
 use vip_model::drill::DRILL;
 use vip_model::members::History;
 use vip_model::session::{CLAIM, CLAIM_DURATION, CLAIM_FROM, HAND_OVER_TO};
-use vip_model::store::{Acquired, Answer, Ask, Expect, FailureClass, LeaseSeen, LeaseWrite, Purpose, Sight};
+use vip_model::store::{Acquired, Answer, Ask, FailureClass, LeaseSeen, LeaseWrite, Purpose, Sight};
 use vip_model::{Instant, LeaseName};
 
 use super::{Asking, BACKOFF_FIRST, BACKOFF_MAX, CONFLICT_MAX, Seen, TIMEOUT_MAX, TIMEOUT_MIN, Writing};
@@ -13,9 +13,12 @@ use crate::session::hand::Hand;
 use crate::session::step::ANSWER_GRACE;
 use crate::session::{Asked, Ownership};
 
-/// A claim that a server shows as absent, although a write of it has been refused since, may have been removed after this:
-/// no server is expected to lag longer.
-const ABSENT_AGAIN: Duration = Duration::from_secs(3);
+/// For how long a claim that is as it was when a write of it was refused is taken for the picture of a server that lags. After
+/// that it may have been removed again, or something else than its version was the reason.
+const REFUSED_COUNTS: Duration = Duration::from_secs(3);
+
+/// How often the pause after a write that nobody waits for doubles.
+const SELDOM: u32 = 2;
 
 impl Ownership {
     pub(in crate::session) fn saw_claim(&mut self, now: Instant, seen: LeaseSeen) {
@@ -183,11 +186,12 @@ impl Ownership {
             Answer::Failed(failure) => {
                 let pause = (BACKOFF_FIRST * 2u32.saturating_pow(group.failures.min(8))).min(BACKOFF_MAX);
                 let retry = self.want.settings.timings.retry_period;
-                // Nobody waits for a claim that is only to be tidied.
+                // Nobody waits for a claim that is only to be tidied: it keeps the budget for the session.
                 let is_urgent = failure.class.is_transient()
                     && failure.class != FailureClass::Throttled
                     && asking.what != Writing::Rewrite;
-                let pause = if is_urgent { pause } else { retry };
+                let seldom = retry * 2u32.saturating_pow(group.failures.min(SELDOM));
+                let pause = if is_urgent { pause } else { seldom };
                 group.failures = group.failures.saturating_add(1);
                 group.not_before = now + pause.mul_f64(jitter);
                 group.trouble = Some(failure);
@@ -197,13 +201,11 @@ impl Ownership {
         self.mark(now, claim);
     }
 
-    /// A server that still shows what was refused lags behind: the same write again would be refused, too. What was absent
-    /// may have been removed again.
+    /// A server that still shows what was refused lags behind: the same write again would be refused, too.
     fn wait_for_laggard(&mut self, now: Instant, claim: &LeaseName, jitter: f64) {
         let Some(group) = self.groups.get_mut(claim) else { return };
         let Some((refused, at)) = &group.refused else { return };
-        let may_be_new = *refused == Expect::Absent && now >= *at + ABSENT_AGAIN;
-        if *refused == group.expect() && !may_be_new {
+        if *refused == group.expect() && now < *at + REFUSED_COUNTS {
             group.must_read = true;
             group.not_before = now + CONFLICT_MAX.mul_f64(jitter);
         }

@@ -145,6 +145,7 @@ impl Ownership {
             group.taken_unseen = false;
             group.was_mine = true;
             group.mine_since = Some(now);
+            group.was_announced = false;
             group.hand = Hand::None;
             group.cleared = None;
             group.unseen_by.clear();
@@ -164,6 +165,25 @@ impl Ownership {
         self.speak_soon(now);
         self.remember_soon(now);
         self.refreshed = now;
+    }
+
+    /// We are sure again, after a time in which we may have been out of sight: that nobody answered then for what we have not
+    /// served yet proves nothing.
+    pub(in crate::session) fn look_again(&mut self, now: Instant) {
+        for claim in self.held.clone() {
+            let Some(group) = self.groups.get_mut(&claim) else { continue };
+            let is_heir = !group.was_announced && matches!(group.guard, Guard::Clear | Guard::Look { .. });
+            if !is_heir || !matches!(self.groups.get(&claim).map(|group| self.whose(group)), Some(Whose::Mine { from: None })) {
+                continue;
+            }
+            let Some(group) = self.groups.get_mut(&claim) else { continue };
+            group.guard = Guard::Look { misses: HEIR_MISSES };
+            let places = self.groups.get(&claim).map(|group| self.places_near(group.looks())).unwrap_or_default();
+            for (look, whom) in places {
+                self.looks.recount(look.at.addr, &whom);
+            }
+            self.mark(now, &claim);
+        }
     }
 
     /// Looks whether somebody still answers for a group that is ours.

@@ -33,7 +33,13 @@ impl Own {
         self.record.was_heard |= stored.was_heard;
         if stored.jury.generation > self.record.jury.generation && self.pending.is_none() {
             self.record.jury = stored.jury.clone();
+            self.may_have_been_heard();
         }
+    }
+
+    /// A former life had a jury: it may have begun to vouch, and to follow, after what is known of that life was written.
+    pub(in crate::session) fn may_have_been_heard(&mut self) {
+        self.record.was_heard |= !self.record.jury.members.is_empty();
     }
 
     /// An answered renewal proves the session, from the moment of asking.
