@@ -188,13 +188,17 @@ impl NodeNet {
         }
     }
 
-    /// Somebody records a datagram.
-    pub(crate) fn record(&mut self, to: Target, sealed: &Rc<Sealed>) {
+    /// Somebody records a datagram; `number` is a random one.
+    pub(crate) fn record(&mut self, to: Target, sealed: &Rc<Sealed>, number: u64) {
         let entry = (to, Rc::clone(sealed));
         if self.recorded.len() < RECORDED {
             self.recorded.push(entry);
         } else {
-            self.recorded[self.turns % RECORDED] = entry;
+            // As many from long ago as from just now: who listens in keeps what the dead said, too.
+            let place = number % (self.turns as u64 + 1);
+            if let Some(place) = usize::try_from(place).ok().and_then(|place| self.recorded.get_mut(place)) {
+                *place = entry;
+            }
         }
         self.turns += 1;
     }

@@ -95,6 +95,8 @@ pub(crate) enum Event {
     Frame { to: Host, frame: Rc<Wired> },
     /// A heartbeat reaches a node.
     Datagram { to: Target, sealed: Rc<Sealed> },
+    /// Whoever recorded heartbeats may send one again.
+    Replay,
     /// An address of this node may have expired.
     Expire(usize),
     /// Fault number `.0` begins.

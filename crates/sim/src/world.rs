@@ -268,6 +268,7 @@ impl World {
             }
             Event::Frame { to, frame } => self.frame_arrives(to, &frame),
             Event::Datagram { to, sealed } => self.datagram_arrives(to, sealed),
+            Event::Replay => self.replay(),
             Event::Expire(node) => self.expire(node),
             Event::Begin(number) => self.fault_begins(number),
             Event::Heal(number) => self.fault_ends(number),

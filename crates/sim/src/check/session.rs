@@ -6,6 +6,7 @@ mod liveness;
 mod one_owner;
 mod quiet;
 mod reasons;
+mod replays;
 
 pub(super) use api_budget::ApiBudget;
 pub(super) use drills::Drills;
@@ -13,3 +14,4 @@ pub(super) use liveness::Liveness;
 pub(super) use one_owner::OneOwner;
 pub(super) use quiet::Quiet;
 pub(super) use reasons::Reasons;
+pub(super) use replays::Replays;

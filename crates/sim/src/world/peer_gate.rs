@@ -20,6 +20,8 @@ use crate::store::Reach;
 
 /// How long a datagram is on its way on a good day, at most: one may overtake another.
 const HOP: Duration = Duration::from_micros(300);
+/// A heartbeat that was recorded is sent again so often.
+pub(super) const REPLAY_EVERY: Duration = Duration::from_millis(5);
 /// How long a door takes to open or close, and a file to be written, on a good day.
 const SOON: Duration = Duration::from_millis(1);
 /// How long a new key takes to reach a node that can read it.
@@ -63,11 +65,19 @@ impl World {
         let sealed = Rc::new(Sealed { from, seal, datagram: as_on_the_wire(sent.datagram) });
         let target = (to, sent.to.port());
         if self.node_net.replay > 0 {
-            self.node_net.record(target, &sealed);
+            let number = self.dice.next_u64();
+            self.node_net.record(target, &sealed, number);
         }
         self.sent_peers += 1;
         if to < self.nodes.len() && self.node_net.passes(node, to) {
             self.fly_to(target, &sealed);
+        }
+    }
+
+    /// Somebody who recorded heartbeats sends one again, the dead's too: at an own pace, whoever speaks.
+    pub(super) fn replay(&mut self) {
+        if self.node_net.replay == 0 {
+            return;
         }
         if self.chance(self.node_net.replay) {
             let number = self.dice.next_u64();
@@ -75,6 +85,7 @@ impl World {
                 self.fly_to(target, &sealed);
             }
         }
+        self.queue.push(self.now + REPLAY_EVERY, Event::Replay);
     }
 
     fn fly_to(&mut self, to: (usize, u16), sealed: &Rc<Sealed>) {

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use super::peer_gate::REPLAY_EVERY;
 use super::{Fact, World};
 use crate::fault::{Fault, What};
 use crate::peers::{KeyTrouble, Passage};
 use crate::process::{Life, ProcessId, Trap};
-use crate::queue::Own;
+use crate::queue::{Event, Own};
 use crate::setup::ModeSetup;
 use crate::store::{Endpoint, Writing};
 use crate::wire::Fabric;
@@ -32,7 +33,10 @@ impl World {
             What::PeerLoss => self.node_net.loss = amount,
             What::PeerDelay => self.node_net.delay = Duration::from_millis(u64::from(amount)),
             What::PeerDuplicate => self.node_net.duplicate = amount,
-            What::PeerReplay => self.node_net.replay = amount,
+            What::PeerReplay => {
+                self.node_net.replay = amount;
+                self.queue.push(self.now + REPLAY_EVERY, Event::Replay);
+            }
             What::LostAnnouncements => self.wire.lost_announcements = amount,
             What::ArpSuppression => {
                 self.wire.stations.clone_from(&self.wire.client);

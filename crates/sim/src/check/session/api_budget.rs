@@ -104,6 +104,11 @@ impl Check for ApiBudget {
 
     fn see(&mut self, fact: &Fact<'_>, world: &World) -> Verdict {
         match fact {
+            // An agent that begins again does not know how often its former life asked.
+            Fact::Born(id) => {
+                self.seen[*id].renewals.clear();
+                Ok(())
+            }
             Fact::Asked(id, ask) => self.ask(*id, ask, world),
             Fact::End => self.end(world),
             _ => Ok(()),
