@@ -110,6 +110,9 @@ impl Ownership {
         if self.drills.stale.contains(&drill.id) {
             return Some(format!("the agent on {me} could not begin it when it was asked for; ask again"));
         }
+        if self.groups.get(claim).is_some_and(|group| !group.is_served()) {
+            return Some(format!("{me} does not serve it yet"));
+        }
         if self.want.settings.peers == PeerMode::Off {
             return Some("heartbeats are off (peers=false)".to_owned());
         }

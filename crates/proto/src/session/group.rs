@@ -242,7 +242,7 @@ impl Group {
     }
 
     /// Whether it was ours to serve when it was last looked at.
-    fn is_served(&self) -> bool {
+    pub(super) fn is_served(&self) -> bool {
         self.was_mine && self.guard == Guard::Clear
     }
 

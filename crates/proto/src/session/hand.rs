@@ -13,6 +13,8 @@ use super::look::LOOK_EVERY;
 use super::spread::Wish;
 use super::{Life, Ownership};
 
+/// Something of ours that we do not serve yet is looked at again after this, before it is handed on.
+const NOT_SERVED: Duration = Duration::from_millis(50);
 /// A holder whose health gate is closed gives way at most this often.
 const YIELD_PAUSE: Duration = Duration::from_mins(1);
 /// How often a holder looks whether a better-placed node is back.
@@ -68,7 +70,12 @@ impl Ownership {
         if is_reluctant && group.gives_way_at.is_some_and(|at| now < at + YIELD_PAUSE) {
             return group.gives_way_at.map(|at| at + YIELD_PAUSE);
         }
-        let Some(heir) = self.successor(now, claim) else {
+        // Whoever gets it from us takes it that we served it until then, and does not look.
+        if !group.is_served() && self.want.life == Life::Runs {
+            return Some(now + NOT_SERVED);
+        }
+        let heir = self.successor(now, claim).filter(|_| group.is_served());
+        let Some(heir) = heir else {
             if is_reluctant {
                 return Some(now + Duration::from_millis(200)); // never the last one that could serve
             }
@@ -150,6 +157,9 @@ impl Ownership {
         }
         if now < group.not_before() {
             return Some(group.not_before());
+        }
+        if !group.is_served() {
+            return Some(now + NOT_SERVED);
         }
         let text = self.asked_heir(claim)?.to_owned();
         let heir = match text.as_str() {

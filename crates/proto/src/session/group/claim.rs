@@ -156,7 +156,9 @@ impl Ownership {
                     group.refused = None;
                 }
                 let is_given = matches!(asking.what, Writing::HandOver(_));
-                if let Writing::HandOver(to) = asking.what {
+                if let Writing::HandOver(to) = asking.what
+                    && group.is_served()
+                {
                     group.hand = Hand::Given { to, since: now };
                 }
                 self.note_claim(now, claim, seen.sight);
