@@ -34,6 +34,13 @@ impl Ownership {
             return;
         }
         let is_due = |(_, due): &(_, Instant)| *due <= now;
+        if !self.heard_ones().any(|one| is_due(&one)) && !self.unheard().any(|one| is_due(&one)) {
+            return;
+        }
+        // Those whose turn is soon get theirs, too, and from then on all with the first: one wake-up for all, and their answers
+        // come together.
+        let soon = now + self.interval() / 2;
+        let is_due = |(_, due): &(_, Instant)| *due <= soon;
         let greeted = self.unheard().filter(is_due).map(|(node, _)| node);
         let due: Vec<NodeName> =
             self.heard_ones().filter(is_due).map(|(node, _)| node).chain(greeted).cloned().collect();

@@ -28,10 +28,14 @@ impl Ownership {
             return;
         }
         let Some(own) = &self.own else { return };
+        // What another one serves as well is not what the next life may go on serving.
+        let is_served = |claim: &&vip_model::LeaseName| {
+            self.groups.get(*claim).is_some_and(super::group::Group::is_served)
+        };
         let memory = Memory {
             record: own.to_remember(),
             members: self.members.values().map(|member| member.record.clone()).collect(),
-            claims: self.held.iter().cloned().collect(),
+            claims: self.held.iter().filter(is_served).cloned().collect(),
             successions: self.lineage.successions().rev().take(64).collect(),
         };
         self.memory.due = None;

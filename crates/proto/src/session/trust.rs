@@ -363,7 +363,8 @@ impl Ownership {
             {
                 own.record.was_heard = true;
             }
-            if now < vouched + interval * 3 / 2 && self.is_store_enough(now) {
+            let is_fresh = now < vouched + interval * 3 / 2;
+            if is_fresh && self.is_store_enough(now) && !self.awaits_lists(now) {
                 return Mood::Sure;
             }
         }
@@ -400,6 +401,13 @@ impl Ownership {
             }
             (Ok(_), Mood::Silent { since }) => Mood::Silent { since },
         }
+    }
+
+    /// Whether it has heard nothing but that members are there: what they hold follows with the next datagram, and may be what
+    /// a former life of this agent held.
+    fn awaits_lists(&self, now: Instant) -> bool {
+        let is_unknown = |peer: &super::peer::Peer| peer.is_exchanging(now) && peer.groups.is_unknown();
+        self.trust.is_untested() && self.peers.values().any(is_unknown)
     }
 
     /// `api_loss: release` wants the store's word beside the jurors'.

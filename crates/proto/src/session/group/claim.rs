@@ -172,7 +172,8 @@ impl Ownership {
                 }
             }
             Answer::Conflict => {
-                if asking.what != Writing::Read {
+                // What the watch has shown since the question may be what refused it.
+                if asking.what != Writing::Read && group.expected == group.expect() {
                     group.is_outdated = true;
                     group.refused = Some((group.expected.clone(), now));
                 }
