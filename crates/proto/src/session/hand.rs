@@ -241,9 +241,12 @@ impl Ownership {
                     group.hand = Hand::Withdrawing;
                     return Some(now);
                 }
-                let last = heard.unwrap_or(since).max(since);
+                // One that is heard and never serves does not know that it is to: its claim may be gone before it saw it.
+                let patience = since + self.want.settings.timings.duration;
+                let last = if now < patience { heard.unwrap_or(since).max(since) } else { since };
                 let given = self.step_given(now, claim, (session, node), last);
-                return given.into_iter().chain(stops).min();
+                let late = (now < patience).then_some(patience);
+                return given.into_iter().chain(stops).chain(late).min();
             }
             Hand::Withdrawing if group.want.footprint == Footprint::Clear => {
                 group.hand = Hand::Withdrawn { at: now };
