@@ -33,13 +33,12 @@ impl Ownership {
         if self.own.is_none() || self.door.port.is_none() {
             return;
         }
-        let is_due = |(_, due): &(_, Instant)| *due <= now;
-        if !self.heard_ones().any(|one| is_due(&one)) && !self.unheard().any(|one| is_due(&one)) {
+        if self.beats_due().is_none_or(|due| now < due) {
             return;
         }
         // Those whose turn is soon get theirs, too, and from then on all with the first: one wake-up for all, and their answers
-        // come together.
-        let soon = now + self.interval() / 2;
+        // come together. Nobody gets two at once by that.
+        let soon = now + self.paces().juror / 2;
         let is_due = |(_, due): &(_, Instant)| *due <= soon;
         let greeted = self.unheard().filter(is_due).map(|(node, _)| node);
         let due: Vec<NodeName> =
@@ -242,8 +241,9 @@ impl Ownership {
         if self.own.is_none() || self.door.port.is_none() {
             return None;
         }
-        let reachable = self.unheard().filter(|(node, _)| self.told_door(node).is_some());
-        self.heard_ones().chain(reachable).map(|(_, due)| due).min()
+        let told = self.unheard().filter(|(node, _)| self.told_door(node).is_some());
+        let heard = self.heard_ones().filter(|(node, _)| self.door_of(self.stepped, node).is_some());
+        heard.chain(told).map(|(_, due)| due).min()
     }
 }
 
