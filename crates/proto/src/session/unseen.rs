@@ -95,10 +95,18 @@ impl Ownership {
             if is_unseen && !was_unseen {
                 self.speak_soon(now); // its owner shall hear it before somebody takes it
             }
-            if is_unseen && self.is_unseen_by_most(now, id, &claim) {
+            // It counts the words of its jurors, ours, too.
+            let is_told = was_unseen && self.has_told(id);
+            if is_unseen && is_told && self.is_unseen_by_most(now, id, &claim) {
                 self.take_unseen(now, id, &claim);
             }
         }
+    }
+
+    /// Whether the node of a session has been sent all news.
+    fn has_told(&self, id: SessionId) -> bool {
+        let peer = self.lineage.node(id).and_then(|node| self.peers.get(node));
+        peer.is_some_and(|peer| !peer.news)
     }
 
     fn watch_group(&mut self, now: Instant, id: SessionId, places: &[(Look, LinkAddr)]) {
