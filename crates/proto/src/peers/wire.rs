@@ -98,7 +98,7 @@ impl<'a> Sealed<'a> {
 ///
 /// At most [`ASKS_MOST`] asks, [`GRANTS_MOST`] grants, [`SUCCESSIONS_MOST`] successions and [`UNSEEN_MOST`] unseen
 /// groups are taken, the first ones of each. The rest of the [`LONGEST`] bytes is for groups, at most [`GROUPS_MOST`]:
-/// when there are more, those whose word somebody waits for go first: withdrawn, released, owned, then announced ones, and
+/// when there are more, those whose word somebody waits for go first: withdrawn, released, given, owned, then announced ones, and
 /// among equals the first ones.
 pub fn encode(datagram: &Datagram, bytes: &mut Vec<u8>) -> Result<(), Unsendable> {
     let asks = first(&datagram.asks, ASKS_MOST);

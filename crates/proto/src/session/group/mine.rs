@@ -33,7 +33,7 @@ impl Ownership {
         let reading = (group.must_read && group.asking.is_none()).then_some(group.not_before);
         if reading.is_some_and(|at| now >= at) {
             self.ask_claim(now, claim, Writing::Read);
-            return None;
+            return self.step_guard(now, claim); // an API that is away holds nobody up
         }
         let looking = self.step_guard(now, claim).into_iter().chain(contested).chain(reading).min();
         let handing = match standing {
