@@ -447,7 +447,8 @@ impl Ownership {
         };
         let former = self.members.insert(node.clone(), member);
         self.track_member(node);
-        former.is_none_or(|former| self.members.get(node).is_some_and(|member| former.record != member.record))
+        former
+            .is_none_or(|former| self.members.get(node).is_some_and(|member| former.record != member.record))
     }
 }
 

@@ -172,7 +172,9 @@ impl Ownership {
         // Who does not know that we know it vouches grants nothing yet.
         let is_new = |node: &&NodeName| {
             let peer = self.peers.get(*node);
-            peer.is_none_or(|peer| peer.vouches_since.is_none_or(|since| peer.sent.is_none_or(|sent| sent <= since)))
+            peer.is_none_or(|peer| {
+                peer.vouches_since.is_none_or(|since| peer.sent.is_none_or(|sent| sent <= since))
+            })
         };
         if let Some(node) = members.iter().find(is_new) {
             return Some(format!("the juror {node} has only just begun to vouch for it"));

@@ -88,7 +88,8 @@ impl Ownership {
         let group = self.groups.get(claim)?;
         // Who gives it away answers, too: to us, when we know that it is ours by that.
         let is_handed = matches!(self.whose(group), Whose::Mine { from: Some(_) });
-        let stages: &[Stage] = if is_handed { &[Stage::Announced] } else { &[Stage::Announced, Stage::Given] };
+        let stages: &[Stage] =
+            if is_handed { &[Stage::Announced] } else { &[Stage::Announced, Stage::Given] };
         let serves = |peer: &&Peer| self.says(now, peer, group.id, stages);
         self.peers.values().filter(serves).filter_map(|peer| peer.word.api_age).min()
     }
@@ -130,7 +131,8 @@ impl Ownership {
         // Whoever says that it has it may begin to serve it at any time: what was looked at before says nothing.
         let is_listed = self.peers.values().any(lists);
         // Who hands it over says so, and serves until we do.
-        let keeps = |peer: &Peer| Some(peer.session) == handed_by && self.says(now, peer, id, &[Stage::Announced]);
+        let keeps =
+            |peer: &Peer| Some(peer.session) == handed_by && self.says(now, peer, id, &[Stage::Announced]);
         let is_kept = self.peers.values().any(keeps);
         let Some(group) = self.groups.get(claim) else { return };
         if taken_unseen || is_listed {
@@ -173,12 +175,18 @@ impl Ownership {
         for claim in self.held.clone() {
             let Some(group) = self.groups.get_mut(&claim) else { continue };
             let is_heir = !group.was_announced && matches!(group.guard, Guard::Clear | Guard::Look { .. });
-            if !is_heir || !matches!(self.groups.get(&claim).map(|group| self.whose(group)), Some(Whose::Mine { from: None })) {
+            if !is_heir
+                || !matches!(
+                    self.groups.get(&claim).map(|group| self.whose(group)),
+                    Some(Whose::Mine { from: None })
+                )
+            {
                 continue;
             }
             let Some(group) = self.groups.get_mut(&claim) else { continue };
             group.guard = Guard::Look { misses: HEIR_MISSES };
-            let places = self.groups.get(&claim).map(|group| self.places_near(group.looks())).unwrap_or_default();
+            let places =
+                self.groups.get(&claim).map(|group| self.places_near(group.looks())).unwrap_or_default();
             for (look, whom) in places {
                 self.looks.recount(look.at.addr, &whom);
             }

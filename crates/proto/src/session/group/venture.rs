@@ -52,7 +52,8 @@ impl Ownership {
         let Some(group) = self.groups.get(claim) else { return false };
         let is_absent = group.seen.as_ref().is_some_and(|seen| seen.record.is_none());
         let speaks = |peer: &Peer| {
-            peer.groups.is_unknown() || matches!(peer.stage(group.id), Some(Stage::Owned | Stage::Announced | Stage::Given))
+            peer.groups.is_unknown()
+                || matches!(peer.stage(group.id), Some(Stage::Owned | Stage::Announced | Stage::Given))
         };
         let is_heard = |member: &Member| {
             let peer = self.peers.get(&member.record.node);

@@ -15,8 +15,7 @@ impl Ownership {
         let is_due = own.jury_at.is_none_or(|at| now >= at + JURY_EVERY);
         // In doubt it is frozen; but one of the dead would stay for ever, and with it the doubt. So would nobody: a session that is
         // handed something before it is sure needs somebody who vouches for it.
-        let may_change =
-            self.trust.is_sure() || self.is_long_in_doubt(now) || current.members.is_empty();
+        let may_change = self.trust.is_sure() || self.is_long_in_doubt(now) || current.members.is_empty();
         if !is_due || !may_change || !self.is_store_fresh(now) || own.pending.is_some() {
             return current;
         }
