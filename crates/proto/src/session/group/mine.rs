@@ -129,7 +129,9 @@ impl Ownership {
                 && Some(peer.session) != handed_by
         };
         // Whoever says that it has it may begin to serve it at any time: what was looked at before says nothing.
-        let is_listed = self.peers.values().any(lists);
+        // What we take back from somebody who never served it is served by us all the time.
+        let is_back = matches!(group.hand, Hand::Given { .. }) && group.is_announced();
+        let is_listed = !is_back && self.peers.values().any(lists);
         // Who hands it over says so, and serves until we do.
         let keeps =
             |peer: &Peer| Some(peer.session) == handed_by && self.says(now, peer, id, &[Stage::Announced]);
