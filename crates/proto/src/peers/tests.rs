@@ -36,7 +36,8 @@ fn vote(random: &mut Random) -> Vote {
 }
 
 fn stage(random: &mut Random) -> Stage {
-    [Stage::Owned, Stage::Announced, Stage::Withdrawn, Stage::Released][random.below(4) as usize]
+    [Stage::Owned, Stage::Announced, Stage::Withdrawn, Stage::Released, Stage::Given]
+        [random.below(5) as usize]
 }
 
 fn name(random: &mut Random, longest: usize) -> NodeName {
@@ -120,7 +121,7 @@ fn too_many_groups_are_cut_down_to_those_that_somebody_waits_for() {
                 "there was room"
             );
         }
-        let order = [Stage::Withdrawn, Stage::Released, Stage::Owned, Stage::Announced];
+        let order = [Stage::Withdrawn, Stage::Released, Stage::Given, Stage::Owned, Stage::Announced];
         let weight = |stage: &Stage| order.iter().position(|other| other == stage);
         let lightest_in = heard.groups.listed().iter().map(|word| weight(&word.stage)).max().flatten();
         let heaviest_out = left_out.iter().map(weight).min().flatten();

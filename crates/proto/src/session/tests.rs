@@ -405,6 +405,29 @@ fn who_does_not_stop_serves_on_for_as_long_as_its_successor_does_not_announce() 
     let (mut town, holder) = calm(3);
     town.unable = (0..3).filter(|node| *node != holder).collect();
     town.ask_for_hand_over("*");
-    town.wait(Duration::from_secs(10));
+    town.wait(Duration::from_secs(1));
+    assert_ne!(town.owner_in_store(), Some(format!("n{}", holder + 1)), "it was given away");
+    town.wait(Duration::from_secs(9));
     assert_eq!((town.holder(), town.gap), (Some(holder), Duration::ZERO));
+    assert_eq!(town.owner_in_store(), Some(format!("n{}", holder + 1)), "and taken back");
+}
+
+#[test]
+fn a_session_for_which_nobody_has_vouched_yet_is_followed_by_expiry_alone() {
+    let mut town = Town::new(3);
+    for node in 0..3 {
+        town.start(node);
+    }
+    // Agents that have just begun listen for a second before they vouch.
+    town.wait(ms(1_000));
+    let holder = town.holder().expect("one of them is first");
+    town.isolate(holder, true);
+    town.wait(Duration::from_secs(2));
+    assert!(
+        town.holders().is_empty(),
+        "it does not know that it is watched, and serves on: {:?}",
+        town.holders()
+    );
+    town.wait(Duration::from_secs(10));
+    assert!(town.holder().is_some_and(|heir| heir != holder), "{:?}", town.holders());
 }

@@ -136,11 +136,8 @@ impl Ownership {
         let keeps =
             |peer: &Peer| Some(peer.session) == handed_by && self.says(now, peer, id, &[Stage::Announced]);
         let is_kept = self.peers.values().any(keeps);
-        let Some(group) = self.groups.get(claim) else { return };
         if taken_unseen || is_listed {
-            for (look, whom) in self.places_near(group.looks()) {
-                self.looks.recount(look.at.addr, &whom);
-            }
+            self.recount_looks(claim);
         }
         if from.is_some() {
             self.spread_later(claim);
@@ -174,25 +171,26 @@ impl Ownership {
     /// We are sure again, after a time in which we may have been out of sight: that nobody answered then for what we have not
     /// served yet proves nothing.
     pub(in crate::session) fn look_again(&mut self, now: Instant) {
-        for claim in self.held.clone() {
-            let Some(group) = self.groups.get_mut(&claim) else { continue };
-            let is_heir = !group.was_announced && matches!(group.guard, Guard::Clear | Guard::Look { .. });
-            if !is_heir
-                || !matches!(
-                    self.groups.get(&claim).map(|group| self.whose(group)),
-                    Some(Whose::Mine { from: None })
-                )
-            {
-                continue;
-            }
+        let is_heir = |claim: &&LeaseName| {
+            let Some(group) = self.groups.get(*claim) else { return false };
+            !group.was_announced
+                && group.guard != Guard::Contested
+                && matches!(self.whose(group), Whose::Mine { from: None })
+        };
+        let claims: Vec<LeaseName> = self.held.iter().filter(is_heir).cloned().collect();
+        for claim in claims {
             let Some(group) = self.groups.get_mut(&claim) else { continue };
             group.guard = Guard::Look { misses: HEIR_MISSES };
-            let places =
-                self.groups.get(&claim).map(|group| self.places_near(group.looks())).unwrap_or_default();
-            for (look, whom) in places {
-                self.looks.recount(look.at.addr, &whom);
-            }
+            self.recount_looks(&claim);
             self.mark(now, &claim);
+        }
+    }
+
+    /// Looks from before count no more.
+    fn recount_looks(&mut self, claim: &LeaseName) {
+        let Some(group) = self.groups.get(claim) else { return };
+        for (look, whom) in self.places_near(group.looks()) {
+            self.looks.recount(look.at.addr, &whom);
         }
     }
 
