@@ -430,13 +430,13 @@ impl Ownership {
             member.listed = true;
             return false;
         }
+        let former = self.members.get(node).map(|member| &member.record);
         let mut record = seen.record.clone();
-        if record.sites.is_empty()
-            && let Some(former) = self.members.get(node)
-        {
+        if record.sites.is_empty() {
             // Its agent has begun and not read its kernel yet, in which addresses of its former life may still answer.
-            record.sites.clone_from(&former.record.sites);
+            record.sites = former.map(|former| former.sites.clone()).unwrap_or_default();
         }
+        let is_news = former.is_none_or(|former| *former != record);
         let member = Member {
             record,
             version: seen.version.clone(),
@@ -445,10 +445,9 @@ impl Ownership {
             listed: true,
             greeted: None,
         };
-        let former = self.members.insert(node.clone(), member);
+        self.members.insert(node.clone(), member);
         self.track_member(node);
-        former
-            .is_none_or(|former| self.members.get(node).is_some_and(|member| former.record != member.record))
+        is_news
     }
 }
 
