@@ -437,7 +437,7 @@ impl Machine for Agent {
     }
 
     fn handle(&mut self, now: Instant, input: Input) {
-        self.rest = Rest::No;
+        let rest = std::mem::take(&mut self.rest);
         self.runs(now);
         match input {
             Input::Actual(actual) => self.saw_kernel(now, actual),
@@ -463,7 +463,12 @@ impl Machine for Agent {
                 self.elections.saw_sessions(now, &sessions);
             }
             Input::Sessions(sessions) => self.own(now, OwnershipInput::Sessions(sessions)),
-            Input::Peer(heard) => self.own(now, OwnershipInput::Peer(*heard)),
+            Input::Peer(heard) => {
+                self.own(now, OwnershipInput::Peer(*heard));
+                if self.ownership.as_ref().is_some_and(|ownership| ownership.rests(now)) {
+                    self.rest = rest;
+                }
+            }
             Input::Door(door) => self.own(now, OwnershipInput::Door(door)),
             Input::Recall(recall) => self.own(now, OwnershipInput::Recall(*recall)),
             Input::Stop => self.stop(now),

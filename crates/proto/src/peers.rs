@@ -46,6 +46,7 @@ use vip_model::peers::{Datagram, KeyId};
 
 pub use key::SealKey;
 pub use replay::{Replay, Stale};
+pub(crate) use reply::is_same;
 pub use reply::{Haste, Replies};
 pub use wire::{
     ASKS_MOST, GRANTS_MOST, GROUPS_MOST, LONGEST, NAME_LONGEST, SUCCESSIONS_MOST, UNSEEN_MOST, decode, encode,

@@ -467,11 +467,15 @@ impl Machine for Ownership {
     }
 
     fn handle(&mut self, now: Instant, input: OwnershipInput) {
-        self.rest = Rest::No;
+        let rest = std::mem::take(&mut self.rest);
         match input {
             OwnershipInput::Claim(seen) => self.saw_claim(now, seen),
             OwnershipInput::Sessions(sessions) => self.saw_sessions(now, &sessions),
-            OwnershipInput::Peer(heard) => self.heard(now, heard),
+            OwnershipInput::Peer(heard) => {
+                if !self.heard(now, heard) {
+                    self.rest = rest;
+                }
+            }
             OwnershipInput::Door(door) => self.saw_door(now, door),
             OwnershipInput::Recall(recall) => self.recalled(now, recall),
             OwnershipInput::Answer(ticket, answer) => self.answered(now, ticket, answer),

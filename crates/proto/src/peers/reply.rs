@@ -69,7 +69,7 @@ const fn may_wait(datagram: &Datagram) -> bool {
 }
 
 /// Whether two say the same, but for the times in them. All fields are named, so that a new one is thought of.
-fn is_same(former: &Datagram, datagram: &Datagram) -> bool {
+pub(crate) fn is_same(former: &Datagram, datagram: &Datagram) -> bool {
     let Datagram { instance, from, session, to, sequence: _, echo, kind, jury, api_age: _, .. } = datagram;
     let Datagram { fitness, groups, asks, grants, successions, unseen, .. } = datagram;
     let echoes_alike = match (&former.echo, echo) {

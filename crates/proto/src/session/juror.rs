@@ -93,14 +93,15 @@ impl Ownership {
         })
     }
 
-    /// Grants what is asked and may be granted, and ends what is over.
-    pub(super) fn step_grants(&mut self, now: Instant) {
+    /// Grants what is asked and may be granted, and ends what is over. Whether anything was asked.
+    pub(super) fn step_grants(&mut self, now: Instant) -> bool {
         self.end_grants(now);
         let mut asks: Vec<(NodeName, Instant, Vote)> = Vec::new();
         for (node, peer) in &self.peers {
             asks.extend(peer.word.asks.iter().map(|vote| (node.clone(), peer.sequence, *vote)));
         }
         asks.sort_by_key(|(_, _, vote)| (vote.rank, vote.heir));
+        let is_asked = !asks.is_empty();
         for (node, sequence, vote) in asks {
             self.look_at_session(now, vote.of);
             if self.may_grant(now, &vote)
@@ -110,6 +111,7 @@ impl Ownership {
                 peer.news = true;
             }
         }
+        is_asked
     }
 
     fn end_grants(&mut self, now: Instant) {

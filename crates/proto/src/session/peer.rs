@@ -11,6 +11,7 @@ use vip_model::{Instant, LeaseName, NodeName};
 use super::lineage::Heir;
 use super::words::{HeardList, ToldList};
 use super::{Ownership, OwnershipOutput};
+use crate::peers::is_same;
 
 /// A peer that was not heard for so long is not exchanging echoes: three of the slowest heartbeats.
 const EXCHANGING: Duration = Duration::from_secs(3);
@@ -85,6 +86,16 @@ impl Peer {
     }
 }
 
+/// What a datagram brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// Later times than the last one, and nothing else.
+    None,
+    Some,
+    /// Both sides hear each other, for the first time or again.
+    Exchange,
+}
+
 /// A session of another node, as a juror and contender sees it.
 #[derive(Debug)]
 pub(super) struct Track {
@@ -129,12 +140,13 @@ impl Ownership {
         self.door = door;
     }
 
-    /// A heartbeat that the door let in.
-    pub(super) fn heard(&mut self, now: Instant, heard: vip_model::peers::PeerHeard) {
+    /// A heartbeat that the door let in. Whether more of it is new than the times in it: if not, all that it moves is to a
+    /// later time, and a step finds nothing to do before it would have anyway.
+    pub(super) fn heard(&mut self, now: Instant, heard: vip_model::peers::PeerHeard) -> bool {
         let vip_model::peers::PeerHeard { at, from, datagram } = heard;
         let is_astray = datagram.to != self.id.node || datagram.instance != self.id.tag();
         if is_astray || datagram.from == self.id.node {
-            return;
+            return false;
         }
         self.lineage.lives_at(datagram.session, &datagram.from);
         for succession in datagram.successions.clone() {
@@ -149,24 +161,27 @@ impl Ownership {
         let is_over = self.lineage.has_ended(datagram.session);
         let node = datagram.from.clone();
         let wants_reply = datagram.kind == Kind::Beat && datagram.jury > 0;
-        let is_new = self.note_peer((now, at.min(now)), from, datagram, is_over);
+        let news = self.note_peer((now, at.min(now)), from, datagram, is_over);
+        let mut is_asked = false;
         if wants_reply {
-            self.step_grants(now);
+            is_asked = self.step_grants(now);
             self.reply(now, &node);
         }
-        if is_new {
+        if news == News::Exchange {
             self.renew_jury(now);
         }
+        let is_busy = is_asked || !self.bids.is_empty() || !self.handed.is_empty() || self.has_to_look(now);
+        news != News::None || is_busy
     }
 
-    /// Keeps what a datagram says. Whether echoes are exchanged for the first time.
+    /// Keeps what a datagram says.
     fn note_peer(
         &mut self,
         (now, heard): (Instant, Instant),
         door: SocketAddr,
         mut datagram: Datagram,
         is_over: bool,
-    ) -> bool {
+    ) -> News {
         let node = datagram.from.clone();
         let own = self.own_id();
         let is_old = |former: &Peer| {
@@ -174,7 +189,7 @@ impl Ownership {
             (same && datagram.sequence <= former.sequence) || (!same && is_over)
         };
         if self.peers.get(&node).is_some_and(is_old) {
-            return false;
+            return News::Some;
         }
         let mut former = self.peers.remove(&node);
         let was_exchanging = former.as_ref().is_some_and(|peer| peer.is_exchanging(now));
@@ -213,10 +228,13 @@ impl Ownership {
             now >= former.heard + self.interval() * 3
                 && matches!(heir, Heir::Lives(heir) if Some(heir) == own)
         };
-        if former.as_ref().is_some_and(is_back) {
+        let is_back = former.as_ref().is_some_and(is_back);
+        if is_back {
             self.clear_held(now);
         }
         let changed = lists_others || former.as_ref().is_none_or(|former| peer.says_more_than(former));
+        let is_mere = former.as_ref().is_some_and(|former| self.merely_repeats(&peer, former))
+            && !(is_back || is_over || is_missing_list || changed);
         self.track(&peer, is_over);
         let is_exchanging = peer.is_exchanging(now);
         self.peers.insert(node.clone(), peer);
@@ -225,7 +243,19 @@ impl Ownership {
             self.mark_moving(now);
             self.mark_contested(now, &node);
         }
-        is_exchanging && !was_exchanging
+        match (is_exchanging, was_exchanging) {
+            (true, false) => News::Exchange,
+            (true, true) if is_mere => News::None,
+            _ => News::Some,
+        }
+    }
+
+    /// Whether a datagram says what the last one said, no later than a holder's is expected: one that was late is waited for anew.
+    fn merely_repeats(&self, peer: &Peer, former: &Peer) -> bool {
+        let is_late = peer.heard >= former.heard + self.interval() * 3 / 2;
+        is_same(&former.word, &peer.word)
+            && peer.word.unseen.is_empty()
+            && !(is_late && self.holdings.contains_key(&peer.session))
     }
 
     /// All that we serve is announced as if it were new.

@@ -73,10 +73,15 @@ impl Ownership {
         self.members.iter().any(answers)
     }
 
+    /// Whether a look was missed, or wishes to look must be renewed. Heartbeats are what brings that about: without any
+    /// there is no living session to look at.
+    pub(super) fn has_to_look(&self, now: Instant) -> bool {
+        !self.looks.have_missed_nothing() || now >= self.watched_until
+    }
+
     /// Looks, and takes what more than half of a jury does not see.
     pub(super) fn step_unseen(&mut self, now: Instant) {
-        // Every heartbeat comes by here, and hardly one finds anything that does not answer.
-        if self.looks.have_missed_nothing() && now < self.watched_until {
+        if !self.has_to_look(now) {
             return;
         }
         let mut watched = self.watched(now);
