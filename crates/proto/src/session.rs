@@ -164,6 +164,8 @@ struct Member {
     changed: Instant,
     /// Whether the store still has it.
     listed: bool,
+    /// Whether its agent was ever heard: whether it is among the peers.
+    was_heard: bool,
     /// When a heartbeat was last sent to it before it was ever heard.
     greeted: Option<Instant>,
 }
@@ -443,6 +445,7 @@ impl Ownership {
             duration: seen.duration,
             changed: now,
             listed: true,
+            was_heard: self.peers.contains_key(node),
             greeted: None,
         };
         self.members.insert(node.clone(), member);

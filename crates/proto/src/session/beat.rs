@@ -68,22 +68,13 @@ impl Ownership {
     /// Everybody who was heard, and when the next heartbeat to it is due.
     fn heard_ones(&self) -> impl Iterator<Item = (&NodeName, Instant)> {
         let paces = self.paces();
-        let due = move |node: &NodeName, peer: &Peer| match peer.sent {
-            None => self.started,
-            Some(sent) if peer.news => sent + NEWS_PAUSE,
-            Some(sent) => sent + paces.of(node),
-        };
-        self.peers.iter().map(move |(node, peer)| (node, due(node, peer)))
+        self.peers.iter().map(move |(node, peer)| (node, self.beat_due(peer, paces.of(node))))
     }
 
-    /// Everybody else who is a member by the store's word: both lists have the same order.
+    /// Everybody else who is a member by the store's word.
     fn unheard(&self) -> impl Iterator<Item = (&NodeName, Instant)> {
         let paces = self.paces();
-        let mut heard = self.peers.keys().peekable();
-        let unheard = self.members.iter().filter(move |(node, _)| {
-            while heard.next_if(|heard| heard < node).is_some() {}
-            heard.peek() != Some(node)
-        });
+        let unheard = self.members.iter().filter(|(_, member)| !member.was_heard);
         unheard.map(move |(node, member)| {
             (node, member.greeted.map_or(self.started, |greeted| greeted + paces.of(node)))
         })
@@ -241,9 +232,21 @@ impl Ownership {
         if self.own.is_none() || self.door.port.is_none() {
             return None;
         }
-        let told = self.unheard().filter(|(node, _)| self.told_door(node).is_some());
-        let heard = self.heard_ones().filter(|(node, _)| self.door_of(self.stepped, node).is_some());
-        heard.chain(told).map(|(_, due)| due).min()
+        let told = self.unheard().filter(|(node, _)| self.told_door(node).is_some()).map(|(_, due)| due);
+        // Every turn asks, and most members have the slowest pace: only the others are looked up.
+        let paces = self.paces();
+        let fast = paces.fast().filter_map(|(node, pace)| Some(self.peers.get(node)?.sent? + pace));
+        let all = self.peers.values().map(|peer| self.beat_due(peer, paces.slow()));
+        all.chain(fast).chain(told).min()
+    }
+
+    /// When the next heartbeat to a member that was heard is due, at this pace.
+    fn beat_due(&self, peer: &Peer, pace: Duration) -> Instant {
+        match peer.sent {
+            None => self.started,
+            Some(sent) if peer.news => sent + NEWS_PAUSE,
+            Some(sent) => sent + pace,
+        }
     }
 }
 
@@ -263,7 +266,18 @@ impl Paces<'_> {
         } else if self.wooed.contains(&node) {
             self.interval
         } else {
-            SLOW.max(self.interval)
+            self.slow()
         }
+    }
+
+    /// Those that get more than others, with how often.
+    fn fast(&self) -> impl Iterator<Item = (&NodeName, Duration)> {
+        let jurors = self.jurors.iter().map(|node| (*node, self.juror));
+        jurors.chain(self.wooed.iter().map(|node| (*node, self.interval)))
+    }
+
+    /// What everybody gets: no pace is slower.
+    fn slow(&self) -> Duration {
+        SLOW.max(self.interval)
     }
 }

@@ -171,6 +171,7 @@ impl Ownership {
                     duration: self.want.settings.timings.duration,
                     changed: now,
                     listed: false,
+                    was_heard: self.peers.contains_key(&record.node),
                     greeted: None,
                 };
                 self.members.entry(record.node.clone()).or_insert(member);

@@ -237,6 +237,11 @@ impl Ownership {
             && !(is_back || is_over || is_missing_list || changed);
         self.track(&peer, is_over);
         let is_exchanging = peer.is_exchanging(now);
+        if former.is_none()
+            && let Some(member) = self.members.get_mut(&node)
+        {
+            member.was_heard = true;
+        }
         self.peers.insert(node.clone(), peer);
         self.note_unseen(now, &node);
         if changed {
