@@ -17,7 +17,7 @@ use super::trust::DOUBT_BEAT;
 use super::words::OwnList;
 
 /// Members that owe each other nothing exchange a heartbeat this often.
-const SLOW: Duration = Duration::from_secs(1);
+pub(super) const SLOW: Duration = Duration::from_secs(1);
 /// News to one member goes at most this often.
 const NEWS_PAUSE: Duration = Duration::from_millis(2);
 /// Groups in one datagram, those in motion first.
@@ -198,8 +198,9 @@ impl Ownership {
             let whose = self.whose(group);
             let is_moving = !matches!(whose, Whose::Mine { from: None });
             let serves = group.is_announced() && self.trust.may_serve() && group.hand != Hand::Withdrawing;
+            let takes_back = matches!(group.hand, Hand::Given { takes_back: true, .. });
             let stage = match (serves, &whose) {
-                (true, Whose::Theirs { .. }) => Stage::Given,
+                (true, Whose::Theirs { .. }) if !takes_back => Stage::Given,
                 (true, _) => Stage::Announced,
                 (false, _) => Stage::Owned,
             };

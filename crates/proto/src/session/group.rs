@@ -430,7 +430,7 @@ impl Ownership {
             && group.is_served()
             && group.hand.is_over()
         {
-            group.hand = super::hand::Hand::Given { to: session, since: now };
+            group.hand = super::hand::Hand::Given { to: session, since: now, takes_back: false };
             self.speak_soon(now);
         }
     }

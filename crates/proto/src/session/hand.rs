@@ -36,8 +36,8 @@ pub(super) enum Hand {
     None,
     /// Nobody could take it: the addresses go, then the claim is released.
     Alone,
-    /// The claim names the successor; we serve on.
-    Given { to: SessionId, since: Instant },
+    /// The claim names the successor; we serve on. A write that takes it back may have reached the store.
+    Given { to: SessionId, since: Instant, takes_back: bool },
     /// The successor announces: our addresses go.
     Withdrawing,
     /// They are gone.
@@ -284,6 +284,10 @@ impl Ownership {
         if group.asking.is_none() && now >= group.not_before() {
             group.silent_heirs.retain(|_, at| now < *at + SILENT);
             group.silent_heirs.insert(session, now);
+            if let Hand::Given { takes_back, .. } = &mut group.hand {
+                *takes_back = true;
+            }
+            self.speak_soon(now); // its new owner may learn of the gift before it learns that this is over
             self.ask_claim(now, claim, Writing::TakeBack);
         }
         Some(now + self.interval() * 3)

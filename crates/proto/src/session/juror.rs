@@ -9,6 +9,7 @@ use vip_model::session::SessionId;
 use vip_model::{Instant, LinkAddr, NodeName};
 
 use super::Ownership;
+use super::beat::SLOW;
 use super::look::LOOK_EVERY;
 use super::peer::{Grant, Track};
 
@@ -147,8 +148,16 @@ impl Ownership {
             && is_free
             && !self.is_listening(now)
             && !self.lineage.has_ended(vote.of)
-            && now >= track.silent_since() + self.interval() * 3
+            && now >= track.silent_since() + self.owed_pace(vote.of) * 3
             && self.is_unanswered(vote.of, track.silent_since(), 0)
+    }
+
+    /// How often a session owes its jurors a heartbeat: one that has nothing, by what the store shows and by its own last word,
+    /// is not silent between two slow ones. Who asks for votes may not know yet that its groups are elsewhere.
+    fn owed_pace(&self, session: SessionId) -> Duration {
+        let peer = self.peers.values().find(|peer| peer.session == session);
+        let lists = peer.is_none_or(|peer| peer.groups.is_unknown() || !peer.groups.words().is_empty());
+        if lists || self.holdings.contains_key(&session) { self.interval() } else { SLOW.max(self.interval()) }
     }
 
     /// Gives a vote. Whether it is news.

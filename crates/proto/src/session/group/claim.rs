@@ -69,6 +69,9 @@ impl Ownership {
         };
         group.remembered = false;
         group.is_outdated = false;
+        if let Hand::Given { takes_back, .. } = &mut group.hand {
+            *takes_back = false; // what was asked expects another version
+        }
         let is_first = group.seen.is_none();
         group.seen = Some(Seen { version, record, at: now });
         let expect = group.expect();
@@ -159,7 +162,7 @@ impl Ownership {
                 if let Writing::HandOver(to) = asking.what
                     && group.is_served()
                 {
-                    group.hand = Hand::Given { to, since: now };
+                    group.hand = Hand::Given { to, since: now, takes_back: false };
                 }
                 self.note_claim(now, claim, seen.sight);
                 if is_given {
@@ -208,9 +211,14 @@ impl Ownership {
     fn wait_for_laggard(&mut self, now: Instant, claim: &LeaseName, jitter: f64) {
         let Some(group) = self.groups.get_mut(claim) else { return };
         let Some((refused, at)) = &group.refused else { return };
-        if *refused == group.expect() && now < *at + REFUSED_COUNTS {
+        if *refused != group.expect() {
+            return;
+        }
+        if now < *at + REFUSED_COUNTS {
             group.must_read = true;
             group.not_before = now + CONFLICT_MAX.mul_f64(jitter);
+        } else {
+            group.is_outdated = false; // what we know is what the store has
         }
     }
 
