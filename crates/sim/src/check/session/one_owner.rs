@@ -226,13 +226,13 @@ impl OneOwner {
         if moving {
             return (MOVE, "a planned move");
         }
+        if was_proven_by_the_store(world, since) {
+            return (STORE_PROOF + self.disturbed, "a cut in a doubt that an API server had ended");
+        }
         let starts =
             |what| matches!(what, What::Kill | What::KillAfter | What::KillAtAsk | What::KillAtBatch);
         if under_way(&parts, before) && under_way(&starts, before) {
             return (START + slow, "an agent that starts again as a cut heals");
-        }
-        if was_proven_by_the_store(world, since) {
-            return (STORE_PROOF + self.disturbed, "a cut in a doubt that an API server had ended");
         }
         if under_way(&parts, before) {
             let lossy =
