@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vip_model::peers::{Fitness, Vote};
-use vip_model::session::{End, SessionId, SessionWrite, Succession, Via};
+use vip_model::session::{End, Jury, SessionId, SessionWrite, Succession, Via};
 use vip_model::store::{Answer, Ask, Expect, Purpose, Version};
 use vip_model::{Instant, NodeName};
 
@@ -23,7 +23,7 @@ const ATTEMPT: Duration = Duration::from_millis(900);
 const YIELD: Duration = Duration::from_millis(200);
 /// Looks in a row without an answer before an expired session is followed.
 const EXPIRED_MISSES: u32 = 12;
-/// Each better-placed contender for an expired session is waited for.
+/// Each better-placed contender for an expired session is waited for, for so long.
 const EXPIRED_STEP: Duration = Duration::from_millis(30);
 /// Times between two words to a deposed node, and how many there are.
 const TELL_EVERY: Duration = Duration::from_millis(15);
@@ -113,15 +113,22 @@ impl Ownership {
             && !self.is_listening(now)
             && !self.is_resigned(now)
             && self.is_unanswered(id, heard, 0);
-        if is_dead {
-            self.bid(now, id, &list);
-        } else if let Some(bid) = self.bids.get_mut(&id) {
-            bid.since = None;
-            bid.withdraw();
-        }
         let is_gone = is_expired && now >= heard + silence && self.is_unanswered(id, heard, EXPIRED_MISSES);
+        if !is_dead && !is_gone {
+            if let Some(bid) = self.bids.get_mut(&id) {
+                bid.since = None;
+                bid.withdraw();
+            }
+            return;
+        }
+        let rank = if is_dead { self.rank(now, id, &list) } else { self.expired_rank(now, id) };
+        let step = if is_dead { self.interval() } else { EXPIRED_STEP };
+        self.bid(now, id, &list, (rank, step));
+        if is_dead {
+            self.conclude(now, id, &list);
+        }
         if is_gone {
-            self.follow_expired(now, id, &node);
+            self.conclude_expired(now, id, (&node, &list));
         }
     }
 
@@ -131,18 +138,16 @@ impl Ownership {
         self.own.as_ref().and_then(|own| own.after_deposal).is_some_and(|at| now < at + span)
     }
 
-    fn is_expired(&self, now: Instant, id: SessionId, node: &NodeName) -> bool {
+    pub(super) fn is_expired(&self, now: Instant, id: SessionId, node: &NodeName) -> bool {
         let Some(member) = self.members.get(node) else { return false };
         // One whose Lease was deleted can't be told its end: its claims become nobody's after a time.
         let is_there = member.listed && member.record.id == id;
         is_there && now >= member.changed + member.duration && self.is_store_fresh(now)
     }
 
-    /// One juror's try: asks when it is its turn, grants itself, counts.
-    fn bid(&mut self, now: Instant, id: SessionId, list: &vip_model::session::Jury) {
-        let rank = self.rank(now, id, list);
+    /// One heir's try: asks when it is its turn, grants itself, counts. Each better-placed one is waited for.
+    fn bid(&mut self, now: Instant, id: SessionId, list: &Jury, (rank, step): (u8, Duration)) {
         let better = self.better_ask(now, id, (list.generation, rank));
-        let interval = self.interval();
         let Some(own) = self.own_id() else { return };
         let bid = self.bids.entry(id).or_default();
         let since = *bid.since.get_or_insert(now);
@@ -158,7 +163,7 @@ impl Ownership {
             return;
         }
         if bid.asked.is_none() {
-            if now < since + interval * u32::from(rank) {
+            if now < since + step * u32::from(rank) {
                 return;
             }
             bid.attempts += 1;
@@ -173,7 +178,6 @@ impl Ownership {
             self.count(now, id, self.id.node.clone());
         }
         self.collect(now, id, list);
-        self.conclude(now, id, list);
     }
 
     fn vote(&self, id: SessionId, own: SessionId) -> Option<Vote> {
@@ -196,7 +200,7 @@ impl Ownership {
     }
 
     /// Grants in the newest datagrams of the jurors.
-    fn collect(&mut self, now: Instant, id: SessionId, list: &vip_model::session::Jury) {
+    fn collect(&mut self, now: Instant, id: SessionId, list: &Jury) {
         let Some(own) = self.own_id() else { return };
         let Some(vote) = self.vote(id, own) else { return };
         let same = |given: &Vote| Vote { rank: vote.rank, ..*given } == vote;
@@ -212,7 +216,7 @@ impl Ownership {
     }
 
     /// Enough votes: follow.
-    fn conclude(&mut self, now: Instant, id: SessionId, list: &vip_model::session::Jury) {
+    fn conclude(&mut self, now: Instant, id: SessionId, list: &Jury) {
         let Some(bid) = self.bids.get(&id) else { return };
         let valid = bid.grants.values().filter(|heard| now < **heard + COUNTS).count();
         if valid < list.granting() {
@@ -255,25 +259,30 @@ impl Ownership {
         self.deposals.entry(id).or_insert(deposal);
     }
 
-    fn follow_expired(&mut self, now: Instant, id: SessionId, node: &NodeName) {
-        let rank = self.expired_rank(now, id);
-        let bid = self.bids.entry(id).or_default();
-        let since = *bid.since.get_or_insert(now);
-        if now >= since + EXPIRED_STEP * rank && !self.deposals.contains_key(&id) {
+    /// What expired in the store is followed by one write. Its jurors may see what we don't, and each that is heard must have
+    /// granted it; one that is not heard holds nobody up.
+    fn conclude_expired(&mut self, now: Instant, id: SessionId, (node, list): (&NodeName, &Jury)) {
+        let Some(bid) = self.bids.get(&id).filter(|bid| bid.asked.is_some()) else { return };
+        let is_heard = |juror: &&NodeName| {
+            **juror == self.id.node || self.peers.get(*juror).is_some_and(|peer| peer.is_exchanging(now))
+        };
+        let grants = |juror: &NodeName| bid.grants.get(juror).is_some_and(|heard| now < *heard + COUNTS);
+        let is_granted = list.members.iter().filter(is_heard).all(grants);
+        if is_granted && !self.deposals.contains_key(&id) {
             self.depose(now, id, node, true);
         }
     }
 
     /// How many fit members go before us for an expired session.
-    fn expired_rank(&self, now: Instant, id: SessionId) -> u32 {
+    fn expired_rank(&self, now: Instant, id: SessionId) -> u8 {
         let weight = |node: &NodeName| self.favour(node, id.0);
         let own = weight(&self.id.node);
         let others = self.peers.iter().filter(|(_, peer)| peer.is_fit(now));
-        u32::try_from(others.filter(|(node, _)| weight(node) > own).count().min(8)).unwrap_or(8)
+        u8::try_from(others.filter(|(node, _)| weight(node) > own).count().min(8)).unwrap_or(8)
     }
 
     /// How many jurors go before us: those that are heard and fit, in the order of a hash.
-    fn rank(&self, now: Instant, id: SessionId, list: &vip_model::session::Jury) -> u8 {
+    fn rank(&self, now: Instant, id: SessionId, list: &Jury) -> u8 {
         let weight = |node: &NodeName| self.favour(node, id.0);
         let own = weight(&self.id.node);
         let counts = |node: &&NodeName| {
@@ -294,7 +303,7 @@ impl Ownership {
         })
     }
 
-    fn tell_jurors(&mut self, list: &vip_model::session::Jury) {
+    fn tell_jurors(&mut self, list: &Jury) {
         for node in &list.members {
             if let Some(peer) = self.peers.get_mut(node) {
                 peer.news = true;

@@ -144,7 +144,7 @@ impl Ownership {
         let is_juror = by_list || (track.jury > 0 && track.jury == vote.generation);
         let is_free = track.grant.is_none_or(|grant| grant.vote.heir == vote.heir);
         is_juror
-            && track.was_vouched
+            && (track.was_vouched || self.is_expired(now, vote.of, &track.node))
             && is_free
             && !self.is_listening(now)
             && !self.lineage.has_ended(vote.of)

@@ -104,7 +104,7 @@ pub(super) struct Track {
     pub(super) heard: Instant,
     pub(super) was_heard: bool,
     /// Whether it has ever been vouched for, and has heard so. Until then it lives by the store alone, and nobody may grant
-    /// that it is followed: it would not fall silent.
+    /// that it is followed before it has expired there: it would not fall silent.
     pub(super) was_vouched: bool,
     /// Since when it owns something, as far as we know: until then it owed us a heartbeat a second only.
     pub(super) owns_since: Instant,
