@@ -11,6 +11,8 @@ use crate::session::Ownership;
 
 /// For how long a juror's kernel counts as reached: less than others take to find that the addresses do not answer.
 const KERNEL_COUNTS: Duration = Duration::from_millis(45);
+/// The same where who takes by the store alone looks: twelve times without an answer.
+const EXPIRED_COUNTS: Duration = Duration::from_millis(120);
 /// For how long the word of an API server elsewhere counts while no juror's kernel answers: two of its questions.
 const UNSEEN_PROOF: Duration = Duration::from_millis(1_500);
 
@@ -172,20 +174,25 @@ impl Ownership {
         let is_one = own.record.jury.members.len() == 1;
         let counts = self.interval() * 3;
         let counts = if is_one { counts } else { counts.min(KERNEL_COUNTS) };
-        let answers = |node: &&NodeName| {
-            let Some(member) = self.members.get(*node) else { return false };
-            member.record.sites.iter().any(|site| {
-                let answered = self.looks.answered(site.net.addr(), &site.addr);
-                answered.is_some_and(|answered| now < answered + counts)
-            })
-        };
         // From when it has expired in the store, anybody may follow it by one write, who then looks for its addresses: whose
         // kernel we don't see does not see ours.
         let duration = self.want.settings.timings.duration;
         let has_expired = own.proven.is_none_or(|proven| now >= proven + duration);
-        let needed = |jury: &Jury| if has_expired { jury.members.len() } else { jury.vouching() };
-        own.juries()
-            .filter(|jury| !jury.members.is_empty())
-            .all(|jury| jury.members.iter().filter(answers).count() >= needed(jury))
+        own.juries().filter(|jury| !jury.members.is_empty()).all(|jury| {
+            let answering = |counts| {
+                jury.members.iter().filter(move |node| self.kernel_answers(now, node, counts)).count()
+            };
+            let is_seen_by_all = !has_expired || answering(counts.max(EXPIRED_COUNTS)) == jury.members.len();
+            is_seen_by_all && answering(counts) >= jury.vouching()
+        })
+    }
+
+    /// Whether a member's own addresses answered so short a time ago.
+    fn kernel_answers(&self, now: Instant, node: &NodeName, counts: Duration) -> bool {
+        let Some(member) = self.members.get(node) else { return false };
+        member.record.sites.iter().any(|site| {
+            let answered = self.looks.answered(site.net.addr(), &site.addr);
+            answered.is_some_and(|answered| now < answered + counts)
+        })
     }
 }
