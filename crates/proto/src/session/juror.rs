@@ -157,7 +157,11 @@ impl Ownership {
     fn owed_pace(&self, session: SessionId) -> Duration {
         let peer = self.peers.values().find(|peer| peer.session == session);
         let lists = peer.is_none_or(|peer| peer.groups.is_unknown() || !peer.groups.words().is_empty());
-        if lists || self.holdings.contains_key(&session) { self.interval() } else { SLOW.max(self.interval()) }
+        if lists || self.holdings.contains_key(&session) {
+            self.interval()
+        } else {
+            SLOW.max(self.interval())
+        }
     }
 
     /// Gives a vote. Whether it is news.

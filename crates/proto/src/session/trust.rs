@@ -218,7 +218,7 @@ impl Ownership {
                 Mood::Doubt { since: now, decide_at: late.max(now + interval * 3 / 2) }
             }
             (Ok(_), Mood::Doubt { since, decide_at }) => {
-                let another = self.another_answers(now);
+                let another = self.another_took(now);
                 if (now < decide_at || is_proven) && !another {
                     Mood::Doubt { since, decide_at }
                 } else {
@@ -269,11 +269,27 @@ impl Ownership {
 
     /// Whether another member answers for an address of ours.
     fn another_answers(&self, now: Instant) -> bool {
-        let recent = |(look, whom): &(vip_model::plan::Look, vip_model::LinkAddr)| {
+        self.answering_elsewhere(now).next().is_some()
+    }
+
+    /// Where else an address of ours has just answered.
+    fn answering_elsewhere(&self, now: Instant) -> impl Iterator<Item = vip_model::LinkAddr> {
+        let recent = move |(look, whom): &(vip_model::plan::Look, vip_model::LinkAddr)| {
             let answered = self.looks.answered(look.at.addr, whom);
             answered.is_some_and(|answered| now < answered + self.interval() * 3)
         };
-        self.second_looks().iter().any(recent)
+        self.second_looks().into_iter().filter(recent).map(|(_, whom)| whom)
+    }
+
+    /// The same for members that may have taken it: where a session has ended that we know of, and no other is known to have
+    /// begun, an address may answer that a dead agent left behind.
+    fn another_took(&self, now: Instant) -> bool {
+        let has_ended = |whom: &vip_model::LinkAddr| {
+            let is_at = |member: &&super::Member| member.record.sites.iter().any(|site| site.addr == *whom);
+            let member = self.members.values().find(is_at);
+            member.is_some_and(|member| self.lineage.has_ended(member.record.id))
+        };
+        self.answering_elsewhere(now).any(|whom| !has_ended(&whom))
     }
 
     /// Whether looks at all other members found nobody who answers for an address of ours.
