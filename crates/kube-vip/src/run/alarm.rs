@@ -7,6 +7,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,6 +20,8 @@ use vip_model::Instant;
 pub(crate) struct Alarm {
     timer: TimerFd,
     bell: EventFd,
+    /// What the timer is set to. One wait at a time: the loop is the only one that waits.
+    set_to: Mutex<Option<Instant>>,
 }
 
 impl Alarm {
@@ -27,7 +30,7 @@ impl Alarm {
         let timer =
             TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
         let bell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        Ok(Self { timer, bell })
+        Ok(Self { timer, bell, set_to: Mutex::new(None) })
     }
 
     /// Ends the current `wait`, or else the next one. From any thread; never blocks.
@@ -38,10 +41,7 @@ impl Alarm {
 
     /// Sleeps until `deadline` or until rung; `None` sleeps until rung.
     pub(crate) fn wait(&self, deadline: Option<Instant>) -> io::Result<()> {
-        match deadline {
-            Some(at) => self.timer.set(expiration(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?,
-            None => self.timer.unset()?,
-        }
+        self.set(deadline)?;
         let mut watched = [
             PollFd::new(self.bell.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
@@ -50,9 +50,25 @@ impl Alarm {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        // Silence the bell *before* the caller looks into the inbox: what is posted after that rings again.
-        // The timer is set anew by each wait, which also forgets its expiry.
-        let _ = self.bell.read();
+        // Silence the bell *before* the caller looks into the inbox: what is posted after that rings again. A timer that has
+        // expired is due until it is set to something else, which is what a deadline in the past means.
+        if watched[0].any() == Some(true) {
+            let _ = self.bell.read();
+        }
+        Ok(())
+    }
+
+    /// Sets the timer. Most of what wakes the loop leaves its deadline as it was.
+    fn set(&self, deadline: Option<Instant>) -> io::Result<()> {
+        let mut set_to = self.set_to.lock().unwrap_or_else(PoisonError::into_inner);
+        if *set_to == deadline {
+            return Ok(());
+        }
+        match deadline {
+            Some(at) => self.timer.set(expiration(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?,
+            None => self.timer.unset()?,
+        }
+        *set_to = deadline;
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +19,12 @@ use vip_model::{Instant, NodeName};
 use vip_proto::peers::{Haste, Refused, Replay, Replies, SealKey, admit};
 
 use super::counters::Incoming;
-use super::socket::{BUFFER, PeerSocket, Received};
+use super::socket::{Batch, Drained, PeerSocket, Received};
 use super::{Order, Shared};
 use crate::board::{Board, boot_now};
 
-/// Datagrams that are read before the bell is looked at again.
-const BURST: usize = 64;
+/// Batches of datagrams that are read before the bell is looked at again.
+const BURST: usize = 4;
 
 /// Datagrams refused within [`WINDOW`] that make a storm: 10,000 a second.
 const STORM: u32 = 100;
@@ -80,14 +81,14 @@ impl Ear {
 
     /// Listens until the door is given up.
     pub(super) fn listen(mut self) {
-        let mut buffer = [0; BUFFER];
+        let mut batch = Batch::new();
         while let Order::Hold { port, keys, state } = self.shared.order() {
             self.keys = keys;
             self.hold(port);
             self.tell(state);
             // Until the bell rings.
             while self.wait() == Woken::ByDatagrams {
-                if self.drain(&mut buffer) == Drained::Whole {
+                if self.drain(&mut batch) == Drained::Whole {
                     self.breathe();
                 }
             }
@@ -156,17 +157,22 @@ impl Ear {
         }
     }
 
-    fn drain(&mut self, buffer: &mut [u8; BUFFER]) -> Drained {
+    fn drain(&mut self, batch: &mut Batch) -> Drained {
         let Some(socket) = self.socket.clone() else { return Drained::Whole };
         for _ in 0..BURST {
-            match socket.receive(buffer) {
-                Ok(Some(received)) => self.hear(&buffer[..received.length], &received),
-                Ok(None) => return Drained::Whole,
+            let drained = match socket.receive(batch) {
+                Ok(drained) => drained,
                 Err(error) => {
                     // What an address behind the socket reports; the next datagram is read all the same.
                     tracing::debug!(%error, "a heartbeat could not be read");
                     return Drained::Partly;
                 }
+            };
+            for (bytes, received) in batch.datagrams() {
+                self.hear(bytes, received);
+            }
+            if drained == Drained::Whole {
+                return Drained::Whole;
             }
         }
         Drained::Partly
@@ -175,10 +181,11 @@ impl Ear {
     fn hear(&mut self, bytes: &[u8], received: &Received) {
         self.board.peers.count_overflow(received.overflow.wrapping_sub(self.overflow));
         self.overflow = received.overflow;
-        match self.judge(bytes, received) {
+        let Some(from) = received.from else { return };
+        match self.judge(bytes, from) {
             Ok(datagram) => {
                 self.board.peers.count_incoming(Incoming::Admitted);
-                let heard = Box::new(PeerHeard { at: boot_now(), from: received.from, datagram });
+                let heard = Box::new(PeerHeard { at: boot_now(), from, datagram });
                 match self.replies.note(heard.at, &heard.datagram) {
                     Haste::AtOnce => {
                         self.board.inbox.post(Input::Peer(heard));
@@ -203,10 +210,10 @@ impl Ear {
     }
 
     /// Says so once for each reason: a storm must not become a storm of lines.
-    fn complain(&mut self, refused: Refused, received: &Received) {
+    fn complain(&mut self, refused: Refused, from: SocketAddr) {
         if self.complaints.insert(refused.reason()) {
             tracing::warn!(
-                from = %received.from,
+                %from,
                 reason = %refused,
                 "a datagram on the port for heartbeats was refused; further ones are only counted"
             );
@@ -214,9 +221,9 @@ impl Ear {
     }
 
     /// What it says, when it may come in; else what it is.
-    fn judge(&mut self, bytes: &[u8], received: &Received) -> Result<Datagram, Incoming> {
+    fn judge(&mut self, bytes: &[u8], from: SocketAddr) -> Result<Datagram, Incoming> {
         let datagram = admit(&self.keys, bytes).map_err(|refused| {
-            self.complain(refused, received);
+            self.complain(refused, from);
             Incoming::Refused(refused)
         })?;
         if datagram.to != self.node {
@@ -236,13 +243,6 @@ const SHUT: &str = "shut";
 enum Woken {
     ByBell,
     ByDatagrams,
-}
-
-/// How much of what waited was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Drained {
-    Whole,
-    Partly,
 }
 
 /// The port that is wanted, or any other when somebody has it.

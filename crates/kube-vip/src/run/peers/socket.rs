@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{RcvBufForce, RxqOvfl};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, setsockopt};
 use socket2::{Domain, Socket, Type};
 use vip_proto::peers::LONGEST;
 
@@ -43,10 +43,41 @@ enum Reach {
 pub(super) struct Received {
     /// Its length.
     pub(super) length: usize,
-    /// Where it came from, IPv4 as IPv4.
-    pub(super) from: SocketAddr,
+    /// Where it came from, IPv4 as IPv4; none when the kernel names a family that this socket does not have.
+    pub(super) from: Option<SocketAddr>,
     /// How many the kernel has dropped so far because this socket was full; it counts round.
     pub(super) overflow: u32,
+}
+
+/// Datagrams that are read at once: one call for all answers of a jury.
+const BATCH: usize = 16;
+
+/// What one call reads.
+pub(super) struct Batch {
+    buffers: Vec<[u8; BUFFER]>,
+    received: Vec<Received>,
+}
+
+impl Batch {
+    /// Room for a batch, and nothing in it.
+    pub(super) fn new() -> Self {
+        Self { buffers: vec![[0; BUFFER]; BATCH], received: Vec::with_capacity(BATCH) }
+    }
+
+    /// What was read last.
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = (&[u8], &Received)> {
+        self.received
+            .iter()
+            .zip(&self.buffers)
+            .map(|(received, buffer)| (&buffer[..received.length.min(BUFFER)], received))
+    }
+}
+
+/// How much of what waited was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Drained {
+    Whole,
+    Partly,
 }
 
 impl PeerSocket {
@@ -86,24 +117,29 @@ impl PeerSocket {
         self.socket.local_addr().map(|address| address.port())
     }
 
-    /// The next datagram that waits, if any does. Never waits itself.
-    pub(super) fn receive(&self, buffer: &mut [u8; BUFFER]) -> io::Result<Option<Received>> {
-        let mut control = nix::cmsg_space!(u32);
-        let mut parts = [IoSliceMut::new(buffer)];
+    /// Reads what waits, as much as the batch takes. Gives whether that was everything. Never waits itself.
+    pub(super) fn receive(&self, batch: &mut Batch) -> io::Result<Drained> {
+        batch.received.clear();
+        let size = batch.buffers.len();
+        // The kernel writes into the headers how much of them it used, so that they serve once.
+        let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(size, Some(nix::cmsg_space!(u32)));
+        let mut parts: Vec<_> = batch.buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();
         let flags = MsgFlags::MSG_DONTWAIT;
-        let message =
-            recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut parts, Some(&mut control), flags);
-        let message = match message {
-            Ok(message) => message,
-            Err(Errno::EAGAIN) => return Ok(None),
+        let messages = match recvmmsg(self.socket.as_raw_fd(), &mut headers, parts.iter_mut(), flags, None) {
+            Ok(messages) => messages,
+            Err(Errno::EAGAIN) => return Ok(Drained::Whole),
             Err(errno) => return Err(errno.into()),
         };
-        let overflow = message.cmsgs()?.find_map(|part| match part {
-            ControlMessageOwned::RxqOvfl(count) => Some(count),
-            _ => None,
-        });
-        let from = message.address.as_ref().and_then(plain).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Some(Received { length: message.bytes, from, overflow: overflow.unwrap_or(0) }))
+        for message in messages {
+            let overflow = message.cmsgs()?.find_map(|part| match part {
+                ControlMessageOwned::RxqOvfl(count) => Some(count),
+                _ => None,
+            });
+            let from = message.address.as_ref().and_then(plain);
+            let overflow = overflow.unwrap_or(0);
+            batch.received.push(Received { length: message.bytes, from, overflow });
+        }
+        Ok(if batch.received.len() < size { Drained::Whole } else { Drained::Partly })
     }
 
     /// Sends a datagram now, or says why not. Never waits.
@@ -139,10 +175,13 @@ fn plain(storage: &SockaddrStorage) -> Option<SocketAddr> {
 mod tests {
     use super::*;
 
-    fn wait(socket: &PeerSocket, buffer: &mut [u8; BUFFER]) -> Received {
+    /// The first datagram that arrives, where it came from, and the counter of those that were dropped.
+    fn wait(socket: &PeerSocket) -> (Vec<u8>, SocketAddr, u32) {
+        let mut batch = Batch::new();
         for _ in 0..500 {
-            if let Some(received) = socket.receive(buffer).unwrap() {
-                return received;
+            socket.receive(&mut batch).unwrap();
+            if let Some((bytes, received)) = batch.datagrams().next() {
+                return (bytes.to_vec(), received.from.unwrap(), received.overflow);
             }
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
@@ -152,15 +191,14 @@ mod tests {
     #[test]
     fn one_socket_hears_and_answers_both_families() {
         let [one, other] = [(); 2].map(|()| PeerSocket::open(0).unwrap());
-        let mut buffer = [0; BUFFER];
         for local in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
             one.send(b"question", (local, other.port().unwrap()).into()).unwrap();
-            let heard = wait(&other, &mut buffer);
-            assert_eq!(&buffer[..heard.length], b"question");
-            assert_eq!(heard.from, (local, one.port().unwrap()).into(), "not in other clothes");
-            other.send(b"answer", heard.from).unwrap();
-            let heard = wait(&one, &mut buffer);
-            assert_eq!((&buffer[..heard.length], heard.from.ip()), (&b"answer"[..], local));
+            let (bytes, from, _) = wait(&other);
+            assert_eq!(bytes, b"question");
+            assert_eq!(from, (local, one.port().unwrap()).into(), "not in other clothes");
+            other.send(b"answer", from).unwrap();
+            let (bytes, from, _) = wait(&one);
+            assert_eq!((&bytes[..], from.ip()), (&b"answer"[..], local));
         }
     }
 
@@ -168,7 +206,27 @@ mod tests {
     fn a_datagram_that_is_too_long_is_seen_to_be_too_long() {
         let [one, other] = [(); 2].map(|()| PeerSocket::open(0).unwrap());
         one.send(&[7; 3000], (Ipv4Addr::LOCALHOST, other.port().unwrap()).into()).unwrap();
-        assert_eq!(wait(&other, &mut [0; BUFFER]).length, LONGEST + 1);
+        assert_eq!(wait(&other).0.len(), LONGEST + 1);
+    }
+
+    #[test]
+    fn more_than_a_batch_is_read_in_several_and_in_order() {
+        let [one, other] = [(); 2].map(|()| PeerSocket::open(0).unwrap());
+        let to: SocketAddr = (Ipv4Addr::LOCALHOST, other.port().unwrap()).into();
+        let all: Vec<u8> = (0..=BATCH as u8 + 2).collect();
+        let datagram = |number: &u8| vec![*number; usize::from(*number) + 1];
+        for number in &all {
+            one.send(&datagram(number), to).unwrap();
+        }
+        let mut batch = Batch::new();
+        assert_eq!(other.receive(&mut batch).unwrap(), Drained::Partly);
+        let mut heard: Vec<Vec<u8>> = batch.datagrams().map(|(bytes, _)| bytes.to_vec()).collect();
+        assert_eq!(heard.len(), BATCH);
+        assert_eq!(other.receive(&mut batch).unwrap(), Drained::Whole);
+        heard.extend(batch.datagrams().map(|(bytes, _)| bytes.to_vec()));
+        assert_eq!(heard, all.iter().map(datagram).collect::<Vec<_>>());
+        assert_eq!(other.receive(&mut batch).unwrap(), Drained::Whole);
+        assert_eq!(batch.datagrams().count(), 0, "nothing is left of the batch before");
     }
 
     #[test]
@@ -188,13 +246,16 @@ mod tests {
         for _ in 0..20_000 {
             one.send(&[0; 600], to).unwrap();
         }
-        let mut buffer = [0; BUFFER];
-        let mut heard = 0;
-        while other.receive(&mut buffer).unwrap().is_some() {
-            heard += 1;
+        let (mut batch, mut heard) = (Batch::new(), 0);
+        loop {
+            let drained = other.receive(&mut batch).unwrap();
+            heard += batch.datagrams().count() as u64;
+            if drained == Drained::Whole {
+                break;
+            }
         }
         assert!(heard < 20_000, "the socket took them all");
         one.send(b"x", to).unwrap();
-        assert_eq!(u64::from(wait(&other, &mut buffer).overflow), 20_000 - heard);
+        assert_eq!(u64::from(wait(&other).2), 20_000 - heard);
     }
 }
