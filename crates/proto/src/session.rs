@@ -29,6 +29,7 @@ mod hand;
 mod juror;
 mod lineage;
 mod look;
+mod members;
 mod memory;
 mod own;
 mod peer;
@@ -50,10 +51,8 @@ use vip_model::kernel::{FrameIn, FrameOut};
 use vip_model::members::ElectionState;
 use vip_model::peers::{DoorState, DoorWant, Fitness, InstanceTag, KeyId, PeerHeard, PeerSend};
 use vip_model::plan::ElectionWant;
-use vip_model::session::{
-    BootId, Memory, Recall, SessionId, SessionRecord, SessionSeen, Sessions, Site, session_lease,
-};
-use vip_model::store::{Answer, Ask, LeaseSeen, Version};
+use vip_model::session::{BootId, Memory, Recall, SessionId, SessionSeen, Sessions, Site, session_lease};
+use vip_model::store::{Answer, Ask, LeaseSeen};
 use vip_model::{InstanceName, Instant, LeaseName, NodeName, Random};
 
 use crate::{Machine, Rest};
@@ -62,6 +61,7 @@ use drill::Drills;
 use group::Group;
 use lineage::Lineage;
 use look::Looks;
+use members::Member;
 use own::Own;
 use peer::{Peer, Track};
 use trust::Trust;
@@ -152,22 +152,6 @@ enum Asked {
     Deposal(SessionId),
     /// A claim.
     Claim(LeaseName),
-}
-
-/// Another node's session as the store shows it.
-#[derive(Clone, Debug)]
-struct Member {
-    record: SessionRecord,
-    version: Version,
-    duration: Duration,
-    /// When this version was seen.
-    changed: Instant,
-    /// Whether the store still has it.
-    listed: bool,
-    /// Whether its agent was ever heard: whether it is among the peers.
-    was_heard: bool,
-    /// When a heartbeat was last sent to it before it was ever heard.
-    greeted: Option<Instant>,
 }
 
 /// The machine.
@@ -383,75 +367,6 @@ impl Ownership {
             None => {}
         }
     }
-
-    /// The sessions in the store, as a whole.
-    fn saw_sessions(&mut self, now: Instant, sessions: &Sessions) {
-        let is_first = !std::mem::replace(&mut self.has_listed, true);
-        let mut listed = Vec::with_capacity(self.members.len());
-        for member in self.members.values_mut() {
-            listed.push(std::mem::take(&mut member.listed));
-        }
-        let mut has_news = is_first;
-        for seen in sessions.values() {
-            has_news |= self.saw_session(now, seen);
-        }
-        if is_first {
-            self.track_members();
-        }
-        // Nothing of a group hangs on a mere renewal.
-        if has_news || !self.members.values().map(|member| member.listed).eq(listed) {
-            self.mark_all(now);
-        }
-    }
-
-    /// One session in the store. Whether more is new than that it was renewed.
-    fn saw_session(&mut self, now: Instant, seen: &SessionSeen) -> bool {
-        let SessionRecord { node, former, end, id, .. } = &seen.record;
-        // With every renewal of one comes the whole set: the others are as they were.
-        if let Some(member) = self.members.get_mut(node)
-            && member.version == seen.version
-        {
-            member.listed = true;
-            return false;
-        }
-        self.lineage.lives_at(*id, node);
-        for succession in former {
-            self.lineage.lives_at(succession.id, node);
-            self.note_end(now, *succession);
-        }
-        if let Some(end) = end {
-            self.note_end_in_store(now, end.succession(*id));
-        }
-        if *node == self.id.node {
-            self.own_seen(now, seen);
-            return false;
-        }
-        if let Some(member) = self.members.get_mut(node)
-            && seen.version.is_older_than(&member.version)
-        {
-            member.listed = true;
-            return false;
-        }
-        let former = self.members.get(node).map(|member| &member.record);
-        let mut record = seen.record.clone();
-        if record.sites.is_empty() {
-            // Its agent has begun and not read its kernel yet, in which addresses of its former life may still answer.
-            record.sites = former.map(|former| former.sites.clone()).unwrap_or_default();
-        }
-        let is_news = former.is_none_or(|former| *former != record);
-        let member = Member {
-            record,
-            version: seen.version.clone(),
-            duration: seen.duration,
-            changed: now,
-            listed: true,
-            was_heard: self.peers.contains_key(node),
-            greeted: None,
-        };
-        self.members.insert(node.clone(), member);
-        self.track_member(node);
-        is_news
-    }
 }
 
 impl Machine for Ownership {
@@ -491,7 +406,6 @@ impl Machine for Ownership {
 
     fn poll(&mut self, now: Instant) -> Option<OwnershipOutput> {
         if self.out.is_empty() && !self.rests(now) {
-            self.stepped = now;
             self.step(now);
             self.rest = self.rest_after_step();
         }

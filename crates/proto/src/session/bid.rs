@@ -38,6 +38,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Bid {
     /// Since when all conditions hold.
     since: Option<Instant>,
+    /// When it is our turn to ask.
+    turn: Option<Instant>,
     /// Our rank among the jurors.
     rank: u8,
     attempts: u32,
@@ -151,8 +153,8 @@ impl Ownership {
         let Some(own) = self.own_id() else { return };
         let bid = self.bids.entry(id).or_default();
         let since = *bid.since.get_or_insert(now);
-        bid.rank = rank;
-        bid.generation = list.generation;
+        let turn = since + step * u32::from(rank);
+        (bid.rank, bid.turn, bid.generation) = (rank, Some(turn), list.generation);
         if better {
             bid.withdraw();
             return;
@@ -163,7 +165,7 @@ impl Ownership {
             return;
         }
         if bid.asked.is_none() {
-            if now < since + step * u32::from(rank) {
+            if now < turn {
                 return;
             }
             bid.attempts += 1;
@@ -441,15 +443,11 @@ impl Ownership {
             if now < late {
                 return Some(late);
             }
-            let bid = self.bids.get(id)?;
-            let turn = bid.since.map(|since| since + interval * u32::from(bid.rank));
-            let next = bid.asked.map_or(turn, |asked| Some(asked + ATTEMPT));
+            let bid = self.bids.get(id);
+            let next = bid.and_then(|bid| bid.asked.map_or(bid.turn, |asked| Some(asked + ATTEMPT)));
             // Looks wake us while it is silent; this is the rest.
-            next.filter(|next| *next > now)
-                .into_iter()
-                .chain([track.silent_since() + interval * 3])
-                .filter(|at| *at > now)
-                .min()
+            let ends = [track.silent_since() + interval * 3];
+            next.into_iter().chain(ends).filter(|at| *at > now).min()
         });
         let deposals = self.deposals.iter().filter_map(|(id, deposal)| {
             let write = match deposal.asking {

@@ -18,6 +18,7 @@ const TIDY: Duration = Duration::from_secs(1);
 
 impl Ownership {
     pub(super) fn step(&mut self, now: Instant) {
+        self.stepped = now;
         if self.is_absent(now) {
             return;
         }
@@ -109,6 +110,19 @@ impl Ownership {
             return Some(until);
         }
         self.all_dues().into_iter().flatten().min()
+    }
+
+    /// What a step would do at a moment in which this machine rests: nothing, or the rest is too long. Wishes to look are
+    /// renewed with the next heartbeat.
+    #[cfg(test)]
+    pub(super) fn missed(&mut self, now: Instant) -> Vec<OwnershipOutput> {
+        if self.rests(now) && !self.has_to_look(now) {
+            let due = self.rest;
+            self.step(now);
+            let wakes = |at: Instant| matches!(due, Rest::Until(Some(due)) if due <= at);
+            assert!(self.first_due().is_none_or(wakes), "rests until {due:?}: {}", self.dues());
+        }
+        self.out.drain(..).collect()
     }
 
     #[cfg(test)]

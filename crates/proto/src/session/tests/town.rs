@@ -36,6 +36,8 @@ pub(super) struct Town {
     homes: Vec<Home>,
     store: Store,
     events: BTreeMap<(Instant, u64), Event>,
+    /// Who has just heard a heartbeat.
+    heard: Option<usize>,
     count: u64,
     heartbeats: bool,
     failback: Failback,
@@ -148,6 +150,7 @@ impl Town {
             homes: (0..size).map(home).collect(),
             store: Store { up: true, ..Store::default() },
             events: BTreeMap::new(),
+            heard: None,
             count: 0,
             heartbeats: true,
             failback: Failback::Never,
@@ -406,6 +409,7 @@ impl Town {
                     && let Some(machine) = &mut home.machine
                 {
                     let is_recall = matches!(*input, OwnershipInput::Recall(_));
+                    self.heard = matches!(*input, OwnershipInput::Peer(_)).then_some(node);
                     machine.handle(now, *input);
                     if is_recall {
                         self.want(node);
@@ -457,6 +461,11 @@ impl Town {
             node + 1,
             machine.dues()
         );
+        // Most heartbeats are not followed by a step: it would find nothing.
+        if self.heard.take_if(|heard| *heard == node).is_some() {
+            let missed = machine.missed(now);
+            assert!(missed.is_empty(), "n{} rests, and a step finds {missed:?}", node + 1);
+        }
         let changed = !machine.take_changed().is_empty();
         self.homes[node].machine = Some(machine);
         if changed && self.others > 0 {

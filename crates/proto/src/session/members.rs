@@ -1,0 +1,96 @@
+//! Members: the other nodes of an instance, as their session Leases in the store show them.
+
+use std::time::Duration;
+
+use vip_model::Instant;
+use vip_model::session::{SessionRecord, SessionSeen, Sessions};
+use vip_model::store::Version;
+
+use super::Ownership;
+
+/// Another node's session as the store shows it.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) record: SessionRecord,
+    pub(super) version: Version,
+    pub(super) duration: Duration,
+    /// When this version was seen.
+    pub(super) changed: Instant,
+    /// Whether the store still has it.
+    pub(super) listed: bool,
+    /// Whether its agent was ever heard: whether it is among the peers.
+    pub(super) was_heard: bool,
+    /// When a heartbeat was last sent to it before it was ever heard.
+    pub(super) greeted: Option<Instant>,
+}
+
+impl Ownership {
+    /// The sessions in the store, as a whole.
+    pub(super) fn saw_sessions(&mut self, now: Instant, sessions: &Sessions) {
+        let is_first = !std::mem::replace(&mut self.has_listed, true);
+        let mut listed = Vec::with_capacity(self.members.len());
+        for member in self.members.values_mut() {
+            listed.push(std::mem::take(&mut member.listed));
+        }
+        let mut has_news = is_first;
+        for seen in sessions.values() {
+            has_news |= self.saw_session(now, seen);
+        }
+        if is_first {
+            self.track_members();
+        }
+        // Nothing of a group hangs on a mere renewal.
+        if has_news || !self.members.values().map(|member| member.listed).eq(listed) {
+            self.mark_all(now);
+        }
+    }
+
+    /// One session in the store. Whether more is new than that it was renewed.
+    pub(super) fn saw_session(&mut self, now: Instant, seen: &SessionSeen) -> bool {
+        let SessionRecord { node, former, end, id, .. } = &seen.record;
+        // With every renewal of one comes the whole set: the others are as they were.
+        if let Some(member) = self.members.get_mut(node)
+            && member.version == seen.version
+        {
+            member.listed = true;
+            return false;
+        }
+        self.lineage.lives_at(*id, node);
+        for succession in former {
+            self.lineage.lives_at(succession.id, node);
+            self.note_end(now, *succession);
+        }
+        if let Some(end) = end {
+            self.note_end_in_store(now, end.succession(*id));
+        }
+        if *node == self.id.node {
+            self.own_seen(now, seen);
+            return false;
+        }
+        if let Some(member) = self.members.get_mut(node)
+            && seen.version.is_older_than(&member.version)
+        {
+            member.listed = true;
+            return false;
+        }
+        let former = self.members.get(node).map(|member| &member.record);
+        let mut record = seen.record.clone();
+        if record.sites.is_empty() {
+            // Its agent has begun and not read its kernel yet, in which addresses of its former life may still answer.
+            record.sites = former.map(|former| former.sites.clone()).unwrap_or_default();
+        }
+        let is_news = former.is_none_or(|former| *former != record);
+        let member = Member {
+            record,
+            version: seen.version.clone(),
+            duration: seen.duration,
+            changed: now,
+            listed: true,
+            was_heard: self.peers.contains_key(node),
+            greeted: None,
+        };
+        self.members.insert(node.clone(), member);
+        self.track_member(node);
+        is_news
+    }
+}
