@@ -20,8 +20,8 @@ const TIMEOUT_MIN: Duration = Duration::from_millis(500);
 const TIMEOUT_MAX: Duration = Duration::from_secs(5);
 /// First pause after a failed question; doubles.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-/// The longest: a store that returns is noticed within 0.6 s, and two questions a second are left for claims.
-const BACKOFF_MAX: Duration = Duration::from_millis(450);
+/// The longest: a store that returns is noticed within 0.7 s, and two questions a second are left for claims.
+const BACKOFF_MAX: Duration = Duration::from_millis(550);
 /// The shortest in doubt.
 const DOUBT_PAUSE: Duration = Duration::from_millis(900);
 /// The same after conflicts, each of which is followed by a read and a write.
