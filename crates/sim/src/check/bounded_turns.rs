@@ -16,6 +16,8 @@ use crate::world::{Fact, World, lease_of};
 const POLLS: u32 = 100;
 /// As many more for each Service: its Lease, its status, an Event, frames for two addresses.
 const POLLS_PER_SERVICE: u32 = 10;
+/// As many more for each node beyond five in mode `session`: a heartbeat, and looks at its own addresses and for two VIPs.
+const POLLS_PER_NODE: u32 = 6;
 /// Turns of one process within one second. Fault windows bring dumps every few milliseconds; a spin brings more.
 const TURNS_PER_SECOND: u32 = 3000;
 
@@ -119,7 +121,9 @@ impl Check for BoundedTurns {
             Fact::Output(id, output) => return self.output(*id, output, world),
             Fact::Turn(id, polls) => {
                 let services = world.processes[*id].heard.services.get().map_or(0, |all| all.len());
-                let more = POLLS_PER_SERVICE * u32::try_from(services).unwrap_or(u32::MAX);
+                let services = u32::try_from(services).unwrap_or(u32::MAX);
+                let many = u32::try_from(world.nodes.len().saturating_sub(5)).unwrap_or(u32::MAX);
+                let more = POLLS_PER_SERVICE * services + POLLS_PER_NODE * many;
                 return self.turn(*id, polls.saturating_sub(more), world);
             }
             _ => {}
