@@ -117,6 +117,22 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_that_stays_the_same_is_kept_after_a_ring_and_is_due_for_good_when_it_has_passed() {
+        let alarm = Alarm::new().unwrap();
+        let deadline = boot_now() + Duration::from_millis(20);
+        alarm.ring();
+        alarm.wait(Some(deadline)).unwrap();
+        assert!(boot_now() < deadline, "the ring ended the wait");
+        alarm.wait(Some(deadline)).unwrap();
+        assert!(boot_now() >= deadline, "woke up early");
+        let before = boot_now();
+        alarm.wait(Some(deadline)).unwrap();
+        assert!(boot_now().since(before) < Duration::from_secs(1), "it is still due");
+        alarm.wait(Some(before + Duration::from_millis(40))).unwrap();
+        assert!(boot_now().since(before) >= Duration::from_millis(40), "another one is waited for");
+    }
+
+    #[test]
     fn a_ring_from_another_thread_ends_an_endless_wait() {
         let alarm = Arc::new(Alarm::new().unwrap());
         let ringer = Arc::clone(&alarm);
