@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vip_model::peers::{
-    Datagram, DoorState, Echo, Fitness, GroupList, InstanceTag, KeyId, Kind, ListDigest, PeerHeard, Word,
+    Datagram, DoorState, Echo, Fitness, GroupList, InstanceTag, KeyId, Kind, ListDigest, PeerHeard, Vote,
+    Word,
 };
 use vip_model::session::{
     BootId, End, Jury, Recall, SessionId, SessionRecord, SessionSeen, SessionWrite, Sessions, session_lease,
@@ -151,6 +152,78 @@ fn echo(number: u64, alone: &Alone) -> OwnershipInput {
     };
     let from = "10.0.0.2:7949".parse().expect("an address");
     OwnershipInput::Peer(PeerHeard { at: alone.now, from, datagram })
+}
+
+/// Everything that the machine says now, to whomever.
+fn said(alone: &mut Alone) -> Vec<Datagram> {
+    let mut said = Vec::new();
+    while let Some(output) = alone.machine.poll(alone.now) {
+        match output {
+            OwnershipOutput::Peer(sent) => said.push(sent.datagram),
+            OwnershipOutput::Ask(ticket, Ask::WriteSession(write), _) => {
+                (alone.ticket, alone.write) = (ticket, *write);
+            }
+            _ => {}
+        }
+    }
+    said
+}
+
+/// The same as `echo`, with something changed.
+fn echo_with(number: u64, alone: &Alone, change: impl FnOnce(&mut Datagram)) -> OwnershipInput {
+    let OwnershipInput::Peer(mut heard) = echo(number, alone) else { panic!("an echo is a heartbeat") };
+    change(&mut heard.datagram);
+    OwnershipInput::Peer(heard)
+}
+
+#[test]
+fn a_heartbeat_that_says_what_the_last_one_said_is_followed_by_no_step() {
+    let mut alone = Alone::new([2, 3].into_iter().flat_map(other).collect());
+    alone.answer();
+    for _ in 0..3 {
+        alone.now = alone.now + Duration::from_millis(60);
+        alone.machine.handle(alone.now, echo(2, &alone));
+        said(&mut alone);
+    }
+    alone.now = alone.now + Duration::from_millis(1);
+    alone.machine.handle(alone.now, echo(2, &alone));
+    assert!(alone.machine.rests(alone.now), "nothing is new");
+    let changes: [fn(&mut Datagram); 3] = [
+        |datagram| datagram.fitness = Fitness::Leaving,
+        |datagram| datagram.session = SessionId(9),
+        |datagram| datagram.from = name(3),
+    ];
+    for change in changes {
+        alone.machine.handle(alone.now, echo(2, &alone));
+        said(&mut alone);
+        alone.now = alone.now + Duration::from_millis(1);
+        alone.machine.handle(alone.now, echo_with(2, &alone, change));
+        assert!(!alone.machine.rests(alone.now), "something is");
+        said(&mut alone);
+    }
+}
+
+#[test]
+fn a_juror_does_not_take_the_slow_heartbeats_of_a_session_without_groups_for_silence() {
+    let mut alone = Alone::new([2, 3].into_iter().flat_map(other).collect());
+    alone.answer();
+    // It has listened for long enough, vouches for n2, and hears that n2 knows it.
+    alone.now = alone.now + Duration::from_secs(2);
+    let beat = |datagram: &mut Datagram| (datagram.kind, datagram.jury) = (Kind::Beat, 1);
+    for _ in 0..2 {
+        alone.now = alone.now + Duration::from_millis(50);
+        alone.machine.handle(alone.now, echo_with(2, &alone, beat));
+        said(&mut alone);
+    }
+    let vote = Vote { of: SessionId(2), generation: 1, heir: SessionId(3), attempt: 1, rank: 0 };
+    let mut granted_after = |wait: Duration| {
+        alone.now = alone.now + wait;
+        alone.machine.handle(alone.now, echo_with(3, &alone, |datagram| datagram.asks = vec![vote]));
+        said(&mut alone).iter().any(|datagram| datagram.grants.contains(&vote))
+    };
+    assert!(!granted_after(Duration::from_millis(900)), "three intervals are over, and it owes one a second");
+    assert!(!granted_after(Duration::from_millis(2_000)));
+    assert!(granted_after(Duration::from_millis(200)), "three of its own paces are over");
 }
 
 #[test]
