@@ -76,6 +76,8 @@ pub(super) struct Group {
     was_mine: bool,
     /// Since when it is ours, or was the last time.
     pub(super) mine_since: Option<Instant>,
+    /// Whether it was ours when this agent first saw it, and nothing is known of its addresses yet.
+    found_mine: bool,
     /// Whether it has been announced here since then.
     pub(super) was_announced: bool,
     /// A former life held it: counts until the store or somebody says otherwise.
@@ -186,6 +188,7 @@ impl Group {
             guard: Guard::Clear,
             was_mine: remembered,
             mine_since: remembered.then_some(now),
+            found_mine: false,
             was_announced: remembered,
             remembered,
             hand: super::hand::Hand::None,
@@ -263,6 +266,7 @@ pub(super) fn session_in(record: &LeaseRecord, annotation: &str) -> Option<Sessi
 impl Ownership {
     /// Takes over the wanted set.
     pub(super) fn want_groups(&mut self, now: Instant, wanted: &BTreeMap<LeaseName, ElectionWant>) {
+        let mut bare: Vec<LeaseName> = Vec::new();
         for (claim, want) in wanted {
             match self.groups.get_mut(claim) {
                 None => {
@@ -278,6 +282,9 @@ impl Ownership {
                         group.stood_at = now;
                     }
                     let was_announced = group.is_announced();
+                    if (group.want.footprint, want.footprint) == (Footprint::Present, Footprint::Clear) {
+                        bare.push(claim.clone());
+                    }
                     group.planned = true;
                     group.want.clone_from(want);
                     self.lifetimes_changed = true;
@@ -289,6 +296,9 @@ impl Ownership {
                     self.mark(now, claim);
                 }
             }
+        }
+        for claim in bare {
+            self.look_at_bare(now, &claim);
         }
         let gone: Vec<LeaseName> =
             self.groups.keys().filter(|claim| !wanted.contains_key(*claim)).cloned().collect();

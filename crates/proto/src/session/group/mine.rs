@@ -145,6 +145,7 @@ impl Ownership {
         if let Some(group) = self.groups.get_mut(claim) {
             group.taken_unseen = false;
             group.was_mine = true;
+            group.found_mine = !was_decided;
             group.mine_since = Some(now);
             group.was_announced = false;
             group.hand = Hand::None;
@@ -162,6 +163,9 @@ impl Ownership {
             } else if handed_by.is_some() {
                 group.guard = Guard::Clear; // who hands it over answers until we do
             }
+        }
+        if self.groups.get(claim).is_some_and(|group| group.want.footprint == Footprint::Clear) {
+            self.look_at_bare(now, claim);
         }
         self.speak_soon(now);
         self.remember_soon(now);
@@ -183,6 +187,20 @@ impl Ownership {
             group.guard = Guard::Look { misses: HEIR_MISSES };
             self.recount_looks(&claim);
             self.mark(now, &claim);
+        }
+    }
+
+    /// What the store said was ours when this agent began, and of which nothing is in its kernel: it may be the picture of a
+    /// server that lags, from before another node served it.
+    pub(in crate::session) fn look_at_bare(&mut self, now: Instant, claim: &LeaseName) {
+        if let Some(group) = self.groups.get_mut(claim)
+            && std::mem::take(&mut group.found_mine)
+            && (group.was_mine && !group.was_announced)
+            && group.guard == Guard::Clear
+        {
+            group.guard = Guard::Look { misses: FREE_MISSES };
+            self.recount_looks(claim);
+            self.mark(now, claim);
         }
     }
 
