@@ -217,7 +217,8 @@ impl Ownership {
             first_vouch: same.and_then(|peer| peer.first_vouch),
             fit_since: (datagram.fitness == Fitness::Fit).then(|| since.unwrap_or(now)),
             sent: former.as_ref().and_then(|peer| peer.sent),
-            news: same.is_some_and(|peer| peer.news) || is_over || is_missing_list,
+            // Who begins anew knows nothing of what has happened meanwhile, and acts on that.
+            news: same.is_none_or(|peer| peer.news) || is_over || is_missing_list,
             word: datagram,
             groups,
             told,

@@ -220,7 +220,12 @@ impl Ownership {
         let silent = |(look, whom): &(Look, LinkAddr)| {
             self.looks.misses(look.at.addr, whom).is_some_and(|count| count >= misses)
         };
-        if places.iter().all(silent) {
+        // One whose session Lease was deleted is nowhere to be looked at, and says what it serves.
+        let is_said = self.peers.iter().any(|(node, peer)| {
+            let is_listed = self.members.get(node).is_some_and(|member| member.listed);
+            !is_listed && self.says(now, peer, group.id, &[Stage::Announced])
+        });
+        if places.iter().all(silent) && !is_said {
             self.groups.get_mut(claim)?.guard = Guard::Clear;
             return None;
         }
