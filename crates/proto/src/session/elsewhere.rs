@@ -13,7 +13,7 @@ use super::{Asked, Ownership, Ticket};
 
 /// Time between two questions, when the last one was answered; and when it was not: then the usual renewal is asked, too,
 /// and both keep one budget.
-const EVERY: Duration = Duration::from_millis(450);
+const EVERY: Duration = Duration::from_millis(500);
 const EVERY_UNANSWERED: Duration = Duration::from_millis(750);
 
 impl Ownership {
