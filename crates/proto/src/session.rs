@@ -166,6 +166,8 @@ pub struct Ownership {
     trust: Trust,
     /// Whether the store's list of sessions was ever seen.
     has_listed: bool,
+    /// When that was for the first time.
+    listed_at: Instant,
     /// The own Lease, seen before it was known which boot this is.
     early: Option<SessionSeen>,
     members: BTreeMap<NodeName, Member>,
@@ -238,6 +240,7 @@ impl Ownership {
             own: None,
             trust: Trust::default(),
             has_listed: false,
+            listed_at: now,
             early: None,
             members: BTreeMap::new(),
             peers: BTreeMap::new(),

@@ -486,6 +486,9 @@ impl Ownership {
             self.renew_soon(now);
             return Some(now + BACKOFF_FIRST); // the answer to the renewal wakes it, too
         }
+        if self.may_be_followed_unheard(now, claim) {
+            return Some(now + BACKOFF_FIRST);
+        }
         if !self.may_venture(claim) {
             return None;
         }

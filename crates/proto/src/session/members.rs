@@ -37,6 +37,7 @@ impl Ownership {
             has_news |= self.saw_session(now, seen);
         }
         if is_first {
+            self.listed_at = now;
             self.track_members();
         }
         // Nothing of a group hangs on a mere renewal.

@@ -1,18 +1,26 @@
 //! Ventures: takes of a group that nobody ever held, by a node that others come before. When hundreds of Services are
 //! created at once, one node hears of them before the others and would get them all; so only a few takes of the kind are
-//! under way at a time, and each makes room for the next with its answer. Mode `lease` has the same rule.
+//! under way at a time, and each makes room for the next with its answer. Mode `lease` has the same rule. And takes of what a
+//! session had, by an agent that has only just begun to see.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use vip_model::config::PeerMode;
 use vip_model::members::History;
 use vip_model::peers::Stage;
 use vip_model::plan::Standing;
+use vip_model::session::CLAIM;
 use vip_model::{Instant, LeaseName};
 
+use super::session_in;
 use crate::session::{Member, Ownership, Peer};
 
 /// So many at a time: two keep a node busy that is alone with a store that answers in milliseconds.
 const AT_ONCE: usize = 2;
+/// An agent that has seen the store for the first time waits so long for a word of other members before it takes what a session
+/// had: a heartbeat a second is what everybody owes everybody.
+const LISTENS: Duration = Duration::from_millis(1_200);
 
 /// The takes of the kind.
 #[derive(Debug, Default)]
@@ -62,5 +70,15 @@ impl Ownership {
         let lives = |member: &&Member| member.listed && !self.lineage.has_ended(member.record.id);
         let all_heard = self.members.values().filter(lives).all(is_heard);
         is_absent && all_heard && group.history == History::New && !self.peers.values().any(speaks)
+    }
+
+    /// Whether somebody may have followed the session that a claim names, while the store was away, whom this agent can't know
+    /// yet: it has just seen the store for the first time, there are other members, and it has heard none of them.
+    pub(super) fn may_be_followed_unheard(&self, now: Instant, claim: &LeaseName) -> bool {
+        let record = self.groups.get(claim).and_then(super::Group::record);
+        let names_a_session = record.is_some_and(|record| session_in(record, CLAIM).is_some());
+        let is_deaf = self.want.settings.peers != PeerMode::Off && self.peers.is_empty();
+        let others = self.members.values().any(|member| member.listed && member.record.end.is_none());
+        names_a_session && is_deaf && others && now < self.listed_at + LISTENS
     }
 }
