@@ -164,10 +164,8 @@ pub struct Ownership {
     recall: Option<Recall>,
     own: Option<Own>,
     trust: Trust,
-    /// Whether the store's list of sessions was ever seen.
-    has_listed: bool,
-    /// When that was for the first time.
-    listed_at: Instant,
+    /// When the store's list of sessions was seen for the first time.
+    listed_at: Option<Instant>,
     /// The own Lease, seen before it was known which boot this is.
     early: Option<SessionSeen>,
     members: BTreeMap<NodeName, Member>,
@@ -239,8 +237,7 @@ impl Ownership {
             recall: None,
             own: None,
             trust: Trust::default(),
-            has_listed: false,
-            listed_at: now,
+            listed_at: None,
             early: None,
             members: BTreeMap::new(),
             peers: BTreeMap::new(),

@@ -413,8 +413,9 @@ impl Ownership {
     fn is_orphaned(&mut self, now: Instant, claim: &LeaseName, session: SessionId) -> bool {
         let node = self.lineage.node(session);
         let peer = node.and_then(|node| self.peers.get(node)).filter(|peer| peer.session == session);
-        let is_known =
-            !self.has_listed || self.is_listed(session) || peer.is_some_and(|peer| peer.is_exchanging(now));
+        let is_known = self.listed_at.is_none()
+            || self.is_listed(session)
+            || peer.is_some_and(|peer| peer.is_exchanging(now));
         let is_fresh = self.is_store_fresh(now);
         let span = self.want.settings.timings.duration;
         let Some(group) = self.groups.get_mut(claim) else { return false };
@@ -479,7 +480,7 @@ impl Ownership {
             self.ask_claim(now, claim, Writing::Read);
             return None;
         }
-        if !self.is_store_fresh(now) || !self.has_listed {
+        if !self.is_store_fresh(now) || self.listed_at.is_none() {
             return Some(now + BACKOFF_FIRST); // without the members there is nowhere to look
         }
         if !self.groups.get(claim)?.looks().all(|look| self.is_shown(look)) {

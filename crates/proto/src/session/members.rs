@@ -27,7 +27,8 @@ pub(super) struct Member {
 impl Ownership {
     /// The sessions in the store, as a whole.
     pub(super) fn saw_sessions(&mut self, now: Instant, sessions: &Sessions) {
-        let is_first = !std::mem::replace(&mut self.has_listed, true);
+        let is_first = self.listed_at.is_none();
+        self.listed_at.get_or_insert(now);
         let mut listed = Vec::with_capacity(self.members.len());
         for member in self.members.values_mut() {
             listed.push(std::mem::take(&mut member.listed));
@@ -37,7 +38,6 @@ impl Ownership {
             has_news |= self.saw_session(now, seen);
         }
         if is_first {
-            self.listed_at = now;
             self.track_members();
         }
         // Nothing of a group hangs on a mere renewal.

@@ -294,7 +294,7 @@ impl Ownership {
 
     /// The list of sessions was seen, and the own one may not be in it.
     pub(super) fn settle_absent(&mut self, now: Instant) {
-        if self.own.is_none() && self.has_listed && self.recall.is_some() {
+        if self.own.is_none() && self.listed_at.is_some() && self.recall.is_some() {
             self.begin_anew(now, Vec::new(), None);
         }
     }

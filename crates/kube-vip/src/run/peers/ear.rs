@@ -181,7 +181,10 @@ impl Ear {
     fn hear(&mut self, bytes: &[u8], received: &Received) {
         self.board.peers.count_overflow(received.overflow.wrapping_sub(self.overflow));
         self.overflow = received.overflow;
-        let Some(from) = received.from else { return };
+        let Some(from) = received.from else {
+            tracing::debug!("a heartbeat of an unknown address family was dropped");
+            return;
+        };
         match self.judge(bytes, from) {
             Ok(datagram) => {
                 self.board.peers.count_incoming(Incoming::Admitted);

@@ -79,6 +79,7 @@ impl Ownership {
         let names_a_session = record.is_some_and(|record| session_in(record, CLAIM).is_some());
         let is_deaf = self.want.settings.peers != PeerMode::Off && self.peers.is_empty();
         let others = self.members.values().any(|member| member.listed && member.record.end.is_none());
-        names_a_session && is_deaf && others && now < self.listed_at + LISTENS
+        let has_just_listed = self.listed_at.is_some_and(|at| now < at + LISTENS);
+        names_a_session && is_deaf && others && has_just_listed
     }
 }
