@@ -27,10 +27,12 @@ sim: ## the simulator: SEEDS=20000 runs of ten simulated minutes; SIM="--without
 	cargo run --quiet --profile sim --locked -p vip-sim --bin sim -- --seeds $(SEEDS) $(SIM)
 
 lab: packages build lab-build ## all lab scenarios with the real binary
-	KUBE_VIP_BIN=$(BINARY) target/debug/lab run all
+	KUBE_VIP_BIN=$(BINARY) target/debug/lab run --mode session all
+	KUBE_VIP_BIN=$(BINARY) target/debug/lab run --mode lease all
 
 bench: packages-peers build lab-build lab-fast ## the figures of the README (ONLY=services: those of Services alone)
-	$(if $(filter services,$(ONLY)),@true,KUBE_VIP_BIN=$(BINARY) target/debug/lab bench --runs $(or $(RUNS),12))
+	$(if $(filter services,$(ONLY)),@true,KUBE_VIP_BIN=$(BINARY) target/debug/lab bench session --runs $(or $(RUNS),3))
+	$(if $(filter services,$(ONLY)),@true,KUBE_VIP_BIN=$(BINARY) target/debug/lab bench lease --runs $(or $(RUNS),12))
 	KUBE_VIP_BIN=$(BINARY) target/sim/lab bench services
 	cargo run --quiet --release --locked -p vip-plan --example plan_bench
 	$(if $(filter services,$(ONLY)),@true,$(MAKE) --no-print-directory bench-simulator)

@@ -136,7 +136,10 @@ fn a_pod_has_the_shape_that_kube_vip_prints() {
     assert_eq!(spec["hostAliases"], json!([{"ip": "127.0.0.1", "hostnames": ["kubernetes"]}]));
     assert_eq!(
         spec["volumes"],
-        json!([{"name": "kubeconfig", "hostPath": {"path": "/etc/kubernetes/admin.conf"}}])
+        json!([
+            {"name": "kubeconfig", "hostPath": {"path": "/etc/kubernetes/admin.conf"}},
+            {"name": "run", "hostPath": {"path": "/run/kube-vip", "type": "DirectoryOrCreate"}},
+        ])
     );
     let container = &spec["containers"][0];
     assert_eq!(container["args"], json!(["manager"]));
@@ -223,7 +226,7 @@ fn every_part_of_the_environment_follows_its_switch() {
 
 #[test]
 fn inside_the_cluster_the_pod_runs_under_its_service_account() {
-    let arguments: Vec<&str> = POD.into_iter().chain(["--inCluster"]).collect();
+    let arguments: Vec<&str> = POD.into_iter().chain(["--inCluster", "--electionMode=lease"]).collect();
     let spec = object(&arguments, &[])["spec"].clone();
     assert_eq!(spec["serviceAccountName"], "kube-vip");
     assert!(spec.get("volumes").is_none() && spec.get("hostAliases").is_none());
@@ -245,14 +248,14 @@ fn in_mode_session_a_pod_keeps_its_session_in_a_folder_of_the_node() {
     let (config, run) = ("/etc/kubernetes/admin.conf".to_owned(), "/run/kube-vip".to_owned());
     assert_eq!(mounted(&["--electionMode=lease"]), (vec![config.clone()], vec![config.clone()]));
     let both = vec![config, run.clone()];
-    assert_eq!(mounted(&["--electionMode=session"]), (both.clone(), both));
+    assert_eq!(mounted(&["--electionMode=session"]), (both.clone(), both.clone()));
+    assert_eq!(mounted(&[]), (both.clone(), both), "session is the default");
     assert_eq!(mounted(&["--electionMode=session", "--inCluster"]), (vec![run.clone()], vec![run]));
 }
 
 #[test]
 fn in_mode_session_the_policies_are_carried_into_the_pod() {
     let given = [
-        "--electionMode=session",
         "--peersPort=7000",
         "--peersInterval=20ms",
         "--apiLoss=hold",
@@ -264,7 +267,6 @@ fn in_mode_session_the_policies_are_carried_into_the_pod() {
     let arguments: Vec<&str> = POD.into_iter().chain(given).collect();
     let environment = object(&arguments, &[])["spec"]["containers"][0]["env"].clone();
     for (name, value) in [
-        ("election_mode", "session"),
         ("peers_port", "7000"),
         ("peers_interval", "20ms"),
         ("api_loss", "hold"),
@@ -276,12 +278,14 @@ fn in_mode_session_the_policies_are_carried_into_the_pod() {
         let variable = json!({"name": name, "value": value});
         assert!(environment.as_array().is_some_and(|list| list.contains(&variable)), "{name}: {environment}");
     }
-    assert!(!environment.to_string().contains("address_lifetime"), "defaults are not spelled out");
+    for default in ["address_lifetime", "election_mode"] {
+        assert!(!environment.to_string().contains(default), "defaults are not spelled out: {environment}");
+    }
 }
 
 #[test]
 fn in_mode_session_the_right_to_the_keys_is_given_for_one_secret_in_one_namespace() {
-    let run = run(&["manifest", "rbac", "--electionMode=session"]);
+    let run = run(&["manifest", "rbac"]);
     let documents = documents(&run);
     let (role, binding) = (&documents[3], &documents[4]);
     assert_eq!((&role["kind"], &binding["kind"]), (&json!("Role"), &json!("RoleBinding")));
@@ -384,8 +388,9 @@ fn without_settings_rights_are_given_for_all_that_an_agent_can_do_and_every_subj
         let documents = documents(&run);
         let seen: Vec<&str> = documents.iter().filter_map(|document| document["kind"].as_str()).collect();
         assert_eq!(seen[..3], kinds);
-        let servers = if flags.is_empty() { &[][..] } else { &["Role", "RoleBinding"] };
-        assert_eq!(seen[3..], *servers, "the API servers are in another namespace");
+        // The API servers are in another namespace, and the keys of heartbeats one Secret in one.
+        let more = if flags.is_empty() { 1 } else { 2 };
+        assert_eq!(seen[3..], ["Role", "RoleBinding"].repeat(more));
         let subject = json!([{"kind": "ServiceAccount", "name": "kube-vip", "namespace": "kube-system"}]);
         assert_eq!(documents[2]["subjects"], subject);
         assert_eq!(documents[2]["roleRef"]["kind"], kinds[1]);
@@ -436,8 +441,22 @@ fn rights_are_those_that_the_settings_need_where_they_need_them() {
         let rights = owned(&["endpoints get kubernetes", "endpointslices list"]);
         ("kube-vip-servers in default".to_owned(), rights)
     };
+    let peers = || {
+        let one = ["get", "list", "update", "watch"].map(|verb| format!("secrets {verb} kube-vip-peers"));
+        let all = [owned(&["secrets create"]), one.to_vec()].concat();
+        ("kube-vip-peers in kube-system".to_owned(), all)
+    };
     assert_eq!(
         rights(&["--controlplane", "--address=192.0.2.1"], &[]),
+        [
+            everywhere(&["nodes list", "nodes watch"]),
+            servers(),
+            in_system("kube-vip-leases", &leases),
+            peers()
+        ]
+    );
+    assert_eq!(
+        rights(&["--controlplane", "--address=192.0.2.1", "--electionMode=lease"], &[]),
         [everywhere(&["nodes list", "nodes watch"]), servers(), in_system("kube-vip-leases", &leases)]
     );
     assert_eq!(
@@ -453,6 +472,7 @@ fn rights_are_those_that_the_settings_need_where_they_need_them() {
             ]),
             servers(),
             in_system("kube-vip-leases", &leases),
+            peers(),
         ]
     );
     let services = ["endpointslices list", "endpointslices watch"];
@@ -460,7 +480,7 @@ fn rights_are_those_that_the_settings_need_where_they_need_them() {
     let only_seen: Vec<&str> = services.iter().chain(&seen).copied().collect();
     assert_eq!(
         rights(&["--services", "--disableServiceUpdates"], &[]),
-        [everywhere(&only_seen), in_system("kube-vip-leases", &leases)]
+        [everywhere(&only_seen), in_system("kube-vip-leases", &leases), peers()]
     );
     let mut each: Vec<&str> = only_seen.iter().chain(&leases).copied().collect();
     each.extend([
@@ -471,16 +491,20 @@ fn rights_are_those_that_the_settings_need_where_they_need_them() {
         "services/status update",
     ]);
     each.sort_unstable();
-    assert_eq!(rights(&["--services", "--servicesElection"], &[]), [everywhere(&each)]);
+    assert_eq!(rights(&["--services", "--servicesElection"], &[]), [everywhere(&each), peers()]);
     let pools =
         ("kube-vip-pools in edge".to_owned(), owned(&["configmaps list pools", "configmaps watch pools"]));
     let with_pools = rights(
         &["--services", "--servicesElection", "--servicesIpam"],
         &[("KUBEVIP_NAMESPACE", "edge"), ("KUBEVIP_CONFIG_MAP", "pools")],
     );
-    assert_eq!(with_pools, [everywhere(&each), pools]);
+    assert_eq!(with_pools, [everywhere(&each), pools, peers()]);
     let elsewhere = rights(&["--services", "--servicesLeaseName=edge/lock"], &[]);
-    assert_eq!(elsewhere, [everywhere(&each)], "a Lease of another namespace");
+    assert_eq!(
+        elsewhere,
+        [everywhere(&each), ("kube-vip-peers in edge".to_owned(), peers().1)],
+        "a Lease of another namespace"
+    );
 }
 
 #[test]

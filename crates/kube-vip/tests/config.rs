@@ -217,7 +217,7 @@ fn values_that_no_setting_takes_are_refused_with_key_value_and_what_is_accepted(
         ("vip_subnet", "24,64,128", "give one prefix length"),
         ("vip_subnet", "24,auto", "auto subnet discovery cannot be used if VIP address was provided"),
         ("vip_nodename", "n_1", "give the name of this Kubernetes node"),
-        ("election_mode", "raft", "give lease or session"),
+        ("election_mode", "raft", "give session or lease"),
         ("strict_config", "maybe", "give true or false"),
         ("address", "0.0.0.0", "one host cannot answer for this address"),
         ("address", "ff02::1", "one host cannot answer for this address"),

@@ -162,7 +162,7 @@ fn act(verb: Verb) -> Result<u8> {
             bench(what, runs.map(|runs| runs.max(1)), interval.as_deref())
         }
         Verb::Up => {
-            let mut stage = Stage::set(&folder::make("up")?)?;
+            let mut stage = Stage::set(suite::manifest(Mode::default(), &[])?, &folder::make("up")?)?;
             stage.restore(Setup::default())?;
             stay(stage, 0)
         }

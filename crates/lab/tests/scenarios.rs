@@ -30,7 +30,7 @@ fn lab(arguments: &[&str]) -> Option<(bool, String)> {
 }
 
 fn expect_kept(name: &str) {
-    if let Some((kept, said)) = lab(&["run", name]) {
+    if let Some((kept, said)) = lab(&["run", "--mode", "lease", name]) {
         assert!(kept, "{name}\n{said}");
         println!("{said}");
     }
@@ -39,7 +39,9 @@ fn expect_kept(name: &str) {
 #[test]
 fn an_agent_without_a_fence_is_caught() {
     let _guard = QUIET.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((kept, said)) = lab(&["run", "sigkill", "--set", "vip_preserve_on_leadership_loss=true"]) {
+    if let Some((kept, said)) =
+        lab(&["run", "--mode", "lease", "sigkill", "--set", "vip_preserve_on_leadership_loss=true"])
+    {
         let overlap = said.lines().find(|line| line.starts_with("  IPv4 ")).unwrap_or_default();
         assert!(!kept && overlap.contains("IPv4 overlap") && overlap.contains("BROKEN"), "{said}");
     }
@@ -146,7 +148,7 @@ fn a_lab_that_stays_up_can_be_entered_cut_healed_and_taken_down() {
 #[test]
 fn every_scenario_of_the_suite_has_a_test_here() {
     let here = include_str!("scenarios.rs");
-    for row in vip_lab::scenario::table::Mode::Lease.suite() {
+    for row in vip_lab::scenario::table::Mode::Lease.rows() {
         assert!(here.contains(&format!("(\"{}\")", row.name)), "{} has no test", row.name);
     }
 }

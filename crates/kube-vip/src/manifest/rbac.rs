@@ -43,8 +43,8 @@ pub(super) struct Needs {
     leases: Option<String>,
     /// Namespace and name of the `ConfigMap` of address pools, when addresses are given out.
     pools: Option<(String, String)>,
-    /// Heartbeats are sent.
-    heartbeats: bool,
+    /// The namespace of the keys for heartbeats, when these are sent.
+    keys: Option<String>,
 }
 
 impl Needs {
@@ -62,6 +62,10 @@ impl Needs {
             let text = |key| values.text(key).to_owned();
             (text(key::IPAM_NAMESPACE), text(key::IPAM_CONFIG_MAP))
         };
+        // They lie beside the first Lease, as the agent has it (`settings::session`).
+        let first =
+            values.text(if services && !control_plane { key::SERVICES_LEASE } else { key::LEASE_NAME });
+        let keys = || first.split_once('/').map_or(namespace, |(namespace, _)| namespace).to_owned();
         Ok(Self {
             services: services || is_open,
             updates: !on(key::NO_SERVICE_UPDATES)?,
@@ -70,7 +74,7 @@ impl Needs {
             endpoints: on(key::ENDPOINTS)? || is_open,
             leases: (!is_many).then(|| namespace.to_owned()),
             pools: (on(key::IPAM)? && (services || is_open)).then(pools),
-            heartbeats: values.text(key::ELECTION_MODE) == "session",
+            keys: (values.text(key::ELECTION_MODE) == "session").then(keys),
         })
     }
 
@@ -165,10 +169,10 @@ fn in_single_namespaces(reach: Reach, namespace: &str, needs: &Needs) -> Vec<Val
     if let Some((at, name)) = &needs.pools {
         grant(POOLS, at, vec![named(rule("", "configmaps", &["list", "watch"]), name)]);
     }
-    if needs.heartbeats {
+    if let Some(at) = &needs.keys {
         let keys = named(rule("", "secrets", &["list", "get", "watch", "update"]), PEERS);
         // A name cannot limit `create`: the first agent makes the Secret.
-        grant(PEERS, namespace, vec![keys, rule("", "secrets", &["create"])]);
+        grant(PEERS, at, vec![keys, rule("", "secrets", &["create"])]);
     }
     documents
 }

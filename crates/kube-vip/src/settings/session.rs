@@ -23,8 +23,6 @@ const SERVICES_PORT: u16 = 7950;
 /// An address is refreshed at a third of its lifetime, and the kernel counts in whole seconds.
 const SHORTEST_LIFETIME: i64 = 2;
 
-const UNFINISHED: &str = "session is not finished in this build: for trials only";
-
 /// What mode `lease` does not read.
 const SESSION_ONLY: [&str; 9] = [
     key::PEERS,
@@ -51,12 +49,9 @@ pub(super) fn mode(
             warnings.extend(unread(values));
             Ok(ElectionMode::Lease)
         }
-        "session" => {
-            warnings.push(warning(Weight::Warning, values.spelled(key::ELECTION_MODE), UNFINISHED));
-            Ok(ElectionMode::Session(settings(values, machine, features)?))
-        }
+        "session" => Ok(ElectionMode::Session(settings(values, machine, features)?)),
         "etcd" => Err(not_built(values, key::ELECTION_MODE)),
-        _ => Err(values.refuse(key::ELECTION_MODE, "give lease or session")),
+        _ => Err(values.refuse(key::ELECTION_MODE, "give session or lease")),
     }
 }
 
@@ -64,7 +59,7 @@ fn not_built(values: &Values, key: &str) -> Refusal {
     Refusal::NotBuilt {
         asked: format!("{}={}", values.spelled(key), values.text(key)),
         instead:
-            "elections are held in the Kubernetes API (election_mode lease or session, leaderElectionType \
+            "elections are held in the Kubernetes API (election_mode session or lease, leaderElectionType \
                   kubernetes)"
                 .into(),
     }

@@ -7,12 +7,13 @@ mod service;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::agent::{self, Manifest};
 use super::contender::Contender;
 use super::outcome::Outcome;
 use super::stage::{NODES, Stage};
+use super::table::Mode;
 use super::{figures, play, table, version};
 use crate::bench::{Networks, Pod, Shape, net};
 
@@ -55,7 +56,8 @@ pub fn show(runs: u32, logs: &Path) -> Result<Shown> {
     let mut fetched = show_version(&stage);
     let mut outcomes = Vec::new();
     for run in 1..=runs {
-        for row in table::demo() {
+        for name in table::DEMO {
+            let row = Mode::default().row(name).with_context(|| format!("there is no row {name}"))?;
             stage.screen().say(&format!("\n{} - run {run} of {runs}", row.title));
             let outcome = play(&mut stage, row)?;
             stage.screen().say(&format!("  {}", figures::line(&outcome)));

@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_vip_that_leaves_too_early_breaks_the_bound_too() {
-        let row = row("api-down").expect("a row");
+        let row = row("api-hanging").expect("a row");
         for (leaves, kept) in [(1200, false), (4000, true), (5000, false)] {
             let record = record(10_000, |now| (now < leaves || now >= 9000).then_some(1));
             let mut moments = moments(1000, 9990);

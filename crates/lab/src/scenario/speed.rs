@@ -27,7 +27,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 
 /// Measures everything; short rows `runs` times. Gives whether all bounds were kept.
 pub fn measure(runs: u32, logs: &Path) -> Result<bool> {
-    let mut stage = Stage::set(logs)?;
+    let mut stage = Stage::set(suite::manifest(Mode::Lease, &[])?, logs)?;
     for skipped in stage.lab().skipped() {
         stage.screen().say(skipped);
     }
@@ -38,7 +38,7 @@ pub fn measure(runs: u32, logs: &Path) -> Result<bool> {
     idle(&stage, &mut table)?;
     first_announcement(&mut stage, runs, &mut table)?;
     let mut played = Played::default();
-    for row in Mode::Lease.suite() {
+    for row in Mode::Lease.rows() {
         suite::play_all(&mut stage, &[row], runs_of(row, runs), &mut played);
     }
     stage.screen().say(&format!("\n{}", table.render()));

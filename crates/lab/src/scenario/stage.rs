@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 
-use super::agent::{self, Manifest};
+use super::agent::Manifest;
 use super::contender::{self, Contender};
 use super::control_plane::{ControlPlane, PORT};
 use super::screen::Screen;
@@ -56,9 +56,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Builds everything for agents of the lab's own manifest, but starts none yet.
-    pub fn set(logs: &Path) -> Result<Self> {
-        let manifest = Manifest::parse(agent::MANIFEST)?;
+    /// Builds everything for agents of this manifest, but starts none yet.
+    pub fn set(manifest: Manifest, logs: &Path) -> Result<Self> {
         let shape = Shape { nodes: NODES, networks: Networks::One, logs: logs.to_owned() };
         Self::set_for(Contender::KubeVip(manifest), &shape)
     }

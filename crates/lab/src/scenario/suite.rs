@@ -18,7 +18,7 @@ use crate::report::Table;
 /// The rows that a name means: "all", or some of the mode's table, separated by commas.
 pub fn rows(mode: Mode, name: &str) -> Result<Vec<&'static Row>> {
     if name == "all" {
-        return Ok(mode.suite().collect());
+        return Ok(mode.rows().iter().collect());
     }
     let row = |name: &str| {
         let known = || mode.rows().iter().map(|row| row.name).collect::<Vec<_>>().join(", ");

@@ -12,7 +12,7 @@ use vip_lab::api::{Identity, Login};
 use vip_lab::bench::{Detector, Lab, Mac, Networks, Program, Shape, Span, Spawn, Stamp, boot, net};
 use vip_lab::scenario::agent::{self, Manifest};
 use vip_lab::scenario::control_plane::{ControlPlane, PORT};
-use vip_lab::scenario::table::{Gate, session};
+use vip_lab::scenario::table::{Gate, Mode};
 
 use crate::history::{History, LEASE, Record};
 
@@ -26,9 +26,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(12);
 pub(crate) enum Kind {
     /// client-go's election around `ip address`.
     Elector,
-    /// This project's binary.
+    /// This project's binary in mode `lease`.
     Ours,
-    /// The same in mode `session`.
+    /// The same in mode `session`, its default.
     OursInSession,
 }
 
@@ -82,8 +82,8 @@ impl Rig {
         let spawn = match kind {
             Kind::Elector => self.elector(node.name()),
             Kind::Ours | Kind::OursInSession => {
-                let mode = if kind == Kind::Ours { &[] } else { session::MODE };
-                let manifest = Manifest::parse(agent::MANIFEST)?.with(mode);
+                let mode = if kind == Kind::Ours { Mode::Lease } else { Mode::Session };
+                let manifest = Manifest::parse(agent::MANIFEST)?.with(mode.variables());
                 manifest.spawn(node.name(), Gate::Off, &self.binary, self.lab.logs())
             }
         };

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use vip_lab::bench::{Detector, Lab, Networks, Program, Shape, Span, Stamp, boot, net};
 use vip_lab::scenario::agent::{self, Manifest};
 use vip_lab::scenario::contender::ensure_settled;
-use vip_lab::scenario::table::{Gate, Variables};
+use vip_lab::scenario::table::{Gate, Mode, Variables};
 
 use crate::cluster::{Cluster, Judges, check_rights};
 
@@ -80,7 +80,7 @@ impl Rig {
 
     /// Starts the agent of a node where none runs.
     pub(crate) fn start(&mut self, number: u8) -> Result<()> {
-        let mut manifest = Manifest::parse(agent::MANIFEST)?;
+        let mut manifest = Manifest::parse(agent::MANIFEST)?.with(Mode::Lease.variables());
         manifest.set("k8s_config_file", KUBECONFIG);
         for (name, value) in self.set {
             manifest.set(name, value);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use vip_lab::api::{Knobs, Store, Whose};
 use vip_lab::bench::{Program, Stamp};
 use vip_lab::scenario::agent::{self, Manifest};
-use vip_lab::scenario::table::Gate;
+use vip_lab::scenario::table::{Gate, Mode};
 
 use super::cluster::Power;
 use super::draft::Draft;
@@ -22,7 +22,7 @@ pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(1);
 impl Rig {
     /// Says what agents are started with from now on: the lab's manifest with these settings instead of its own.
     pub(crate) fn configure(&mut self, settings: &[(&str, &str)]) -> Result<()> {
-        self.manifest = Manifest::parse(agent::MANIFEST)?;
+        self.manifest = Manifest::parse(agent::MANIFEST)?.with(Mode::Lease.variables());
         for (name, value) in self.cluster.settings().iter().chain(settings) {
             self.manifest.set(name, value);
         }

@@ -31,6 +31,7 @@ use vip_lab::scenario::agent::{self, Manifest};
 use vip_lab::scenario::control_plane::ControlPlane;
 use vip_lab::scenario::proxy::{self, Objects};
 use vip_lab::scenario::service::{self, Backend, Family, PORT, Standing};
+use vip_lab::scenario::table::Mode;
 
 use cluster::{Cluster, Small};
 
@@ -167,7 +168,7 @@ impl Rig {
     /// The stage over a cluster that runs already.
     pub(crate) fn over(lab: Lab, cluster: Box<dyn Cluster>, proxies: Proxies) -> Result<Self> {
         let objects = if proxies == Proxies::Running { Some(cluster.objects()?) } else { None };
-        let manifest = Manifest::parse(agent::MANIFEST)?;
+        let manifest = Manifest::parse(agent::MANIFEST)?.with(Mode::Lease.variables());
         let agents = (0..NODES).map(|_| None).collect();
         let rig = Self { agents, pods: BTreeMap::new(), objects, cluster, lab, manifest };
         (1..=NODES).try_for_each(|number| rig.furnish(number))?;

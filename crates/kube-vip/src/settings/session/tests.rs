@@ -27,8 +27,10 @@ fn session(what: &[(&str, &str)], given: &[(&str, &str)]) -> SessionSettings {
 }
 
 #[test]
-fn lease_is_the_mode_until_session_is_asked_for() {
-    assert_eq!(effective(&CONTROL_PLANE, &[]).unwrap().config.election_mode, ElectionMode::Lease);
+fn session_is_the_mode_until_lease_is_asked_for() {
+    let mode = |given: &[(&str, &str)]| effective(&CONTROL_PLANE, given).unwrap().config.election_mode;
+    assert_eq!(mode(&[]), ElectionMode::Session(session(&CONTROL_PLANE, &[])));
+    assert_eq!(mode(&[("election_mode", "lease")]), ElectionMode::Lease);
 }
 
 #[test]
@@ -91,7 +93,7 @@ fn every_policy_is_read() {
 fn values_that_a_policy_does_not_take_are_refused_with_what_is_accepted() {
     for (name, value, says) in [
         ("election_mode", "etcd", "not built yet"),
-        ("election_mode", "sessions", "give lease or session"),
+        ("election_mode", "sessions", "give session or lease"),
         ("peers", "perhaps", "give true or false"),
         ("peers_port", "0", "give a whole number from 1 to 65535"),
         ("peers_interval", "9ms", "give a time from 10ms to 1s, such as 50ms"),
@@ -117,7 +119,12 @@ fn values_that_a_policy_does_not_take_are_refused_with_what_is_accepted() {
 
 #[test]
 fn in_mode_lease_settings_of_sessions_are_worth_a_notice() {
-    let given = [("peers_port", "7000"), ("on_stop", "stay"), ("peers_interval", "0.05s")];
+    let given = [
+        ("election_mode", "lease"),
+        ("peers_port", "7000"),
+        ("on_stop", "stay"),
+        ("peers_interval", "0.05s"),
+    ];
     let warnings = effective(&CONTROL_PLANE, &given).unwrap().warnings;
     let told: Vec<(&str, Weight)> =
         warnings.iter().map(|warning| (warning.key.as_str(), warning.weight)).collect();

@@ -64,8 +64,8 @@ rows! {
 
     /// Who holds the address.
     ELECTION {
-        "electionMode", key::ELECTION_MODE, "electionMode"; Text "lease"; Built;
-            "How holders are elected: lease is one renewed Lease for each election, as upstream does it; session is one Lease for each node, with heartbeats between the nodes. All agents of an instance need the same mode."
+        "electionMode", key::ELECTION_MODE, "electionMode"; Text "session"; Built;
+            "How holders are elected: session is one Lease for each node, with heartbeats between the nodes; lease is one renewed Lease for each election, as upstream does it. All agents of an instance need the same mode."
         "leaderElectionType", "", "leaderElectionType"; Text "kubernetes"; Built;
             "Where the election is held; kubernetes is the only place today."
         "leaderElection", key::LEADER_ELECTION, "enableLeaderElection"; Bool "false"; NotNeeded("in ARP mode there is always an election");

@@ -17,7 +17,7 @@ use crate::scenario::agent::{self, Manifest};
 use crate::scenario::control_plane::{ControlPlane, PORT};
 use crate::scenario::screen::Screen;
 use crate::scenario::service::{self, Backend, Family, Standing};
-use crate::scenario::table::Gate;
+use crate::scenario::table::{Gate, Mode};
 
 const NODES: u8 = 3;
 /// An agent must be gone after this, also one that lets go of thousands of Leases.
@@ -93,7 +93,7 @@ impl Arena {
     /// Starts agents on the first nodes, with leases of 15/10/2 s, and waits until they are ready. Gives the moment
     /// before the first of them was started.
     pub(super) fn start(&mut self, nodes: usize, election: Election) -> Result<Stamp> {
-        let mut manifest = Manifest::parse(agent::MANIFEST)?;
+        let mut manifest = Manifest::parse(agent::MANIFEST)?.with(Mode::Lease.variables());
         let per_service = if election == Election::PerService { "true" } else { "false" };
         let settings = [
             ("cp_enable", "false"),

@@ -55,7 +55,7 @@ pub fn measure(runs: u32, logs: &Path) -> Result<bool> {
     for networks in [Networks::One, Networks::Two] {
         let shape = Shape { nodes: NODES, networks, logs: logs.to_owned() };
         let mut stage = Stage::set_for(Contender::KubeVip(manifest.clone()), &shape)?;
-        for row in Mode::Session.suite().filter(|row| row.networks == networks) {
+        for row in Mode::Session.rows().iter().filter(|row| row.networks == networks) {
             suite::play_all(&mut stage, &[row], runs_of(row, runs), &mut played);
         }
     }

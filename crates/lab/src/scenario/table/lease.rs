@@ -8,8 +8,11 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::{
-    Action, Event, Gate, Health, LIMIT, Mark, Measure, NOTHING, ONE_TURN, Part, ROW, Row, Step, ms, s,
+    Action, Event, Gate, Health, LIMIT, Mark, Measure, NOTHING, ONE_TURN, ROW, Row, Step, Variables, ms, s,
 };
+
+/// What makes a manifest one of this mode.
+pub const MODE: Variables = &[("election_mode", "lease")];
 
 /// A fenced address is gone 3 s after the last renewal, the lease 5 s after it, and a take-over takes 300 ms.
 const FENCED: Duration = ms(2300);
@@ -49,7 +52,6 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "sigterm",
         title: "SIGTERM of the agent",
-        part: Part::Both,
         steps: &[Fault(Send(Signal::SIGTERM)), Do(Ended(s(1))), Await(Moved, LIMIT), Pass(s(1))],
         measures: &[Gap(AtFault, End, ms(100)), Overlap(AtFault, End, NOTHING)],
         upstream: "70 / 548 / 910",
@@ -102,7 +104,6 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "power-off",
         title: "power-off of the node",
-        part: Part::Both,
         steps: &[Fault(PowerOff), Await(Moved, LIMIT), Pass(s(1))],
         measures: &[Gap(AtFault, End, EXPIRED), Overlap(AtFault, End, NOTHING)],
         upstream: "5142 / 5640 / 6262",
@@ -119,7 +120,6 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "silent-cut",
         title: "silent cut, healed after 6 s",
-        part: Part::Both,
         steps: &[Fault(Cut), Await(Moved, LIMIT), Pass(s(6)), Heal(Uncut), Pass(s(3))],
         measures: &[Gap(AtFault, AtHeal, EXPIRED), Gap(AtHeal, End, ms(20)), Overlap(AtFault, End, NOTHING)],
         upstream: "4756 / 5473 / 11876",
@@ -139,15 +139,6 @@ pub const ROWS: &[Row] = &[
         steps: api_outage!(Hanging, s(60)),
         measures: API_OUTAGE,
         upstream: "VIP away 53-55 s",
-        ..ROW
-    },
-    Row {
-        name: "api-down",
-        title: "API down for 7 s: back after it",
-        part: Part::Demo,
-        steps: api_outage!(Refusing, s(7)),
-        measures: API_OUTAGE,
-        upstream: "away 53-55 of 60 s",
         ..ROW
     },
     Row {
@@ -171,7 +162,6 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "vip-removed",
         title: "VIP removed by hand",
-        part: Part::Both,
         steps: &[Fault(RemoveVip), Await(Answered, LIMIT), Pass(s(1))],
         measures: &[Gap(AtFault, End, ms(50)), Overlap(AtFault, End, NOTHING)],
         upstream: "152 / 665 / 796",

@@ -101,7 +101,7 @@ const TO_LEASE: &[Measure] = &[Gap(AtFault, End, ms(100)), Overlap(AtFault, End,
 const THERE_AND_BACK: &[Measure] =
     &[Gap(AtFault, End, ms(100)), Overlap(AtFault, AtHeal, NOTHING), Overlap(AtHeal, End, HANDED)];
 /// Mode `lease`, on top of this mode's variables.
-const LEASE: Variables = &[("election_mode", "lease")];
+const LEASE: Variables = super::lease::MODE;
 
 /// All scenarios.
 pub const ROWS: &[Row] = &[

@@ -211,6 +211,15 @@ impl OneOwner {
         if mask & down != 0 && hidden(since.before(self.lifetime)) {
             return (self.lifetime, "an agent that cannot act behind a cut");
         }
+        let starts =
+            |what| matches!(what, What::Kill | What::KillAfter | What::KillAtAsk | What::KillAtBatch);
+        // One that starts again out of everybody's sight knows no more than a dead one: the kernel's lifetime ends it.
+        let is_blind = |fault: &Fault| {
+            hides(fault) && fault.at <= since && fault.end().is_none_or(|end| world.now < end + START)
+        };
+        if under_way(&starts, since.before(self.lifetime)) && world.schedule.iter().any(is_blind) {
+            return (self.lifetime, "an agent that starts again behind a cut");
+        }
         let refuses = |what| matches!(what, What::ApplyFails);
         if under_way(&refuses, before) {
             return (self.lifetime, "a kernel that refuses");
@@ -229,8 +238,6 @@ impl OneOwner {
         if was_proven_by_the_store(world, since) {
             return (STORE_PROOF + self.disturbed, "a cut in a doubt that an API server had ended");
         }
-        let starts =
-            |what| matches!(what, What::Kill | What::KillAfter | What::KillAtAsk | What::KillAtBatch);
         if under_way(&parts, before) && under_way(&starts, before) {
             return (START + slow, "an agent that starts again as a cut heals");
         }
