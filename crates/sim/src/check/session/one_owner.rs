@@ -230,7 +230,14 @@ impl OneOwner {
             return (self.lifetime, "a hand-over whose giver cannot act");
         }
         if moving && under_way(&disturbs, before) {
-            return (self.disturbed + slow, "a planned move with losses");
+            // Whose other side is out of reach takes back, and a slow API server tells the other side late: one way and back.
+            let told = world
+                .schedule
+                .iter()
+                .filter(|fault| fault.what == What::ApiSlow && recent(fault, before, world));
+            let told =
+                told.map(|fault| Duration::from_millis(u64::from(fault.amount))).max().unwrap_or_default();
+            return (self.disturbed + slow + told, "a planned move with losses");
         }
         if moving {
             return (MOVE, "a planned move");
