@@ -90,7 +90,7 @@ fn report(what: &str, took: Duration, seen: Seen) {
 
 /// Starts `first` on n1, waits until it holds, then the other kind on n2 and n3.
 fn set(rig: &mut Rig, first: Kind) -> Result<()> {
-    let second = if first == Kind::Ours { Kind::Elector } else { Kind::Ours };
+    let second = if first == Kind::Elector { Kind::Ours } else { Kind::Elector };
     let at = rig.start(1, first)?;
     rig.wait_holder(at, |node| node == 1)?;
     rig.start(2, second)?;
@@ -354,6 +354,42 @@ fn mode_session_comes_and_goes_beside_an_elector() {
         report("SIGTERM of mode session", took.since(end.from), seen);
         ensure!(seen.overlap.is_zero(), "{seen:?}");
         ensure!(took.since(end.from) <= ELECTOR_LOOKS, "whoever is first takes what was released");
+        Ok(())
+    });
+}
+
+#[test]
+fn three_nodes_change_to_the_default_one_by_one_and_back() {
+    play("three_nodes_change_to_the_default_one_by_one_and_back", 3, |rig| {
+        for number in 1..=3 {
+            rig.start(number, Kind::Elector)?;
+        }
+        change_over(rig, Kind::OursInSession)?;
+        let back = change_over(rig, Kind::Elector)?;
+        ensure!(back.overlap.is_zero(), "our agent leaves nothing: {back:?}");
+        ensure!(back.silence <= ELECTOR_LOOKS, "the elector sees the release when it looks: {back:?}");
+        Ok(())
+    });
+}
+
+#[test]
+fn what_the_last_agent_of_mode_session_held_waits_for_one_of_its_kind_or_for_hands() {
+    play("what_the_last_agent_of_mode_session_held_waits_for_one_of_its_kind_or_for_hands", 3, |rig| {
+        set(rig, Kind::OursInSession)?;
+        let at = rig.kill(1)?;
+        rig.pass(Duration::from_secs(12))?;
+        ensure!(rig.holder() == Some(1), "electors wait for a claim without an end: {:?}", rig.lease());
+        let left = rig.addresses(1)?;
+        ensure!(!left.contains("10.77.0.200") && !left.contains("fd77::200"), "nothing is left: {left}");
+        // What docs/migrate.md says.
+        let deleted = Stamp::now();
+        rig.delete_lease();
+        let (_, took) = rig.wait_holder(deleted, |node| node != 1)?;
+        rig.pass(SETTLED)?;
+        let seen = rig.seen(at, Stamp::now());
+        report("the Lease of a dead agent in mode session is deleted", took.since(deleted), seen);
+        ensure!(seen.overlap.is_zero(), "{seen:?}");
+        ensure!(took.since(deleted) <= ELECTOR_LOOKS, "an elector takes what is not there");
         Ok(())
     });
 }

@@ -80,7 +80,7 @@ fn moment(value: &Value) -> Result<Stamp, String> {
     u64::try_from(time.as_nanosecond()).map(Stamp::from_nanos).map_err(|_| bad())
 }
 
-fn leases() -> &'static Kind {
+pub(crate) fn leases() -> &'static Kind {
     Kind::named("leases").expect("leases are in the table")
 }
 

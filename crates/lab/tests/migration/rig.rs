@@ -14,7 +14,7 @@ use vip_lab::scenario::agent::{self, Manifest};
 use vip_lab::scenario::control_plane::{ControlPlane, PORT};
 use vip_lab::scenario::table::{Gate, Mode};
 
-use crate::history::{History, LEASE, Record};
+use crate::history::{self, History, LEASE, Record};
 
 /// Where the elector finds its kubeconfig.
 const KUBECONFIG: &str = "/etc/kubernetes/elector.conf";
@@ -144,6 +144,11 @@ impl Rig {
     /// The Lease now.
     pub(crate) fn lease(&self) -> Option<Record> {
         Record::now(self.plane.server().store())
+    }
+
+    /// Deletes the Lease, as an operator would.
+    pub(crate) fn delete_lease(&self) {
+        self.plane.server().store().delete(history::leases(), LEASE.0, LEASE.1);
     }
 
     /// The node that the Lease names.

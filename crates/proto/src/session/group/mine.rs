@@ -13,7 +13,7 @@ use crate::session::hand::Hand;
 use crate::session::{Ownership, Peer};
 
 /// How often the store is asked whose a group is that another member says it serves.
-const COMPARED: Duration = Duration::from_secs(1);
+const COMPARED: Duration = Duration::from_secs(2);
 
 impl Ownership {
     pub(in crate::session) fn step_mine(
