@@ -313,6 +313,7 @@ impl Ownership {
         for (claim, group) in &mut self.groups {
             if group.seen.is_none() && memory.claims.contains(claim) {
                 (group.was_mine, group.remembered) = (true, true);
+                group.found_mine = true; // perhaps long ago: what is not in the kernel any more is looked at
                 group.mine_since = Some(now);
             }
         }

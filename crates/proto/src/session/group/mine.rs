@@ -190,8 +190,8 @@ impl Ownership {
         }
     }
 
-    /// What the store said was ours when this agent began, and of which nothing is in its kernel: it may be the picture of a
-    /// server that lags, from before another node served it.
+    /// What the store or our memory said was ours when this agent began, and of which nothing is in its kernel: it may be the
+    /// picture of a server that lags, or of a former life, from before another node served it.
     pub(in crate::session) fn look_at_bare(&mut self, now: Instant, claim: &LeaseName) {
         if let Some(group) = self.groups.get_mut(claim)
             && std::mem::take(&mut group.found_mine)

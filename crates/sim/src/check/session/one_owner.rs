@@ -141,6 +141,9 @@ const AS_GOOD_AS_CUT: u32 = 50;
 /// Two looks have come and gone before an answer that is late by so many milliseconds on each way.
 const TOO_LATE: u32 = 15;
 
+/// A heartbeat and its echo, each late by so many milliseconds, prove nothing any more: two and a half intervals.
+const TOO_LATE_TO_VOUCH: u32 = 40;
+
 /// Faults of the VIPs' network that make jurors see something else than clients do.
 fn hides(fault: &Fault) -> bool {
     match fault.what {
@@ -158,20 +161,17 @@ fn hides(fault: &Fault) -> bool {
 fn was_proven_by_the_store(world: &World, since: Moment) -> bool {
     let is_on = |fault: &&Fault| fault.at <= since && fault.end().is_none_or(|end| end >= since);
     let all = || world.schedule.iter().filter(is_on);
-    let mutes = |what| {
-        matches!(
-            what,
-            What::PeerIsolate
-                | What::PeerCut
-                | What::PortBlocked
-                | What::KeyWrong
-                | What::KeyUnreadable
-                | What::DoorShut
-        )
+    let mutes = |fault: &Fault| match fault.what {
+        What::PeerIsolate
+        | What::PeerCut
+        | What::PortBlocked
+        | What::KeyWrong
+        | What::KeyUnreadable
+        | What::DoorShut => true,
+        What::PeerDelay => fault.amount >= TOO_LATE_TO_VOUCH,
+        _ => false,
     };
-    all()
-        .filter(|fault| hides(fault))
-        .any(|hidden| all().any(|fault| mutes(fault.what) && fault.at < hidden.at))
+    all().filter(|fault| hides(fault)).any(|hidden| all().any(|fault| mutes(fault) && fault.at < hidden.at))
 }
 
 impl OneOwner {
