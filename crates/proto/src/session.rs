@@ -166,6 +166,8 @@ pub struct Ownership {
     trust: Trust,
     /// When the store's list of sessions was seen for the first time.
     listed_at: Option<Instant>,
+    /// The last list of sessions; none when something else was seen since.
+    listing: Option<Arc<Sessions>>,
     /// The own Lease, seen before it was known which boot this is.
     early: Option<SessionSeen>,
     members: BTreeMap<NodeName, Member>,
@@ -238,6 +240,7 @@ impl Ownership {
             own: None,
             trust: Trust::default(),
             listed_at: None,
+            listing: None,
             early: None,
             members: BTreeMap::new(),
             peers: BTreeMap::new(),

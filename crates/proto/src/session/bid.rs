@@ -402,10 +402,12 @@ impl Ownership {
                     self.note_end(now, Succession { id, heir: own });
                     self.speak_soon(now);
                 }
+                self.listing = None;
                 self.saw_session(now, &seen);
             }
             Answer::Session(_, None) => {
                 deposal.swapped = true;
+                self.listing = None;
                 if let Some(member) = self.members.get_mut(&node).filter(|member| member.record.id == id) {
                     member.listed = false; // before the watch shows it
                 }

@@ -1,5 +1,6 @@
 //! Members: the other nodes of an instance, as their session Leases in the store show them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use vip_model::Instant;
@@ -26,7 +27,21 @@ pub(super) struct Member {
 
 impl Ownership {
     /// The sessions in the store, as a whole.
-    pub(super) fn saw_sessions(&mut self, now: Instant, sessions: &Sessions) {
+    pub(super) fn saw_sessions(&mut self, now: Instant, sessions: &Arc<Sessions>) {
+        let former = self.listing.replace(Arc::clone(sessions));
+        // With every renewal of one comes the whole set: the others are as they were.
+        if let Some(former) = former.filter(|former| former.keys().eq(sessions.keys())) {
+            let mut has_news = false;
+            for (was, seen) in former.values().zip(sessions.values()) {
+                if was.version != seen.version || seen.record.node == self.id.node {
+                    has_news |= self.saw_session(now, seen);
+                }
+            }
+            if has_news {
+                self.mark_all(now);
+            }
+            return;
+        }
         let is_first = self.listed_at.is_none();
         self.listed_at.get_or_insert(now);
         let mut listed = Vec::with_capacity(self.members.len());
