@@ -21,6 +21,8 @@ use rig::{Rig, play_bare};
 
 const V4: &str = "10.77.0.210";
 const LIMIT: Duration = Duration::from_secs(8);
+/// A session of 5 s has run out, and its address is followed.
+const FOLLOWED: Duration = Duration::from_secs(8);
 const MISSING: &str = "a right is missing";
 
 /// Gives agents the rights that the binary prints for these flags, and nothing else.
@@ -31,14 +33,42 @@ fn grant(rig: &Rig, flags: &[&str], environment: &[(&str, &str)]) -> Result<()> 
         .envs(environment.iter().copied())
         .output()?;
     ensure!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+    give(rig, &String::from_utf8(printed.stdout)?)
+}
+
+/// Gives agents the rights of these roles, and nothing else.
+fn give(rig: &Rig, roles: &str) -> Result<()> {
     let server = rig.plane()?.server();
-    server.store().apply_yaml(&String::from_utf8(printed.stdout)?)?;
+    server.store().apply_yaml(roles)?;
     let token = server.credentials().service_account_token("kube-system", "kube-vip");
     let config =
         server.credentials().kubeconfig(Login::Token(&token), &format!("https://127.0.0.1:{PORT}"))?;
     rig.lab().nodes().iter().try_for_each(|node| node.write("/etc/kubernetes/admin.conf", &config))?;
     Ok(())
 }
+
+/// What upstream's `manifest rbac` gives (upstream.md §1.7), as it is in clusters that change over by the image alone.
+const UPSTREAM: &str = r#"
+{apiVersion: v1, kind: ServiceAccount, metadata: {name: kube-vip, namespace: kube-system}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: "system:kube-vip-role"}
+rules:
+  - {apiGroups: [""], resources: [services/status], verbs: [update]}
+  - {apiGroups: [""], resources: [services, endpoints], verbs: [list, get, watch, update]}
+  - {apiGroups: [""], resources: [nodes], verbs: [list, get, watch, update, patch]}
+  - {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [list, get, watch, update, create]}
+  - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, get, watch, update]}
+  - {apiGroups: [""], resources: [pods], verbs: [list]}
+  - {apiGroups: [networking.k8s.io], resources: [servicecidrs], verbs: [list, get, watch]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: "system:kube-vip-binding"}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:kube-vip-role"}
+subjects: [{kind: ServiceAccount, name: kube-vip, namespace: kube-system}]
+"#;
 
 /// What the agents said about rights that they lack.
 fn complaints(rig: &Rig) -> Result<Vec<String>> {
@@ -143,6 +173,39 @@ fn without_the_right_to_events_services_are_served_and_it_is_said_once() {
         let of_events = |line: &&String| line.contains(MISSING) && line.contains("events");
         ensure!(found.iter().filter(of_events).count() == 1 && found.len() == 1, "{found:?}");
         rig.signal(1, Signal::SIGTERM)?;
+        Ok(())
+    });
+}
+
+#[test]
+fn under_upstreams_rights_the_default_works_at_the_speed_of_leases_and_says_what_is_missing() {
+    let name = "under_upstreams_rights_the_default_works_at_the_speed_of_leases_and_says_what_is_missing";
+    play_bare(name, |rig: &mut Rig| {
+        give(rig, UPSTREAM)?;
+        rig.start_all(&[("election_mode", "session")])?;
+        serves(rig, "web", V4, V4)?;
+        let of_keys = |line: &&String| line.contains("the keys for heartbeats cannot be had");
+        let told = |rig: &Rig| {
+            let found = complaints(rig).ok()?;
+            (found.iter().filter(of_keys).count() == 3).then_some(found)
+        };
+        let found = rig.within(LIMIT, "each agent says that it may not read the key", told)?;
+        // Events are the other right that upstream's role lacks.
+        let of_events = |line: &&String| line.contains(MISSING) && line.contains("events");
+        let others = found.iter().filter(|line| !of_keys(line) && !of_events(line)).count();
+        ensure!(others == 0, "{found:?}");
+        let holder =
+            (1..=3).find(|&node| rig.has_address(node, V4).is_ok_and(|has| has)).context("a holder")?;
+        let watch = rig.watch(V4)?;
+        let at = rig.power_off(holder)?;
+        let (gap, overlap) = rig::gap(&watch, at, FOLLOWED);
+        println!(
+            "  power-off of the holder without heartbeats: nobody answered for {gap:?}, two for {overlap:?}"
+        );
+        ensure!(
+            overlap.is_zero() && gap < FOLLOWED - Duration::from_secs(1),
+            "nobody answered for {gap:?}, two for {overlap:?}"
+        );
         Ok(())
     });
 }

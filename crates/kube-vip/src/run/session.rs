@@ -103,7 +103,8 @@ impl Session {
             Err(reason) => {
                 tracing::warn!(
                     reason,
-                    "the keys for heartbeats cannot be had: known ones are used, new ones not seen"
+                    "the keys for heartbeats cannot be had: known ones are used, and without any a dead node is followed only \
+                     when its Lease has run out; `kube-vip manifest rbac` prints the right"
                 );
                 peers.set_key_trouble(reason);
             }

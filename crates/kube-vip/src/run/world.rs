@@ -124,6 +124,8 @@ fn hear_cluster(inbox: &Inbox, session: &Session, event: ClusterEvent) {
             return;
         }
         ClusterEvent::Reachable => return tracing::debug!("the API answers"),
+        // What is off without the keys is said with why they cannot be had.
+        ClusterEvent::MissingRight { resource: "secrets", .. } => return,
         ClusterEvent::MissingRight { verb, resource } => {
             tracing::warn!(verb, resource, "a right is missing; what needs it is off until it is granted");
             return;

@@ -93,10 +93,10 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// Reads everything that the store remembers.
-    pub(crate) fn of(store: &Store) -> Self {
+    /// Reads everything that the store remembers of what came after a version.
+    pub(crate) fn after(version: u64, store: &Store) -> Self {
         let mut history = Self::default();
-        for change in store.history() {
+        for change in store.history().into_iter().filter(|change| change.version > version) {
             history.add(&change);
         }
         history

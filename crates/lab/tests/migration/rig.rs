@@ -50,6 +50,8 @@ pub(crate) struct Rig {
     lab: Lab,
     elector: PathBuf,
     binary: PathBuf,
+    /// The version of the store when the Lease was last deleted by hand: its history begins anew.
+    deleted: u64,
 }
 
 impl Rig {
@@ -68,7 +70,7 @@ impl Rig {
         let [v4, v6] = net::vips();
         let detectors = [lab.detect(v4)?, lab.detect(v6)?];
         let (elector, binary) = (elector.to_owned(), agent::binary()?);
-        Ok(Self { running: BTreeMap::new(), detectors, plane, lab, elector, binary })
+        Ok(Self { running: BTreeMap::new(), detectors, plane, lab, elector, binary, deleted: 0 })
     }
 
     /// The bench.
@@ -147,8 +149,10 @@ impl Rig {
     }
 
     /// Deletes the Lease, as an operator would.
-    pub(crate) fn delete_lease(&self) {
-        self.plane.server().store().delete(history::leases(), LEASE.0, LEASE.1);
+    pub(crate) fn delete_lease(&mut self) {
+        let store = self.plane.server().store();
+        store.delete(history::leases(), LEASE.0, LEASE.1);
+        self.deleted = store.version();
     }
 
     /// The node that the Lease names.
@@ -243,7 +247,7 @@ impl Rig {
     /// nobody asked the API server for what it doesn't do. Gives the history.
     pub(crate) fn finish(&mut self) -> Result<History> {
         self.check_running()?;
-        let history = History::of(self.plane.server().store());
+        let history = History::after(self.deleted, self.plane.server().store());
         ensure!(history.broken.is_empty(), "the Lease:\n{}\n{history}", history.broken.join("\n"));
         let complaints = self.complaints()?;
         ensure!(complaints.is_empty(), "electors complain:\n{}", complaints.join("\n"));
