@@ -28,6 +28,9 @@ const EXPIRED_STEP: Duration = Duration::from_millis(30);
 /// Times between two words to a deposed node, and how many there are.
 const TELL_EVERY: Duration = Duration::from_millis(15);
 const TELL_MOST: u32 = 200;
+/// A session Lease that the store does not have is asked for so often, with these pauses: longer than servers lag.
+const ABSENT_MOST: u32 = 16;
+const ABSENT_PAUSE: Duration = Duration::from_secs(2);
 /// Pauses after failed writes.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_millis(400);
@@ -67,6 +70,8 @@ pub(super) struct Deposal {
     version: Version,
     not_before: Instant,
     failures: u32,
+    /// How often the store did not have it.
+    absent: u32,
 }
 
 impl Bid {
@@ -257,6 +262,7 @@ impl Ownership {
             version,
             not_before: now,
             failures: 0,
+            absent: 0,
         };
         self.deposals.entry(id).or_insert(deposal);
     }
@@ -406,7 +412,10 @@ impl Ownership {
                 self.saw_session(now, &seen);
             }
             Answer::Session(_, None) => {
-                deposal.swapped = true;
+                // Deleted, or not yet there in the picture of a server that lags: then it is there again soon.
+                deposal.absent += 1;
+                deposal.swapped |= by_store || deposal.absent >= ABSENT_MOST;
+                deposal.not_before = now + ABSENT_PAUSE;
                 self.listing = None;
                 if let Some(member) = self.members.get_mut(&node).filter(|member| member.record.id == id) {
                     member.listed = false; // before the watch shows it

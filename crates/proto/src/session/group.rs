@@ -100,6 +100,8 @@ pub(super) struct Group {
     pub(super) is_outdated: bool,
     /// When the store was last asked because another member says that it serves the group.
     pub(super) compared_at: Option<Instant>,
+    /// When it was last released.
+    pub(super) released: Option<Instant>,
     /// The newest version of its claim that was ever seen.
     pub(super) newest: Option<Version>,
     /// To whom it was given in vain, and when it was taken back: those are no heirs before they are heard again.
@@ -202,6 +204,7 @@ impl Group {
             unseen: false,
             is_outdated: false,
             compared_at: None,
+            released: None,
             newest: None,
             silent_heirs: BTreeMap::new(),
             taken_unseen: false,

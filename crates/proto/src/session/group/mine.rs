@@ -12,6 +12,8 @@ use super::{FREE_MISSES, Guard, HEIR_MISSES, Whose, Writing, session_in};
 use crate::session::hand::Hand;
 use crate::session::{Ownership, Peer};
 
+/// A claim that comes back to us is released again after this: somebody takes it by a session that we believe to have followed.
+const RELEASED: Duration = Duration::from_secs(1);
 /// How often the store is asked whose a group is that another member says it serves.
 const COMPARED: Duration = Duration::from_secs(2);
 
@@ -273,8 +275,12 @@ impl Ownership {
         if group.want.footprint == Footprint::Present || group.asking.is_some() {
             return None;
         }
-        if now < group.not_before {
-            return Some(group.not_before);
+        let again = group.released.map(|at| at + RELEASED).unwrap_or_default().max(group.not_before);
+        if now < again {
+            return Some(again);
+        }
+        if let Some(group) = self.groups.get_mut(claim) {
+            group.released = Some(now);
         }
         self.ask_claim(now, claim, Writing::Release);
         None

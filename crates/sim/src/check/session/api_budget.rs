@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use vip_model::drill::DRILL;
+use vip_model::session::SessionId;
 use vip_model::store::{Ask, Purpose};
 
 use crate::check::{Check, Verdict, settled_at};
@@ -29,6 +30,8 @@ pub(in crate::check) struct ApiBudget {
 #[derive(Clone, Default)]
 struct Seen {
     renewals: VecDeque<Moment>,
+    /// The session that was renewed last.
+    session: Option<SessionId>,
     all: VecDeque<Moment>,
     quiet: u32,
 }
@@ -58,6 +61,13 @@ impl ApiBudget {
         }
         let is_renewal = matches!(ask, Ask::WriteSession(write) if write.purpose == Purpose::Renew)
             || is_lease_renewal(ask);
+        if let Ask::WriteSession(write) = ask
+            && write.purpose == Purpose::Renew
+            && seen.session.replace(write.record.id) != Some(write.record.id)
+        {
+            // A new one, because the former has ended: it is published now, however often that one was renewed.
+            seen.renewals.clear();
+        }
         if is_renewal {
             let count = within(&mut seen.renewals, world.now, WINDOW);
             if count > IN_TROUBLE && !process.config.election_mode.is_lease() {
