@@ -366,7 +366,8 @@ impl Ownership {
         let lease = self.lease_of(&node);
         let (Some(own), Some(member)) = (self.own_id(), self.members.get(&node)) else { return };
         let is_followed = matches!(member.record.end, Some(End::SucceededBy(heir)) if heir != own);
-        if member.record.id != id || is_followed || (by_store && member.version != expect) {
+        let is_deleted = deposal.absent > 0 && !member.listed;
+        if member.record.id != id || is_followed || is_deleted || (by_store && member.version != expect) {
             // Another session is there already; the claims say the rest. Or somebody else followed, or the session lives.
             if by_store {
                 self.deposals.remove(&id);
@@ -412,7 +413,7 @@ impl Ownership {
                 self.saw_session(now, &seen);
             }
             Answer::Session(_, None) => {
-                // Deleted, or not yet there in the picture of a server that lags: then it is there again soon.
+                // Deleted, which lists show then, too; or not yet there in the picture of a server that lags.
                 deposal.absent += 1;
                 deposal.swapped |= by_store || deposal.absent >= ABSENT_MOST;
                 deposal.not_before = now + ABSENT_PAUSE;

@@ -77,8 +77,9 @@ impl Ownership {
         let is_idle = group.asking.is_none() && now >= group.not_before() && !group.must_read;
         let is_due = group.compared_at.is_none_or(|at| now >= at + COMPARED);
         // Who hands it over says so: one that does not may have taken it back, which our server does not show yet.
-        if is_idle && is_due && !group.is_outdated && is_handed == (group.guard == Guard::Contested) {
-            // The store knows whose it is: a write that it refuses says that our picture of the claim is old.
+        if is_idle && is_due && !group.is_outdated && (!is_handed || group.guard == Guard::Contested) {
+            // The store knows whose it is: a write that it refuses says that our picture of the claim is old. We ask while the
+            // other one is alive: when it is not, its silence must not make us believe that picture.
             group.compared_at = Some(now);
             self.ask_claim(now, claim, Writing::Rewrite);
         }

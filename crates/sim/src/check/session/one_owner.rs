@@ -13,7 +13,7 @@ use crate::check::{Check, Verdict, nodes_of};
 use crate::client::Mask;
 use crate::clock::Moment;
 use crate::fault::{Fault, What};
-use crate::process::Life;
+use crate::process::{Life, Process};
 use crate::setup::Setup;
 use crate::world::{Fact, World};
 
@@ -72,10 +72,20 @@ struct Double {
     down: Mask,
 }
 
-/// The nodes with an agent that cannot act.
+/// The nodes with an agent that cannot act: it does not run, or it has begun without memory and without the key, while the API
+/// does not answer. Such a one hears nobody and knows nothing; what a former life left in its kernel ends by itself.
 fn down(world: &World) -> Mask {
-    let is_down =
-        |node: &usize| world.processes_of(*node).any(|id| world.processes[id].life != Life::Running);
+    let api_fails = |fault: &Fault| {
+        matches!(
+            fault.what,
+            What::ApiRefuse | What::ApiHang | What::ApiSlow | What::ApiIsolate | What::ApiCut | What::ApiAway
+        ) && recent(fault, world.now.before(AFTER), world)
+    };
+    let is_blind = |process: &Process| process.door.want.is_some() && process.door.keys.is_empty();
+    let cannot_act = |process: &Process| {
+        process.life != Life::Running || is_blind(process) && world.schedule.iter().any(api_fails)
+    };
+    let is_down = |node: &usize| world.processes_of(*node).any(|id| cannot_act(&world.processes[id]));
     (0..world.nodes.len()).filter(is_down).map(|node| 1 << node).sum()
 }
 
@@ -245,7 +255,9 @@ impl OneOwner {
         if was_proven_by_the_store(world, since) {
             return (STORE_PROOF + self.disturbed, "a cut in a doubt that an API server had ended");
         }
-        if under_way(&parts, before) && under_way(&starts, before) {
+        // However it ended.
+        let begins = |what| starts(what) || what == What::Terminate;
+        if under_way(&parts, before) && under_way(&begins, before) {
             return (START + slow, "an agent that starts again as a cut heals");
         }
         if under_way(&parts, before) {
