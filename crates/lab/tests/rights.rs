@@ -203,7 +203,7 @@ fn under_upstreams_rights_the_default_works_at_the_speed_of_leases_and_says_what
             "  power-off of the holder without heartbeats: nobody answered for {gap:?}, two for {overlap:?}"
         );
         ensure!(
-            overlap.is_zero() && gap < FOLLOWED - Duration::from_secs(1),
+            overlap.is_zero() && gap + Duration::from_secs(1) < FOLLOWED,
             "nobody answered for {gap:?}, two for {overlap:?}"
         );
         Ok(())
