@@ -420,44 +420,58 @@ fn without_settings_rights_are_given_for_all_that_an_agent_can_do_and_every_subj
     }
 }
 
+/// The roles that are printed, each with its rights.
+fn rights(flags: &[&str], environment: &[(&str, &str)]) -> Vec<(String, Vec<String>)> {
+    let arguments: Vec<&str> = ["manifest", "rbac"].iter().chain(flags).copied().collect();
+    let run = run_with(&arguments, environment);
+    let roles = documents(&run);
+    let of = |role: &Value| {
+        let place = role["metadata"]["namespace"].as_str().unwrap_or("everywhere");
+        let name = role["metadata"]["name"].as_str().expect("a name");
+        (format!("{name} in {place}"), allowed(role))
+    };
+    roles.iter().filter(|it| it["rules"].is_array()).map(of).collect()
+}
+
+const LEASES: [&str; 5] = ["leases create", "leases get", "leases list", "leases update", "leases watch"];
+
+fn role(name: &str, place: &str, texts: &[&str]) -> (String, Vec<String>) {
+    (format!("{name} in {place}"), texts.iter().map(|text| (*text).to_owned()).collect())
+}
+
+fn everywhere(texts: &[&str]) -> (String, Vec<String>) {
+    role("system:kube-vip-role", "everywhere", texts)
+}
+
+fn leases() -> (String, Vec<String>) {
+    role("kube-vip-leases", "kube-system", &LEASES)
+}
+
+fn servers() -> (String, Vec<String>) {
+    role("kube-vip-servers", "default", &["endpoints get kubernetes", "endpointslices list"])
+}
+
+/// The key of heartbeats.
+fn peers(place: &str) -> (String, Vec<String>) {
+    let rights = [
+        "secrets create",
+        "secrets get kube-vip-peers",
+        "secrets list kube-vip-peers",
+        "secrets update kube-vip-peers",
+        "secrets watch kube-vip-peers",
+    ];
+    role("kube-vip-peers", place, &rights)
+}
+
 #[test]
 fn rights_are_those_that_the_settings_need_where_they_need_them() {
-    let rights = |flags: &[&str], environment: &[(&str, &str)]| -> Vec<(String, Vec<String>)> {
-        let arguments: Vec<&str> = ["manifest", "rbac"].iter().chain(flags).copied().collect();
-        let run = run_with(&arguments, environment);
-        let roles = documents(&run);
-        let of = |role: &Value| {
-            let place = role["metadata"]["namespace"].as_str().unwrap_or("everywhere");
-            let name = role["metadata"]["name"].as_str().expect("a name");
-            (format!("{name} in {place}"), allowed(role))
-        };
-        roles.iter().filter(|it| it["rules"].is_array()).map(of).collect()
-    };
-    let leases = ["leases create", "leases get", "leases list", "leases update", "leases watch"];
-    let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-    let everywhere = |texts: &[&str]| ("system:kube-vip-role in everywhere".to_owned(), owned(texts));
-    let in_system = |name: &str, texts: &[&str]| (format!("{name} in kube-system"), owned(texts));
-    let servers = || {
-        let rights = owned(&["endpoints get kubernetes", "endpointslices list"]);
-        ("kube-vip-servers in default".to_owned(), rights)
-    };
-    let peers = || {
-        let one = ["get", "list", "update", "watch"].map(|verb| format!("secrets {verb} kube-vip-peers"));
-        let all = [owned(&["secrets create"]), one.to_vec()].concat();
-        ("kube-vip-peers in kube-system".to_owned(), all)
-    };
     assert_eq!(
         rights(&["--controlplane", "--address=192.0.2.1"], &[]),
-        [
-            everywhere(&["nodes list", "nodes watch"]),
-            servers(),
-            in_system("kube-vip-leases", &leases),
-            peers()
-        ]
+        [everywhere(&["nodes list", "nodes watch"]), servers(), leases(), peers("kube-system")]
     );
     assert_eq!(
         rights(&["--controlplane", "--address=192.0.2.1", "--electionMode=lease"], &[]),
-        [everywhere(&["nodes list", "nodes watch"]), servers(), in_system("kube-vip-leases", &leases)]
+        [everywhere(&["nodes list", "nodes watch"]), servers(), leases()]
     );
     assert_eq!(
         rights(&["--services", "--enableEndpoints", "--disableServiceUpdates"], &[]),
@@ -471,18 +485,22 @@ fn rights_are_those_that_the_settings_need_where_they_need_them() {
                 "services watch",
             ]),
             servers(),
-            in_system("kube-vip-leases", &leases),
-            peers(),
+            leases(),
+            peers("kube-system"),
         ]
     );
+}
+
+#[test]
+fn rights_of_agents_of_services_are_those_that_their_settings_need() {
     let services = ["endpointslices list", "endpointslices watch"];
     let seen = ["nodes list", "nodes watch", "services list", "services watch"];
     let only_seen: Vec<&str> = services.iter().chain(&seen).copied().collect();
     assert_eq!(
         rights(&["--services", "--disableServiceUpdates"], &[]),
-        [everywhere(&only_seen), in_system("kube-vip-leases", &leases), peers()]
+        [everywhere(&only_seen), leases(), peers("kube-system")]
     );
-    let mut each: Vec<&str> = only_seen.iter().chain(&leases).copied().collect();
+    let mut each: Vec<&str> = only_seen.iter().chain(&LEASES).copied().collect();
     each.extend([
         "events create",
         "events patch",
@@ -491,20 +509,15 @@ fn rights_are_those_that_the_settings_need_where_they_need_them() {
         "services/status update",
     ]);
     each.sort_unstable();
-    assert_eq!(rights(&["--services", "--servicesElection"], &[]), [everywhere(&each), peers()]);
-    let pools =
-        ("kube-vip-pools in edge".to_owned(), owned(&["configmaps list pools", "configmaps watch pools"]));
+    assert_eq!(rights(&["--services", "--servicesElection"], &[]), [everywhere(&each), peers("kube-system")]);
+    let pools = role("kube-vip-pools", "edge", &["configmaps list pools", "configmaps watch pools"]);
     let with_pools = rights(
         &["--services", "--servicesElection", "--servicesIpam"],
         &[("KUBEVIP_NAMESPACE", "edge"), ("KUBEVIP_CONFIG_MAP", "pools")],
     );
-    assert_eq!(with_pools, [everywhere(&each), pools, peers()]);
+    assert_eq!(with_pools, [everywhere(&each), pools, peers("kube-system")]);
     let elsewhere = rights(&["--services", "--servicesLeaseName=edge/lock"], &[]);
-    assert_eq!(
-        elsewhere,
-        [everywhere(&each), ("kube-vip-peers in edge".to_owned(), peers().1)],
-        "a Lease of another namespace"
-    );
+    assert_eq!(elsewhere, [everywhere(&each), peers("edge")], "a Lease of another namespace");
 }
 
 #[test]
