@@ -28,9 +28,14 @@ const CALM: Duration = Duration::from_millis(800);
 const LIMIT: Duration = Duration::from_secs(5);
 /// How long a client is watched after the stop.
 const WATCHED: Duration = Duration::from_millis(1500);
-/// The bounds: to the first answer of a node, to that of a pod, without an answer after the stop.
-const BOUNDS: [Duration; 3] =
-    [Duration::from_millis(120), Duration::from_millis(250), Duration::from_millis(100)];
+/// The bounds: to the first answer of a node, to that of a pod, without an answer after the stop, and for how long two answer
+/// in a hand-over, which is make before break.
+const BOUNDS: [Duration; 4] = [
+    Duration::from_millis(120),
+    Duration::from_millis(250),
+    Duration::from_millis(10),
+    Duration::from_millis(30),
+];
 
 /// One figure of both families.
 struct Figure {
@@ -98,7 +103,7 @@ pub(super) fn show(stage: &mut Stage) -> Result<Web> {
     ask(stage)?;
     let stopped = stop_holder(stage)?;
     ask(stage)?;
-    let [to_address, to_pod, without] = BOUNDS;
+    let [to_address, to_pod, without, handed] = BOUNDS;
     let none = Duration::ZERO;
     let figures = vec![
         Figure {
@@ -119,7 +124,7 @@ pub(super) fn show(stage: &mut Stage) -> Result<Web> {
             bound: without,
             calm: stopped.calm,
         },
-        Figure { label: "two nodes answer", values: stopped.overlaps, bound: none, calm: none },
+        Figure { label: "two nodes answer", values: stopped.overlaps, bound: handed, calm: none },
     ];
     Ok(Web { pods, figures })
 }
