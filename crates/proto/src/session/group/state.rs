@@ -1,13 +1,14 @@
 //! What the plan reads of a group: the role in it, who holds it, until when it may be served.
 
 use vip_model::members::{ElectionState, Restraint, Role};
+use vip_model::peers::Stage;
 use vip_model::plan::Standing;
 use vip_model::{Instant, LeaseName};
 
 use super::{Group, Guard, Whose};
-use crate::session::Ownership;
 use crate::session::hand::Hand;
 use crate::session::step::ROUNDING;
+use crate::session::{Ownership, Peer};
 
 impl Ownership {
     /// What the plan reads of a group.
@@ -30,6 +31,8 @@ impl Ownership {
 
     pub(in crate::session) fn role(&self, group: &Group, whose: &Whose) -> Role {
         let serves = match whose {
+            // What a former life left in the kernel is another one's by now.
+            Whose::Unknown if self.is_said_to_serve(group) => return Role::Follower,
             Whose::Unknown => return Role::Undecided,
             Whose::Mine { .. } if group.want.standing == Standing::Leave => return Role::Leaving,
             Whose::Mine { .. } if group.hand == Hand::Alone => return Role::Leaving,
@@ -49,6 +52,15 @@ impl Ownership {
         }
         let fence_until = self.refreshed + group.lifetime() + ROUNDING;
         Role::Holder { since: self.refreshed_since(group), fence_until, serve_until: fence_until }
+    }
+
+    /// Whether another member says that it serves a group. Asked while nothing else is known, right after the start: what was
+    /// heard by then is new.
+    fn is_said_to_serve(&self, group: &Group) -> bool {
+        let says = |peer: &Peer| {
+            peer.stage(group.id) == Some(Stage::Announced) && !self.lineage.has_ended(peer.session)
+        };
+        self.peers.values().any(says)
     }
 
     /// What keeps us from serving a group that is ours.
