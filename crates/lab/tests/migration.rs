@@ -299,21 +299,31 @@ fn change_over(rig: &mut Rig, kind: Kind) -> Result<Seen> {
     Ok(seen)
 }
 
+/// Three electors change over to `kind`, and back.
+fn there_and_back(rig: &mut Rig, kind: Kind) -> Result<()> {
+    for number in 1..=3 {
+        rig.start(number, Kind::Elector)?;
+    }
+    change_over(rig, kind)?;
+    let holder = rig.holder().unwrap();
+    let said = rig.status(holder)?;
+    ensure!(said.contains(&format!("n{holder}")), "`kube-vip status` shows the holder: {said}");
+    let back = change_over(rig, Kind::Elector)?;
+    ensure!(back.overlap.is_zero(), "our agent leaves nothing: {back:?}");
+    ensure!(back.silence <= ELECTOR_LOOKS, "the elector sees the release when it looks: {back:?}");
+    Ok(())
+}
+
 #[test]
 fn three_nodes_change_to_our_agent_one_by_one_and_back() {
-    play("three_nodes_change_to_our_agent_one_by_one_and_back", 3, |rig| {
-        for number in 1..=3 {
-            rig.start(number, Kind::Elector)?;
-        }
-        change_over(rig, Kind::Ours)?;
-        let holder = rig.holder().unwrap();
-        let said = rig.status(holder)?;
-        ensure!(said.contains(&format!("n{holder}")), "`kube-vip status` shows the holder: {said}");
-        let back = change_over(rig, Kind::Elector)?;
-        ensure!(back.overlap.is_zero(), "our agent leaves nothing: {back:?}");
-        ensure!(back.silence <= ELECTOR_LOOKS, "the elector sees the release when it looks: {back:?}");
-        Ok(())
-    });
+    let name = "three_nodes_change_to_our_agent_one_by_one_and_back";
+    play(name, 3, |rig| there_and_back(rig, Kind::Ours));
+}
+
+#[test]
+fn three_nodes_change_to_the_default_one_by_one_and_back() {
+    let name = "three_nodes_change_to_the_default_one_by_one_and_back";
+    play(name, 3, |rig| there_and_back(rig, Kind::OursInSession));
 }
 
 #[test]
@@ -354,20 +364,6 @@ fn mode_session_comes_and_goes_beside_an_elector() {
         report("SIGTERM of mode session", took.since(end.from), seen);
         ensure!(seen.overlap.is_zero(), "{seen:?}");
         ensure!(took.since(end.from) <= ELECTOR_LOOKS, "whoever is first takes what was released");
-        Ok(())
-    });
-}
-
-#[test]
-fn three_nodes_change_to_the_default_one_by_one_and_back() {
-    play("three_nodes_change_to_the_default_one_by_one_and_back", 3, |rig| {
-        for number in 1..=3 {
-            rig.start(number, Kind::Elector)?;
-        }
-        change_over(rig, Kind::OursInSession)?;
-        let back = change_over(rig, Kind::Elector)?;
-        ensure!(back.overlap.is_zero(), "our agent leaves nothing: {back:?}");
-        ensure!(back.silence <= ELECTOR_LOOKS, "the elector sees the release when it looks: {back:?}");
         Ok(())
     });
 }
