@@ -22,6 +22,7 @@
 
 mod beat;
 mod bid;
+mod calls;
 mod drill;
 mod elsewhere;
 mod group;
@@ -57,6 +58,7 @@ use vip_model::{InstanceName, Instant, LeaseName, NodeName, Random};
 
 use crate::{Machine, Rest};
 use bid::{Bid, Deposal};
+use calls::Calls;
 use drill::Drills;
 use group::Group;
 use lineage::Lineage;
@@ -172,10 +174,18 @@ pub struct Ownership {
     early: Option<SessionSeen>,
     members: BTreeMap<NodeName, Member>,
     peers: BTreeMap<NodeName, Peer>,
+    /// Who was sent heartbeats, and when.
+    calls: Calls,
+    /// Peers that ask for votes.
+    askers: BTreeSet<NodeName>,
     tracks: BTreeMap<SessionId, Track>,
+    /// Those of them of which a vote was given.
+    granted: BTreeSet<SessionId>,
     bids: BTreeMap<SessionId, Bid>,
     lineage: Lineage,
     door: DoorState,
+    /// The door that is wanted, until something of it may change.
+    door_want: Option<Option<DoorWant>>,
     looks: Looks,
     /// Until when the wishes to look at what living sessions serve are renewed.
     watched_until: Instant,
@@ -244,10 +254,14 @@ impl Ownership {
             early: None,
             members: BTreeMap::new(),
             peers: BTreeMap::new(),
+            calls: Calls::default(),
+            askers: BTreeSet::new(),
             tracks: BTreeMap::new(),
+            granted: BTreeSet::new(),
             bids: BTreeMap::new(),
             lineage: Lineage::default(),
             door: DoorState::default(),
+            door_want: None,
             looks: Looks::default(),
             watched_until: now,
             groups: BTreeMap::new(),
@@ -299,7 +313,14 @@ impl Ownership {
 
     /// The door that heartbeats need. Sealed with the newest key that all members can read, so that a new key locks nobody
     /// out.
-    pub fn door(&self) -> Option<DoorWant> {
+    pub fn door(&mut self) -> Option<&DoorWant> {
+        if self.door_want.is_none() {
+            self.door_want = Some(self.find_door());
+        }
+        self.door_want.as_ref()?.as_ref()
+    }
+
+    fn find_door(&self) -> Option<DoorWant> {
         let PeerMode::On { port, .. } = self.want.settings.peers else { return None };
         let others = || self.members.values().filter(|member| member.listed && member.record.end.is_none());
         let is_known = |key: &KeyId| others().all(|member| member.record.keys.contains(key));
@@ -379,6 +400,7 @@ impl Machine for Ownership {
 
     fn want(&mut self, now: Instant, want: OwnershipWant) {
         self.rest = Rest::No;
+        self.door_want = None;
         self.want_groups(now, &want.elections);
         if self.want.sites != want.sites || self.want.fitness != want.fitness {
             self.speak_soon(now);
@@ -391,7 +413,12 @@ impl Machine for Ownership {
         let rest = std::mem::take(&mut self.rest);
         match input {
             OwnershipInput::Claim(seen) => self.saw_claim(now, seen),
-            OwnershipInput::Sessions(sessions) => self.saw_sessions(now, &sessions),
+            OwnershipInput::Sessions(sessions) => {
+                // With many nodes most lists show that one of the others was renewed, which only moves times to later ones.
+                if !self.saw_sessions(now, &sessions) && !self.is_busy(now) && rest.lasts(now) {
+                    self.rest = Rest::Until(self.first_due());
+                }
+            }
             OwnershipInput::Peer(heard) => {
                 if !self.heard(now, heard) {
                     self.rest = rest;

@@ -276,6 +276,22 @@ impl Fault {
     pub fn end(&self) -> Option<Moment> {
         self.span.map(|span| self.at + span)
     }
+
+    /// Whether it goes wrong on a node, or between it and another one. Says nothing before the fault has begun: only then is
+    /// it known who the holder is.
+    pub fn strikes(&self, node: usize) -> bool {
+        let is_its_other_end = || {
+            matches!(
+                self.what,
+                What::Cut | What::CutOut | What::PeerCut | What::PeerCutOut | What::ApiCut | What::Between
+            ) && usize::try_from(self.amount).is_ok_and(|amount| amount == node + 1)
+        };
+        match self.place {
+            Place::All => true,
+            Place::Node(place) => place == node || is_its_other_end(),
+            Place::Holder | Place::Other(_) => false,
+        }
+    }
 }
 
 pub(crate) fn seconds(span: Duration) -> String {
@@ -364,6 +380,18 @@ impl FromStr for Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cut_strikes_both_its_ends_and_nobody_else() {
+        let strikes = |line: &str| -> Vec<usize> {
+            let fault: Fault = line.parse().unwrap();
+            (0..4).filter(|node| fault.strikes(*node)).collect()
+        };
+        assert_eq!(strikes("1s +1s cut n2 1"), [0, 1]);
+        assert_eq!(strikes("1s +1s kill n2 1"), [1], "the amount of a kill is no node");
+        assert_eq!(strikes("1s +1s loss all 50"), [0, 1, 2, 3]);
+        assert_eq!(strikes("1s +1s cut holder 1"), [0; 0], "who that is is not known yet");
+    }
 
     #[test]
     fn a_fault_reads_as_it_is_written() {

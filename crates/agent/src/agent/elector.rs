@@ -169,10 +169,10 @@ impl Agent {
 
     /// The door for heartbeats, when it is another one than before.
     pub(super) fn want_door(&mut self) {
-        let door = self.ownership.as_ref().and_then(|ownership| ownership.door());
-        if self.door != door {
-            self.door.clone_from(&door);
-            self.outputs.push_back(Output::Door(door));
+        let door = self.ownership.as_mut().and_then(|ownership| ownership.door());
+        if self.door.as_ref() != door {
+            self.door = door.cloned();
+            self.outputs.push_back(Output::Door(self.door.clone()));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Heartbeats: to whom, when, and with what. A holder sends one to each juror and interval, a juror answers at once;
 //! everybody else exchanges one a second. News goes at once.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,6 @@ use vip_model::{Instant, NodeName};
 use super::Ownership;
 use super::group::Whose;
 use super::hand::Hand;
-use super::peer::Peer;
 use super::trust::DOUBT_BEAT;
 use super::words::OwnList;
 
@@ -40,9 +40,8 @@ impl Ownership {
         // come together. Nobody gets two at once by that.
         let soon = now + self.paces().juror / 2;
         let is_due = |(_, due): &(_, Instant)| *due <= soon;
-        let greeted = self.unheard().filter(is_due).map(|(node, _)| node);
-        let due: Vec<NodeName> =
-            self.heard_ones().filter(is_due).map(|(node, _)| node).chain(greeted).cloned().collect();
+        let greeted = self.unheard().filter(is_due).map(|(node, _)| node.clone());
+        let due: Vec<NodeName> = self.heard_due(soon).into_iter().chain(greeted).collect();
         if due.is_empty() {
             return;
         }
@@ -58,26 +57,29 @@ impl Ownership {
             let groups = self.own_list(now);
             // Of two holders the answer of one is its own heartbeat, when that is due soon: three datagrams do for four. Half
             // a pace keeps them from answering each other for ever.
-            let sent = self.peers.get(node).and_then(|peer| peer.sent);
+            let sent = self.calls.last(node);
             let is_due_soon = sent.is_none_or(|sent| sent + self.pace(node) / 2 <= now);
             let kind = if self.owes_beats(node) && is_due_soon { Kind::Beat } else { Kind::Reply };
             self.beat(now, node, kind, &groups);
         }
     }
 
-    /// Everybody who was heard, and when the next heartbeat to it is due.
-    fn heard_ones(&self) -> impl Iterator<Item = (&NodeName, Instant)> {
+    /// Everybody who was heard and whose heartbeat is due at this time, by name.
+    fn heard_due(&self, at: Instant) -> BTreeSet<NodeName> {
         let paces = self.paces();
-        self.peers.iter().map(move |(node, peer)| (node, self.beat_due(peer, paces.of(node))))
+        let slow = self.calls.longest();
+        let slow =
+            slow.take_while(|(_, sent)| self.beat_due(*sent, paces.slow()) <= at).map(|(node, _)| node);
+        let fast = paces.fast().map(|(node, _)| node).filter(|node| self.calls.have_heard(node));
+        let sooner = fast.chain(self.calls.with_news());
+        let is_due = |node: &&NodeName| self.next_beat(node, paces.of(node)) <= at;
+        slow.chain(sooner.filter(is_due)).cloned().collect()
     }
 
     /// Everybody else who is a member by the store's word.
     fn unheard(&self) -> impl Iterator<Item = (&NodeName, Instant)> {
         let paces = self.paces();
-        let unheard = self.members.iter().filter(|(_, member)| !member.was_heard);
-        unheard.map(move |(node, member)| {
-            (node, member.greeted.map_or(self.started, |greeted| greeted + paces.of(node)))
-        })
+        self.calls.unheard().map(move |(node, sent)| (node, self.beat_due(sent, paces.of(node))))
     }
 
     /// Whether a member is a juror of what we hold.
@@ -138,17 +140,13 @@ impl Ownership {
         };
         self.send(to, datagram);
         let owes_beats = self.owes_beats(node);
-        if let Some(peer) = self.peers.get_mut(node) {
-            // Who only ever answers another holder never asks that one to vouch, and lives by echoes an interval old.
-            if kind == Kind::Beat || !owes_beats {
-                peer.sent = Some(now);
-            }
-            peer.news = false;
-            if vouches {
-                peer.first_vouch.get_or_insert(sequence);
-            }
-        } else if let Some(member) = self.members.get_mut(node) {
-            member.greeted = Some(now);
+        self.calls.told(node);
+        // Who only ever answers another holder never asks that one to vouch, and lives by echoes an interval old.
+        if kind == Kind::Beat || !owes_beats {
+            self.calls.sent(now, node);
+        }
+        if vouches && let Some(peer) = self.peers.get_mut(node) {
+            peer.first_vouch.get_or_insert(sequence);
         }
     }
 
@@ -236,18 +234,21 @@ impl Ownership {
         let told = self.unheard().filter(|(node, _)| self.told_door(node).is_some()).map(|(_, due)| due);
         // Every turn asks, and most members have the slowest pace: only the others are looked up.
         let paces = self.paces();
-        let fast = paces.fast().filter_map(|(node, pace)| Some(self.peers.get(node)?.sent? + pace));
-        let all = self.peers.values().map(|peer| self.beat_due(peer, paces.slow()));
-        all.chain(fast).chain(told).min()
+        let slow = self.calls.longest().next().map(|(_, sent)| self.beat_due(sent, paces.slow()));
+        let fast = paces.fast().filter_map(|(node, pace)| Some(self.calls.last(node)? + pace));
+        let news = self.calls.with_news().map(|node| self.next_beat(node, NEWS_PAUSE));
+        slow.into_iter().chain(fast).chain(news).chain(told).min()
     }
 
-    /// When the next heartbeat to a member that was heard is due, at this pace.
-    fn beat_due(&self, peer: &Peer, pace: Duration) -> Instant {
-        match peer.sent {
-            None => self.started,
-            Some(sent) if peer.news => sent + NEWS_PAUSE,
-            Some(sent) => sent + pace,
-        }
+    /// When the next heartbeat to a member that was heard is due, at this pace or sooner.
+    fn next_beat(&self, node: &NodeName, pace: Duration) -> Instant {
+        let pace = if self.calls.owe_news(node) { NEWS_PAUSE } else { pace };
+        self.beat_due(self.calls.last(node), pace)
+    }
+
+    /// When the next one is due to somebody who was sent the last one then.
+    fn beat_due(&self, sent: Option<Instant>, pace: Duration) -> Instant {
+        sent.map_or(self.started, |sent| sent + pace)
     }
 }
 

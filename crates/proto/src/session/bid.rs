@@ -11,6 +11,7 @@ use vip_model::session::{End, Jury, SessionId, SessionWrite, Succession, Via};
 use vip_model::store::{Answer, Ask, Expect, Purpose, Version};
 use vip_model::{Instant, NodeName};
 
+use super::peer::Track;
 use super::{Asked, Ownership, Ticket};
 
 /// How long a grant counts for the heir: less than it binds the juror, by more than a datagram takes.
@@ -85,16 +86,18 @@ impl Ownership {
     /// Looks at all sessions that may be dead.
     pub(super) fn step_bids(&mut self, now: Instant) {
         let late = self.interval() * 3 / 2;
-        let silent: Vec<SessionId> = self
-            .tracks
-            .iter()
-            .filter(|(id, track)| now >= track.silent_since() + late && self.holdings.contains_key(id))
-            .map(|(id, _)| *id)
-            .collect();
+        let is_silent = |track: &Track| now >= track.silent_since() + late;
+        let silent: Vec<SessionId> =
+            self.holders().filter(|(_, track)| is_silent(track)).map(|(id, _)| id).collect();
         self.bids.retain(|id, _| silent.contains(id));
         for id in silent {
             self.step_bid(now, id);
         }
+    }
+
+    /// The sessions that own something and that we know more of.
+    fn holders(&self) -> impl Iterator<Item = (SessionId, &Track)> {
+        self.holdings.keys().filter_map(|id| Some((*id, self.tracks.get(id)?)))
     }
 
     fn step_bid(&mut self, now: Instant, id: SessionId) {
@@ -313,9 +316,7 @@ impl Ownership {
 
     fn tell_jurors(&mut self, list: &Jury) {
         for node in &list.members {
-            if let Some(peer) = self.peers.get_mut(node) {
-                peer.news = true;
-            }
+            self.calls.tell(node);
         }
     }
 
@@ -340,9 +341,7 @@ impl Ownership {
         if now >= deposal.tell_at && !is_told {
             deposal.told += 1;
             deposal.tell_at = now + TELL_EVERY;
-            if let Some(peer) = self.peers.get_mut(&deposal.node) {
-                peer.news = true;
-            }
+            self.calls.tell(&deposal.node);
         }
         if let Some((ticket, at)) = deposal.asking
             && now >= at + TIMEOUT + super::step::ANSWER_GRACE
@@ -420,6 +419,7 @@ impl Ownership {
                 self.listing = None;
                 if let Some(member) = self.members.get_mut(&node).filter(|member| member.record.id == id) {
                     member.listed = false; // before the watch shows it
+                    self.door_want = None;
                 }
             }
             Answer::Conflict => {
@@ -449,13 +449,12 @@ impl Ownership {
     /// When bids and deposals must be looked at again.
     pub(super) fn bids_due(&self, now: Instant) -> Option<Instant> {
         let interval = self.interval();
-        let tracks = self.tracks.iter().filter(|(id, _)| self.holdings.contains_key(id));
-        let late = tracks.filter_map(|(id, track)| {
+        let late = self.holders().filter_map(|(id, track)| {
             let late = track.silent_since() + interval * 3 / 2;
             if now < late {
                 return Some(late);
             }
-            let bid = self.bids.get(id);
+            let bid = self.bids.get(&id);
             let next = bid.and_then(|bid| bid.asked.map_or(bid.turn, |asked| Some(asked + ATTEMPT)));
             // Looks wake us while it is silent; this is the rest.
             let ends = [track.silent_since() + interval * 3];

@@ -173,7 +173,7 @@ impl Ownership {
         let is_new = |node: &&NodeName| {
             let peer = self.peers.get(*node);
             peer.is_none_or(|peer| {
-                peer.vouches_since.is_none_or(|since| peer.sent.is_none_or(|sent| sent <= since))
+                peer.vouches_since.is_none_or(|since| self.calls.last(node).is_none_or(|sent| sent <= since))
             })
         };
         if let Some(node) = members.iter().find(is_new) {

@@ -98,18 +98,16 @@ impl Ownership {
     pub(super) fn step_grants(&mut self, now: Instant) -> bool {
         self.end_grants(now);
         let mut asks: Vec<(NodeName, Instant, Vote)> = Vec::new();
-        for (node, peer) in &self.peers {
+        for node in &self.askers {
+            let Some(peer) = self.peers.get(node) else { continue };
             asks.extend(peer.word.asks.iter().map(|vote| (node.clone(), peer.sequence, *vote)));
         }
         asks.sort_by_key(|(_, _, vote)| (vote.rank, vote.heir));
         let is_asked = !asks.is_empty();
         for (node, sequence, vote) in asks {
             self.look_at_session(now, vote.of);
-            if self.may_grant(now, &vote)
-                && self.grant(now, vote, sequence)
-                && let Some(peer) = self.peers.get_mut(&node)
-            {
-                peer.news = true;
+            if self.may_grant(now, &vote) && self.grant(now, vote, sequence) {
+                self.calls.tell(&node);
             }
         }
         is_asked
@@ -117,12 +115,15 @@ impl Ownership {
 
     fn end_grants(&mut self, now: Instant) {
         let own = self.own_id();
-        for (session, track) in &mut self.tracks {
-            let Some(grant) = track.grant else { continue };
+        for session in self.granted.clone() {
+            let Some(grant) = self.tracks.get(&session).and_then(|track| track.grant) else {
+                self.granted.remove(&session);
+                continue;
+            };
             let is_ours = Some(grant.vote.heir) == own;
-            let still_asks = |vote: &Vote| vote.of == *session && vote.attempt == grant.vote.attempt;
+            let still_asks = |vote: &Vote| vote.of == session && vote.attempt == grant.vote.attempt;
             let is_withdrawn = if is_ours {
-                self.bids.get(session).is_none_or(|bid| bid.attempt() != Some(grant.vote.attempt))
+                self.bids.get(&session).is_none_or(|bid| bid.attempt() != Some(grant.vote.attempt))
             } else {
                 self.peers.values().any(|peer| {
                     peer.session == grant.vote.heir
@@ -131,7 +132,10 @@ impl Ownership {
                 })
             };
             if is_withdrawn || now >= grant.at + GRANT_LASTS {
-                track.grant = None;
+                self.granted.remove(&session);
+                if let Some(track) = self.tracks.get_mut(&session) {
+                    track.grant = None;
+                }
             }
         }
     }
@@ -170,17 +174,22 @@ impl Ownership {
         let is_same = track.grant.is_some_and(|grant| grant.vote == vote);
         if !is_same {
             track.grant = Some(Grant { vote, at: now, sequence });
+            self.granted.insert(vote.of);
         }
         !is_same
     }
 
     /// The votes that are given now.
     pub(super) fn grants(&self) -> Vec<Vote> {
-        self.tracks.values().filter_map(|track| Some(track.grant?.vote)).collect()
+        self.given().map(|grant| grant.vote).collect()
+    }
+
+    fn given(&self) -> impl Iterator<Item = Grant> {
+        self.granted.iter().filter_map(|session| self.tracks.get(session)?.grant)
     }
 
     /// When a grant ends.
     pub(super) fn grants_due(&self) -> Option<Instant> {
-        self.tracks.values().filter_map(|track| Some(track.grant?.at + GRANT_LASTS)).min()
+        self.given().map(|grant| grant.at + GRANT_LASTS).min()
     }
 }

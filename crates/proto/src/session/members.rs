@@ -19,29 +19,29 @@ pub(super) struct Member {
     pub(super) changed: Instant,
     /// Whether the store still has it.
     pub(super) listed: bool,
-    /// Whether its agent was ever heard: whether it is among the peers.
-    pub(super) was_heard: bool,
-    /// When a heartbeat was last sent to it before it was ever heard.
-    pub(super) greeted: Option<Instant>,
 }
 
 impl Ownership {
-    /// The sessions in the store, as a whole.
-    pub(super) fn saw_sessions(&mut self, now: Instant, sessions: &Arc<Sessions>) {
+    /// The sessions in the store, as a whole. Whether more is new than that others were renewed.
+    pub(super) fn saw_sessions(&mut self, now: Instant, sessions: &Arc<Sessions>) -> bool {
         let former = self.listing.replace(Arc::clone(sessions));
         // With every renewal of one comes the whole set: the others are as they were.
         if let Some(former) = former.filter(|former| former.keys().eq(sessions.keys())) {
-            let mut has_news = false;
+            let (mut has_news, mut is_ours) = (false, false);
             for (was, seen) in former.values().zip(sessions.values()) {
-                if was.version != seen.version || seen.record.node == self.id.node {
+                let is_new = was.version != seen.version;
+                let is_own = seen.record.node == self.id.node;
+                is_ours |= is_own && is_new;
+                if is_new || is_own {
                     has_news |= self.saw_session(now, seen);
                 }
             }
             if has_news {
                 self.mark_all(now);
             }
-            return;
+            return has_news || is_ours;
         }
+        self.door_want = None;
         let is_first = self.listed_at.is_none();
         self.listed_at.get_or_insert(now);
         let mut listed = Vec::with_capacity(self.members.len());
@@ -59,6 +59,7 @@ impl Ownership {
         if has_news || !self.members.values().map(|member| member.listed).eq(listed) {
             self.mark_all(now);
         }
+        true
     }
 
     /// One session in the store. Whether more is new than that it was renewed.
@@ -68,6 +69,7 @@ impl Ownership {
         if let Some(member) = self.members.get_mut(node)
             && member.version == seen.version
         {
+            self.door_want = self.door_want.take().filter(|_| member.listed);
             member.listed = true;
             return false;
         }
@@ -86,6 +88,7 @@ impl Ownership {
         if let Some(member) = self.members.get_mut(node)
             && seen.version.is_older_than(&member.version)
         {
+            self.door_want = self.door_want.take().filter(|_| member.listed);
             member.listed = true;
             return false;
         }
@@ -96,16 +99,19 @@ impl Ownership {
             record.sites = former.map(|former| former.sites.clone()).unwrap_or_default();
         }
         let is_news = former.is_none_or(|former| *former != record);
+        let was_listed = self.members.get(node).is_some_and(|member| member.listed);
         let member = Member {
             record,
             version: seen.version.clone(),
             duration: seen.duration,
             changed: now,
             listed: true,
-            was_heard: self.peers.contains_key(node),
-            greeted: None,
         };
         self.members.insert(node.clone(), member);
+        self.calls.listed(node);
+        if is_news || !was_listed {
+            self.door_want = None;
+        }
         self.track_member(node);
         is_news
     }

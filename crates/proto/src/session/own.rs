@@ -4,6 +4,7 @@ mod jury;
 mod news;
 mod proof;
 
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
 use vip_model::session::{
@@ -171,10 +172,11 @@ impl Ownership {
                     duration: self.want.settings.timings.duration,
                     changed: now,
                     listed: false,
-                    was_heard: self.peers.contains_key(&record.node),
-                    greeted: None,
                 };
-                self.members.entry(record.node.clone()).or_insert(member);
+                if let Entry::Vacant(place) = self.members.entry(record.node.clone()) {
+                    place.insert(member);
+                    self.calls.listed(&record.node);
+                }
             }
         }
         self.recall = Some(recall);

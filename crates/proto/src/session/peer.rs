@@ -42,10 +42,6 @@ pub(super) struct Peer {
     pub(super) told: ToldList,
     /// Since when it is fit and heard without a pause.
     pub(super) fit_since: Option<Instant>,
-    /// When we last sent to it.
-    pub(super) sent: Option<Instant>,
-    /// It must be told something.
-    pub(super) news: bool,
 }
 
 impl Peer {
@@ -138,6 +134,7 @@ impl Ownership {
             self.renew_soon(now);
         }
         self.door = door;
+        self.door_want = None;
     }
 
     /// A heartbeat that the door let in. Whether more of it is new than the times in it: if not, all that it moves is to a
@@ -170,8 +167,12 @@ impl Ownership {
         if news == News::Exchange {
             self.renew_jury(now);
         }
-        let is_busy = is_asked || !self.bids.is_empty() || !self.handed.is_empty() || self.has_to_look(now);
-        news != News::None || is_busy
+        news != News::None || is_asked || self.is_busy(now)
+    }
+
+    /// Whether something is under way that news of any member may decide.
+    pub(super) fn is_busy(&self, now: Instant) -> bool {
+        !self.bids.is_empty() || !self.handed.is_empty() || self.has_to_look(now)
     }
 
     /// Keeps what a datagram says.
@@ -191,20 +192,23 @@ impl Ownership {
         if self.peers.get(&node).is_some_and(is_old) {
             return News::Some;
         }
-        let mut former = self.peers.remove(&node);
-        let was_exchanging = former.as_ref().is_some_and(|peer| peer.is_exchanging(now));
         let said = std::mem::replace(&mut datagram.groups, GroupList::EMPTY);
-        let (mut groups, mut told) = former.as_mut().map_or_else(Default::default, |peer| {
+        let place = self.peers.get_mut(&node);
+        let (mut groups, mut told) = place.map_or_else(Default::default, |peer| {
             (std::mem::take(&mut peer.groups), std::mem::take(&mut peer.told))
         });
+        let former = self.peers.get(&node);
+        let was_exchanging = former.is_some_and(|peer| peer.is_exchanging(now));
         let lists_others = groups.hear(said);
-        let same = former.as_ref().filter(|peer| peer.session == datagram.session);
+        let same = former.filter(|peer| peer.session == datagram.session);
         let echo = datagram.echo.filter(|echo| Some(echo.session) == own);
         let newest = |old: Option<Instant>, new: Option<Instant>| old.max(new);
         let echoed = newest(same.and_then(|peer| peer.echoed), echo.map(|echo| echo.sequence));
         let vouches = echo.filter(|echo| echo.word == Word::Vouches).map(|echo| echo.sequence);
         let vouched = newest(same.and_then(|peer| peer.vouched), vouches);
         let is_missing_list = echo.is_some_and(|echo| told.echoed(echo));
+        // Who begins anew knows nothing of what has happened meanwhile, and acts on that.
+        let begins_anew = same.is_none();
         let since = same.and_then(|peer| peer.fit_since).filter(|_| was_exchanging);
         let peer = Peer {
             session: datagram.session,
@@ -216,9 +220,6 @@ impl Ownership {
             vouches_since: same.and_then(|peer| peer.vouches_since).or(vouched.map(|_| now)),
             first_vouch: same.and_then(|peer| peer.first_vouch),
             fit_since: (datagram.fitness == Fitness::Fit).then(|| since.unwrap_or(now)),
-            sent: former.as_ref().and_then(|peer| peer.sent),
-            // Who begins anew knows nothing of what has happened meanwhile, and acts on that.
-            news: same.is_none_or(|peer| peer.news) || is_over || is_missing_list,
             word: datagram,
             groups,
             told,
@@ -229,19 +230,24 @@ impl Ownership {
             now >= former.heard + self.interval() * 3
                 && matches!(heir, Heir::Lives(heir) if Some(heir) == own)
         };
-        let is_back = former.as_ref().is_some_and(is_back);
+        let is_back = former.is_some_and(is_back);
+        let changed = lists_others || former.is_none_or(|former| peer.says_more_than(former));
+        let is_mere = former.is_some_and(|former| self.merely_repeats(&peer, former))
+            && !(is_back || is_over || is_missing_list || changed);
+        let has_asked = former.is_some_and(|former| !former.word.asks.is_empty());
         if is_back {
             self.clear_held(now);
         }
-        let changed = lists_others || former.as_ref().is_none_or(|former| peer.says_more_than(former));
-        let is_mere = former.as_ref().is_some_and(|former| self.merely_repeats(&peer, former))
-            && !(is_back || is_over || is_missing_list || changed);
         self.track(&peer, is_over);
         let is_exchanging = peer.is_exchanging(now);
-        if former.is_none()
-            && let Some(member) = self.members.get_mut(&node)
-        {
-            member.was_heard = true;
+        self.calls.heard(&node);
+        if begins_anew || is_over || is_missing_list {
+            self.calls.tell(&node);
+        }
+        if !peer.word.asks.is_empty() {
+            self.askers.insert(node.clone());
+        } else if has_asked {
+            self.askers.remove(&node);
         }
         self.peers.insert(node.clone(), peer);
         self.note_unseen(now, &node);
@@ -368,8 +374,9 @@ impl Ownership {
             self.tracks.remove(&succession.id);
             self.bids.remove(&succession.id);
             // It may live, serve, and hear nobody else.
-            if let Some(peer) = self.peers.values_mut().find(|peer| peer.session == succession.id) {
-                peer.news = true;
+            let peer = self.peers.iter().find(|(_, peer)| peer.session == succession.id);
+            if let Some((node, _)) = peer {
+                self.calls.tell(node);
             }
             self.mark_all(now);
             self.remember_soon(now);
@@ -390,9 +397,7 @@ impl Ownership {
     /// Everybody must be told something.
     pub(super) fn speak_soon(&mut self, now: Instant) {
         let _ = now;
-        for peer in self.peers.values_mut() {
-            peer.news = true;
-        }
+        self.calls.tell_all();
     }
 
     /// Sends a datagram.

@@ -105,7 +105,7 @@ impl Ownership {
         self.first_due()
     }
 
-    fn first_due(&self) -> Option<Instant> {
+    pub(super) fn first_due(&self) -> Option<Instant> {
         if let Some(until) = self.drills.absent_until() {
             return Some(until);
         }

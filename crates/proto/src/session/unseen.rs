@@ -110,8 +110,8 @@ impl Ownership {
 
     /// Whether the node of a session has been sent all news.
     fn has_told(&self, id: SessionId) -> bool {
-        let peer = self.lineage.node(id).and_then(|node| self.peers.get(node));
-        peer.is_some_and(|peer| !peer.news)
+        let node = self.lineage.node(id);
+        node.is_some_and(|node| self.calls.have_heard(node) && !self.calls.owe_news(node))
     }
 
     fn watch_group(&mut self, now: Instant, id: SessionId, places: &[(Look, LinkAddr)]) {

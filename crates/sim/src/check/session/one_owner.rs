@@ -206,8 +206,6 @@ impl OneOwner {
         let under_way = |kind: &dyn Fn(What) -> bool, from: Moment| {
             world.schedule.iter().any(|fault| kind(fault.what) && recent(fault, from, world))
         };
-        let hidden =
-            |from: Moment| world.schedule.iter().any(|fault| hides(fault) && recent(fault, from, world));
         let slow = world
             .schedule
             .iter()
@@ -217,17 +215,34 @@ impl OneOwner {
             .max()
             .unwrap_or_default()
             * 4;
+        let members = |mask: Mask| (0..world.nodes.len()).filter(move |node| mask & 1 << node != 0);
         // An agent that cannot act, and its network was cut: its address ends by itself.
-        if mask & down != 0 && hidden(since.before(self.lifetime)) {
+        let was_hidden = |node: usize| {
+            let from = since.before(self.lifetime);
+            world
+                .schedule
+                .iter()
+                .any(|fault| hides(fault) && fault.strikes(node) && recent(fault, from, world))
+        };
+        if members(mask & down).any(was_hidden) {
             return (self.lifetime, "an agent that cannot act behind a cut");
         }
         let starts =
             |what| matches!(what, What::Kill | What::KillAfter | What::KillAtAsk | What::KillAtBatch);
         // One that starts again out of everybody's sight knows no more than a dead one: the kernel's lifetime ends it.
-        let is_blind = |fault: &Fault| {
-            hides(fault) && fault.at <= since && fault.end().is_none_or(|end| world.now < end + START)
+        let began_again = |node: usize| {
+            let from = since.before(self.lifetime);
+            let kills =
+                |fault: &Fault| starts(fault.what) && fault.strikes(node) && recent(fault, from, world);
+            world.schedule.iter().any(kills)
         };
-        if under_way(&starts, since.before(self.lifetime)) && world.schedule.iter().any(is_blind) {
+        let is_hidden = |node: usize| {
+            let still = |fault: &Fault| fault.end().is_none_or(|end| world.now < end + START);
+            let is_blind =
+                |fault: &Fault| hides(fault) && fault.strikes(node) && fault.at <= since && still(fault);
+            world.schedule.iter().any(is_blind)
+        };
+        if members(mask).any(|node| began_again(node) && is_hidden(node)) {
             return (self.lifetime, "an agent that starts again behind a cut");
         }
         let refuses = |what| matches!(what, What::ApplyFails);
