@@ -233,6 +233,23 @@ impl What {
         NAMES.iter().map(|(_, what)| *what)
     }
 
+    /// Whether it is a fault of a network as a whole, whatever place stands beside it.
+    pub fn is_everywhere(self) -> bool {
+        matches!(
+            self,
+            Self::Loss
+                | Self::WireDelay
+                | Self::Duplicate
+                | Self::PeerLoss
+                | Self::PeerDelay
+                | Self::PeerDuplicate
+                | Self::PeerReplay
+                | Self::LostAnnouncements
+                | Self::ArpSuppression
+                | Self::KeyRotation
+        )
+    }
+
     /// Its name in schedules.
     pub fn name(self) -> &'static str {
         NAMES.iter().find(|(_, what)| *what == self).expect("every kind is in the table").0
@@ -280,6 +297,9 @@ impl Fault {
     /// Whether it goes wrong on a node, or between it and another one. Says nothing before the fault has begun: only then is
     /// it known who the holder is.
     pub fn strikes(&self, node: usize) -> bool {
+        if self.what.is_everywhere() {
+            return true;
+        }
         let is_its_other_end = || {
             matches!(
                 self.what,
@@ -389,7 +409,7 @@ mod tests {
         };
         assert_eq!(strikes("1s +1s cut n2 1"), [0, 1]);
         assert_eq!(strikes("1s +1s kill n2 1"), [1], "the amount of a kill is no node");
-        assert_eq!(strikes("1s +1s loss all 50"), [0, 1, 2, 3]);
+        assert_eq!(strikes("1s +1s loss n2 50"), [0, 1, 2, 3], "a network loses frames of everybody");
         assert_eq!(strikes("1s +1s cut holder 1"), [0; 0], "who that is is not known yet");
     }
 
