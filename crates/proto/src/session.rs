@@ -184,8 +184,9 @@ pub struct Ownership {
     bids: BTreeMap<SessionId, Bid>,
     lineage: Lineage,
     door: DoorState,
-    /// The door that is wanted, until something of it may change.
-    door_want: Option<Option<DoorWant>>,
+    /// The door that is wanted, and whether it must be found again: it hangs on the keys of all members.
+    door_want: Option<DoorWant>,
+    is_door_old: bool,
     looks: Looks,
     /// Until when the wishes to look at what living sessions serve are renewed.
     watched_until: Instant,
@@ -262,6 +263,7 @@ impl Ownership {
             lineage: Lineage::default(),
             door: DoorState::default(),
             door_want: None,
+            is_door_old: true,
             looks: Looks::default(),
             watched_until: now,
             groups: BTreeMap::new(),
@@ -314,10 +316,10 @@ impl Ownership {
     /// The door that heartbeats need. Sealed with the newest key that all members can read, so that a new key locks nobody
     /// out.
     pub fn door(&mut self) -> Option<&DoorWant> {
-        if self.door_want.is_none() {
-            self.door_want = Some(self.find_door());
+        if std::mem::take(&mut self.is_door_old) {
+            self.door_want = self.find_door();
         }
-        self.door_want.as_ref()?.as_ref()
+        self.door_want.as_ref()
     }
 
     fn find_door(&self) -> Option<DoorWant> {
@@ -400,7 +402,7 @@ impl Machine for Ownership {
 
     fn want(&mut self, now: Instant, want: OwnershipWant) {
         self.rest = Rest::No;
-        self.door_want = None;
+        self.is_door_old = true;
         self.want_groups(now, &want.elections);
         if self.want.sites != want.sites || self.want.fitness != want.fitness {
             self.speak_soon(now);

@@ -1,6 +1,4 @@
-//! Pods and DaemonSets that `manifest` prints.
-
-use std::path::Path;
+//! What `manifest` prints: pods, and the sets that wrap them.
 
 use serde_json::{Value, json};
 

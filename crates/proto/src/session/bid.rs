@@ -419,7 +419,7 @@ impl Ownership {
                 self.listing = None;
                 if let Some(member) = self.members.get_mut(&node).filter(|member| member.record.id == id) {
                     member.listed = false; // before the watch shows it
-                    self.door_want = None;
+                    self.is_door_old = true;
                 }
             }
             Answer::Conflict => {

@@ -60,7 +60,7 @@ impl Calls {
     /// A member was sent a heartbeat that counts as one of its own.
     pub(super) fn sent(&mut self, now: Instant, node: &NodeName) {
         if let Some(place) = self.heard.get_mut(node) {
-            let former = std::mem::replace(place, Some(now));
+            let former = place.replace(now);
             // The name that is kept is used again.
             if let Some((_, node)) = self.order.take(&(former, node.clone())) {
                 self.order.insert((Some(now), node));

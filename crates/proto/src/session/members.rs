@@ -41,7 +41,7 @@ impl Ownership {
             }
             return has_news || is_ours;
         }
-        self.door_want = None;
+        self.is_door_old = true;
         let is_first = self.listed_at.is_none();
         self.listed_at.get_or_insert(now);
         let mut listed = Vec::with_capacity(self.members.len());
@@ -69,7 +69,7 @@ impl Ownership {
         if let Some(member) = self.members.get_mut(node)
             && member.version == seen.version
         {
-            self.door_want = self.door_want.take().filter(|_| member.listed);
+            self.is_door_old |= !member.listed;
             member.listed = true;
             return false;
         }
@@ -88,7 +88,7 @@ impl Ownership {
         if let Some(member) = self.members.get_mut(node)
             && seen.version.is_older_than(&member.version)
         {
-            self.door_want = self.door_want.take().filter(|_| member.listed);
+            self.is_door_old |= !member.listed;
             member.listed = true;
             return false;
         }
@@ -109,9 +109,7 @@ impl Ownership {
         };
         self.members.insert(node.clone(), member);
         self.calls.listed(node);
-        if is_news || !was_listed {
-            self.door_want = None;
-        }
+        self.is_door_old |= is_news || !was_listed;
         self.track_member(node);
         is_news
     }

@@ -134,7 +134,7 @@ impl Ownership {
             self.renew_soon(now);
         }
         self.door = door;
-        self.door_want = None;
+        self.is_door_old = true;
     }
 
     /// A heartbeat that the door let in. Whether more of it is new than the times in it: if not, all that it moves is to a
@@ -234,22 +234,12 @@ impl Ownership {
         let changed = lists_others || former.is_none_or(|former| peer.says_more_than(former));
         let is_mere = former.is_some_and(|former| self.merely_repeats(&peer, former))
             && !(is_back || is_over || is_missing_list || changed);
-        let has_asked = former.is_some_and(|former| !former.word.asks.is_empty());
         if is_back {
             self.clear_held(now);
         }
         self.track(&peer, is_over);
         let is_exchanging = peer.is_exchanging(now);
-        self.calls.heard(&node);
-        if begins_anew || is_over || is_missing_list {
-            self.calls.tell(&node);
-        }
-        if !peer.word.asks.is_empty() {
-            self.askers.insert(node.clone());
-        } else if has_asked {
-            self.askers.remove(&node);
-        }
-        self.peers.insert(node.clone(), peer);
+        self.keep_peer(&node, peer, begins_anew || is_over || is_missing_list);
         self.note_unseen(now, &node);
         if changed {
             self.mark_moving(now);
@@ -260,6 +250,20 @@ impl Ownership {
             (true, true) if is_mere => News::None,
             _ => News::Some,
         }
+    }
+
+    /// Keeps what is known of a peer by now. Whether it must be told something stands beside it.
+    fn keep_peer(&mut self, node: &NodeName, peer: Peer, is_owed_news: bool) {
+        self.calls.heard(node);
+        if is_owed_news {
+            self.calls.tell(node);
+        }
+        if !peer.word.asks.is_empty() {
+            self.askers.insert(node.clone());
+        } else if !self.askers.is_empty() {
+            self.askers.remove(node);
+        }
+        self.peers.insert(node.clone(), peer);
     }
 
     /// Whether a datagram says what the last one said, no later than a holder's is expected: one that was late is waited for anew.

@@ -166,6 +166,30 @@ fn hides(fault: &Fault) -> bool {
     }
 }
 
+/// Whether jurors did not see at some time since then what a node answers.
+fn was_hidden(world: &World, node: usize, from: Moment) -> bool {
+    let hides_it = |fault: &Fault| hides(fault) && fault.strikes(node) && recent(fault, from, world);
+    world.schedule.iter().any(hides_it)
+}
+
+/// Whether they have not seen it from a moment on until now, or a short time before.
+fn is_hidden(world: &World, node: usize, since: Moment) -> bool {
+    let still = |fault: &Fault| fault.end().is_none_or(|end| world.now < end + START);
+    let hides_it = |fault: &Fault| hides(fault) && fault.strikes(node) && fault.at <= since && still(fault);
+    world.schedule.iter().any(hides_it)
+}
+
+/// Faults that end an agent at once.
+fn kills(what: What) -> bool {
+    matches!(what, What::Kill | What::KillAfter | What::KillAtAsk | What::KillAtBatch)
+}
+
+/// Whether the agent of a node was killed since then.
+fn was_killed(world: &World, node: usize, from: Moment) -> bool {
+    let kills_it = |fault: &Fault| kills(fault.what) && fault.strikes(node) && recent(fault, from, world);
+    world.schedule.iter().any(kills_it)
+}
+
 /// Whether heartbeats were lost first, so that an owner served on by the word of an API server (ownership §5, doubt, 1), and
 /// then it was out of others' sight: it serves until its next question to that server is not answered.
 fn was_proven_by_the_store(world: &World, since: Moment) -> bool {
@@ -216,33 +240,13 @@ impl OneOwner {
             .unwrap_or_default()
             * 4;
         let members = |mask: Mask| (0..world.nodes.len()).filter(move |node| mask & 1 << node != 0);
+        let long_ago = since.before(self.lifetime);
         // An agent that cannot act, and its network was cut: its address ends by itself.
-        let was_hidden = |node: usize| {
-            let from = since.before(self.lifetime);
-            world
-                .schedule
-                .iter()
-                .any(|fault| hides(fault) && fault.strikes(node) && recent(fault, from, world))
-        };
-        if members(mask & down).any(was_hidden) {
+        if members(mask & down).any(|node| was_hidden(world, node, long_ago)) {
             return (self.lifetime, "an agent that cannot act behind a cut");
         }
-        let starts =
-            |what| matches!(what, What::Kill | What::KillAfter | What::KillAtAsk | What::KillAtBatch);
         // One that starts again out of everybody's sight knows no more than a dead one: the kernel's lifetime ends it.
-        let began_again = |node: usize| {
-            let from = since.before(self.lifetime);
-            let kills =
-                |fault: &Fault| starts(fault.what) && fault.strikes(node) && recent(fault, from, world);
-            world.schedule.iter().any(kills)
-        };
-        let is_hidden = |node: usize| {
-            let still = |fault: &Fault| fault.end().is_none_or(|end| world.now < end + START);
-            let is_blind =
-                |fault: &Fault| hides(fault) && fault.strikes(node) && fault.at <= since && still(fault);
-            world.schedule.iter().any(is_blind)
-        };
-        if members(mask).any(|node| began_again(node) && is_hidden(node)) {
+        if members(mask).any(|node| was_killed(world, node, long_ago) && is_hidden(world, node, since)) {
             return (self.lifetime, "an agent that starts again behind a cut");
         }
         let refuses = |what| matches!(what, What::ApplyFails);
@@ -271,7 +275,7 @@ impl OneOwner {
             return (STORE_PROOF + self.disturbed, "a cut in a doubt that an API server had ended");
         }
         // However it ended.
-        let begins = |what| starts(what) || what == What::Terminate;
+        let begins = |what| kills(what) || what == What::Terminate;
         if under_way(&parts, before) && under_way(&begins, before) {
             return (START + slow, "an agent that starts again as a cut heals");
         }
