@@ -32,6 +32,13 @@ impl Ownership {
         }
     }
 
+    /// Whether servers on other nodes are asked so often, and answer, that what is new is written as soon as it would be by
+    /// itself.
+    pub(super) fn is_said_elsewhere(&self, now: Instant) -> bool {
+        let answers = |own: &super::Own| own.elsewhere.is_some_and(|answered| now < answered + EVERY * 3 / 2);
+        self.asks_elsewhere() && !self.is_long_in_doubt(now) && self.own.as_ref().is_some_and(answers)
+    }
+
     fn ask_elsewhere(&mut self, now: Instant) {
         let Some((write, what)) = self.compose(now, Via::Elsewhere) else { return };
         let timeout = self.patience();

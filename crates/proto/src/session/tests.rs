@@ -139,6 +139,29 @@ fn blocked_heartbeats_move_nothing() {
 }
 
 #[test]
+fn in_doubt_news_goes_with_the_questions_to_other_servers_and_costs_no_more() {
+    let writes = |has_news: bool| {
+        let (mut town, holder) = calm(3);
+        town.heartbeats(false);
+        town.wait(ms(500));
+        town.session_writes = 0;
+        for turn in 0..40 {
+            if has_news {
+                town.keys(holder, if turn % 2 == 0 { &[1, 2] } else { &[1] });
+            }
+            town.wait(ms(100));
+        }
+        town.keys(holder, &[1, 2]);
+        town.wait(ms(700));
+        let keys = town.record(holder).map(|record| record.keys.len());
+        (town.session_writes, keys)
+    };
+    let ((plain, _), (with_news, keys)) = (writes(false), writes(true));
+    assert_eq!(keys, Some(2), "the last word is written within a question");
+    assert!(with_news <= plain + 1, "{with_news} writes with news, {plain} without");
+}
+
+#[test]
 fn blocked_heartbeats_and_no_api_move_nothing_while_juror_kernels_answer() {
     let (mut town, holder) = calm(3);
     town.heartbeats(false);

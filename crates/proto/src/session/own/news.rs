@@ -1,6 +1,7 @@
 //! News of the own session: what its Lease says has changed, and when a further write is worth it. What changes while a
 //! write is under way follows with the next one, soon. Whatever changes how often, so many writes are brought forward at
-//! once, and then one in each [`FORWARD_EVERY`]: a cluster that begins is heard member by member.
+//! once, and then one in each [`FORWARD_EVERY`]: a cluster that begins is heard member by member. While servers on other nodes
+//! are asked twice a second, none is: what they are asked says it, too.
 
 use std::time::Duration;
 
@@ -43,6 +44,9 @@ impl Ownership {
     }
 
     fn renew_from(&mut self, at: Instant) {
+        if self.is_said_elsewhere(at) {
+            return;
+        }
         let Some(own) = &mut self.own else { return };
         let room = FORWARD_EVERY * (FORWARD_BURST - 1);
         let at = if own.forward > at + room { own.forward.before(room) } else { at };

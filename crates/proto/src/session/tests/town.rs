@@ -253,6 +253,13 @@ impl Town {
         self.heartbeats = pass;
     }
 
+    /// Which keys the door of a node reads.
+    pub(super) fn keys(&mut self, node: usize, keys: &[u32]) {
+        let keys: BTreeSet<KeyId> = keys.iter().copied().map(KeyId).collect();
+        let door = DoorState { port: Some(7949), newest: keys.last().copied(), keys, trouble: None };
+        self.hear(node, OwnershipInput::Door(door), Duration::ZERO);
+    }
+
     pub(super) fn fitness(&mut self, node: usize, fitness: Fitness) {
         self.homes[node].fitness = fitness;
         self.want(node);
