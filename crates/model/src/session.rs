@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -215,8 +216,9 @@ pub struct SessionSeen {
     pub record: SessionRecord,
 }
 
-/// All session Leases of an instance, as a watch shows them. Those that cannot be read are not in it.
-pub type Sessions = BTreeMap<LeaseName, SessionSeen>;
+/// All session Leases of an instance, as a watch shows them. Those that cannot be read are not in it. Two sets share what did
+/// not change between them.
+pub type Sessions = BTreeMap<LeaseName, Arc<SessionSeen>>;
 
 /// A compare-and-swap write of a session Lease. `spec.holderIdentity` is the record's node, `spec.renewTime` the
 /// gateway's wall clock at the moment of sending.

@@ -85,7 +85,7 @@ impl SessionWatch {
         match seen {
             Ok(seen) => {
                 self.told_unreadable.remove(name);
-                sessions.insert(lease, seen);
+                sessions.insert(lease, Arc::new(seen));
             }
             Err(reason) => {
                 sessions.remove(&lease);

@@ -158,7 +158,7 @@ async fn an_heir_deposes_what_it_only_saw_and_keeps_what_it_does_not_know() {
     let sessions = next(&mut ear, LONG).await.unwrap();
     let before = sessions[&lease("n2")].clone();
     rig.server.reset_counts();
-    let mut deposal = session("n2", 2, Expect::Version(before.version));
+    let mut deposal = session("n2", 2, Expect::Version(before.version.clone()));
     (deposal.purpose, deposal.record.end) = (Purpose::Depose, Some(End::SucceededBy(SessionId(1))));
     let after = seen(ear.ask(ask(deposal)).await);
     assert_eq!(after.record.end, Some(End::SucceededBy(SessionId(1))));

@@ -5,6 +5,7 @@
 //! (`Found::Orphaned`): its owner may only have lost the store.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use vip_model::session::{CLAIM, CLAIM_FROM, HAND_OVER_TO, SessionId, SessionSeen, Sessions};
 use vip_model::store::LeaseRecord;
@@ -15,7 +16,7 @@ use super::{LastSight, LeaseElection};
 /// All sessions that are seen.
 #[derive(Debug, Default)]
 pub struct Owners {
-    seen: BTreeMap<LeaseName, (SessionSeen, Instant)>,
+    seen: BTreeMap<LeaseName, (Arc<SessionSeen>, Instant)>,
 }
 
 impl Owners {
@@ -28,7 +29,7 @@ impl Owners {
                 former.version != session.version && !session.version.is_older_than(&former.version)
             });
             if is_news {
-                self.seen.insert(lease.clone(), (session.clone(), now));
+                self.seen.insert(lease.clone(), (Arc::clone(session), now));
             }
         }
     }
@@ -110,7 +111,7 @@ mod tests {
 
     fn all(sessions: impl IntoIterator<Item = SessionSeen>) -> Sessions {
         let lease = |seen: &SessionSeen| LeaseName::new("kube-system", format!("s-{}", seen.record.node));
-        sessions.into_iter().map(|seen| (lease(&seen), seen)).collect()
+        sessions.into_iter().map(|seen| (lease(&seen), Arc::new(seen))).collect()
     }
 
     #[test]

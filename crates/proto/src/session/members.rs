@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vip_model::Instant;
 use vip_model::session::{SessionRecord, SessionSeen, Sessions};
 use vip_model::store::Version;
+use vip_model::{Instant, LeaseName};
 
 use super::Ownership;
 
@@ -26,11 +26,12 @@ impl Ownership {
     pub(super) fn saw_sessions(&mut self, now: Instant, sessions: &Arc<Sessions>) -> bool {
         let former = self.listing.replace(Arc::clone(sessions));
         // With every renewal of one comes the whole set: the others are as they were.
-        if let Some(former) = former.filter(|former| former.keys().eq(sessions.keys())) {
+        if let Some(former) = former.filter(|former| have_same_keys(former, sessions)) {
+            let own = self.own_lease();
             let (mut has_news, mut is_ours) = (false, false);
-            for (was, seen) in former.values().zip(sessions.values()) {
-                let is_new = was.version != seen.version;
-                let is_own = seen.record.node == self.id.node;
+            for (was, (lease, seen)) in former.values().zip(sessions.iter()) {
+                let is_new = !Arc::ptr_eq(was, seen) && was.version != seen.version;
+                let is_own = *lease == own;
                 is_ours |= is_own && is_new;
                 if is_new || is_own {
                     has_news |= self.saw_session(now, seen);
@@ -113,4 +114,13 @@ impl Ownership {
         self.track_member(node);
         is_news
     }
+}
+
+/// Whether two sets are of the same Leases. What they share is of the same one.
+fn have_same_keys(one: &Sessions, other: &Sessions) -> bool {
+    let is_same = |((lease, seen), (other, same)): (
+        (&LeaseName, &Arc<SessionSeen>),
+        (&LeaseName, &Arc<SessionSeen>),
+    )| { Arc::ptr_eq(seen, same) || lease == other };
+    one.len() == other.len() && one.iter().zip(other).all(is_same)
 }

@@ -66,14 +66,14 @@ impl Shelf {
 
     /// What is true of a session Lease now.
     pub fn truth(&self, lease: &LeaseName) -> Option<&SessionSeen> {
-        self.sets.values().find_map(|row| row.sets.back()?.1.get(lease))
+        self.sets.values().find_map(|row| row.sets.back()?.1.get(lease)).map(Arc::as_ref)
     }
 
     /// What was true of a session Lease at `horizon`.
     pub fn seen(&self, lease: &LeaseName, horizon: Moment) -> Option<SessionSeen> {
         self.sets.keys().find_map(|instance| {
             let number = self.at(instance, horizon);
-            self.sets.get(instance)?.at(number).1.get(lease).cloned()
+            self.sets.get(instance)?.at(number).1.get(lease).map(|seen| SessionSeen::clone(seen))
         })
     }
 
@@ -113,7 +113,7 @@ impl Shelf {
             record: write.record.clone(),
         };
         self.put(&write.instance, stamp.now, |set| {
-            set.insert(write.lease.clone(), seen.clone());
+            set.insert(write.lease.clone(), Arc::new(seen.clone()));
         });
         Answer::Session(write.lease.clone(), Some(Box::new(seen)))
     }

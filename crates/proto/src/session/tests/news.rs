@@ -123,7 +123,7 @@ fn other(number: u64) -> Sessions {
     };
     let lease = session_lease("kube-system", &InstanceName::new("control-plane"), &record.node);
     let (version, renewed, duration) = (Version("5".to_owned()), None, Duration::from_secs(5));
-    Sessions::from([(lease, SessionSeen { version, renewed, duration, record })])
+    Sessions::from([(lease, Arc::new(SessionSeen { version, renewed, duration, record }))])
 }
 
 /// What another node says when it has heard us.

@@ -24,7 +24,8 @@ impl Town {
             Ask::ReadLease(lease) => Answer::Lease(self.claim_seen(lease.clone())),
             Ask::WriteLease(write) => self.write_claim(write),
             Ask::ReadSession(lease) => {
-                Answer::Session(lease.clone(), self.store.sessions.get(lease).cloned().map(Box::new))
+                let seen = self.store.sessions.get(lease).map(|seen| Box::new(SessionSeen::clone(seen)));
+                Answer::Session(lease.clone(), seen)
             }
             Ask::WriteSession(write) => {
                 let found = self.store.sessions.get(&write.lease).map(|seen| seen.version.clone());
@@ -40,7 +41,7 @@ impl Town {
                     duration: write.duration,
                     record: write.record.clone(),
                 };
-                self.store.sessions.insert(write.lease.clone(), seen.clone());
+                self.store.sessions.insert(write.lease.clone(), Arc::new(seen.clone()));
                 (0..self.homes.len()).for_each(|node| self.show_sessions(node));
                 Answer::Session(write.lease.clone(), Some(Box::new(seen)))
             }
