@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use vip_model::Instant;
 use vip_model::session::{SessionRecord, SessionSeen, Sessions};
 use vip_model::store::Version;
-use vip_model::{Instant, LeaseName};
 
 use super::Ownership;
 
@@ -118,9 +118,6 @@ impl Ownership {
 
 /// Whether two sets are of the same Leases. What they share is of the same one.
 fn have_same_keys(one: &Sessions, other: &Sessions) -> bool {
-    let is_same = |((lease, seen), (other, same)): (
-        (&LeaseName, &Arc<SessionSeen>),
-        (&LeaseName, &Arc<SessionSeen>),
-    )| { Arc::ptr_eq(seen, same) || lease == other };
-    one.len() == other.len() && one.iter().zip(other).all(is_same)
+    let mut pairs = one.iter().zip(other);
+    one.len() == other.len() && pairs.all(|(one, other)| Arc::ptr_eq(one.1, other.1) || one.0 == other.0)
 }

@@ -36,7 +36,7 @@ impl Rig {
         let heard = Arc::clone(&told);
         let sink = move |event| {
             if let ClusterEvent::Sessions(sessions) = event {
-                let of = |seen: &SessionSeen| (seen.record.node.to_string(), seen.record.id.0);
+                let of = |seen: &Arc<SessionSeen>| (seen.record.node.to_string(), seen.record.id.0);
                 heard.lock().unwrap().push(sessions.values().map(of).collect());
             }
         };
