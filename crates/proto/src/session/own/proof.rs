@@ -13,7 +13,9 @@ impl Ownership {
     pub(in crate::session) fn proven(&mut self, now: Instant, asking: &Asking, stored: &SessionRecord) {
         let was_fresh = self.is_store_fresh(now);
         let retry = self.want.settings.timings.retry_period;
+        let is_said_elsewhere = self.is_said_elsewhere(now);
         let Some(own) = &mut self.own else { return };
+        own.news = own.news.filter(|_| !is_said_elsewhere);
         own.learn(stored);
         own.prove(asking, retry);
         let was_shown = own.shown == stored.sites;
