@@ -22,8 +22,11 @@ pub(super) const SLOW: Duration = Duration::from_secs(1);
 const NEWS_PAUSE: Duration = Duration::from_millis(2);
 /// Groups in one datagram, those in motion first.
 const GROUPS_MOST: usize = 64;
-/// Successions in one datagram: that of the receiver first, then the newest.
+/// Successions in one datagram, and how far back they are looked for.
 const SUCCESSIONS_MOST: usize = 8;
+const SUCCESSIONS_SEEN: usize = 64;
+/// Those of them that are there before newer ones: of the receiver's own sessions, and as many that it is the heir of.
+const SUCCESSIONS_OF_RECEIVER: usize = 2;
 /// How long a withdrawn group is still spoken of.
 const WITHDRAWN_LASTS: Duration = Duration::from_secs(3);
 
@@ -219,11 +222,23 @@ impl Ownership {
         words.into_iter().map(|(_, word)| word).collect()
     }
 
+    /// Which sessions ended, for one member: its own last ones, those whose heir it is, and then the newest. A node has one
+    /// more ended session with each start of its agent: all of its own would leave no room for what it must act on.
     fn successions_for(&self, node: &NodeName) -> Vec<Succession> {
-        let concerns = |succession: &Succession| self.lineage.node(succession.id) == Some(node);
-        let newest = self.lineage.successions().rev().take(64);
-        let (theirs, others): (Vec<_>, Vec<_>) = newest.partition(|succession| concerns(succession));
-        theirs.into_iter().chain(others).take(SUCCESSIONS_MOST).collect()
+        let newest = || self.lineage.successions().rev().take(SUCCESSIONS_SEEN);
+        let session = self.peers.get(node).map(|peer| peer.session);
+        let is_theirs = |succession: &Succession| self.lineage.node(succession.id) == Some(node);
+        let is_left_to_them =
+            |succession: &Succession| succession.heir.is_some() && succession.heir == session;
+        let theirs = newest().filter(is_theirs).take(SUCCESSIONS_OF_RECEIVER);
+        let left = newest().filter(is_left_to_them).take(SUCCESSIONS_OF_RECEIVER);
+        let mut told: Vec<Succession> = Vec::with_capacity(SUCCESSIONS_MOST);
+        for succession in theirs.chain(left).chain(newest()) {
+            if told.len() < SUCCESSIONS_MOST && !told.contains(&succession) {
+                told.push(succession);
+            }
+        }
+        told
     }
 
     /// When the next heartbeat is due.

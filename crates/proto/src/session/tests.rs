@@ -139,6 +139,24 @@ fn blocked_heartbeats_move_nothing() {
 }
 
 #[test]
+fn however_often_agents_began_again_whoever_is_left_a_group_hears_of_it() {
+    let (mut town, _) = calm(2);
+    for turn in 0..24 {
+        let holder = town.holder().expect("somebody holds it");
+        town.api(false);
+        town.wait(ms(100));
+        town.fitness(holder, Fitness::Leaving);
+        town.wait(ms(5000));
+        assert_eq!(town.holder(), Some(1 - holder), "turn {turn}: no API tells it, heartbeats must");
+        town.kill(holder);
+        town.api(true);
+        town.fitness(holder, Fitness::Fit);
+        town.start(holder);
+        town.wait(ms(4000));
+    }
+}
+
+#[test]
 fn in_doubt_news_goes_with_the_questions_to_other_servers_and_costs_no_more() {
     let writes = |has_news: bool| {
         let (mut town, holder) = calm(3);
