@@ -29,6 +29,8 @@ impl Ownership {
         let Some(own) = &self.own else { return };
         let is_first = own.jury_at.is_none() && own.juries().all(|jury| jury.members.is_empty());
         let written = own.written_at.filter(|_| !is_first);
+        // What was asked elsewhere a moment ago wrote the jury of that moment, also where doubts come and go.
+        let written = written.max(own.elsewhere.filter(|_| !is_first));
         let at = own.jury_at.max(written).map_or(now, |at| now.max(at + JURY_EVERY));
         self.renew_from(at);
     }
