@@ -9,8 +9,16 @@ use std::process::Command;
 use vip_lab::scenario::table::Mode;
 
 /// The rows that are played here: those that are over soon and keep their bounds on a busy machine.
-const SHORT: [&str; 7] =
-    ["power-off", "sigterm", "sigkill", "power-off-no-api", "api-away", "silent-cut", "flood-power-off"];
+const SHORT: [&str; 8] = [
+    "power-off",
+    "sigterm",
+    "sigterm-no-api",
+    "sigkill",
+    "power-off-no-api",
+    "api-away",
+    "silent-cut",
+    "flood-power-off",
+];
 
 /// What a lab said, and whether all bounds were kept; `None` when this machine doesn't allow a lab.
 fn lab(arguments: &[&str]) -> Option<(bool, String)> {
