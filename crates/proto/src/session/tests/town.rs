@@ -36,7 +36,7 @@ pub(super) struct Town {
     homes: Vec<Home>,
     store: Store,
     events: BTreeMap<(Instant, u64), Event>,
-    /// Who has just heard a heartbeat.
+    /// Who has just heard a heartbeat, or seen the sessions in the store.
     heard: Option<usize>,
     count: u64,
     heartbeats: bool,
@@ -416,7 +416,8 @@ impl Town {
                     && let Some(machine) = &mut home.machine
                 {
                     let is_recall = matches!(*input, OwnershipInput::Recall(_));
-                    self.heard = matches!(*input, OwnershipInput::Peer(_)).then_some(node);
+                    let is_news_of_others = matches!(*input, OwnershipInput::Peer(_) | OwnershipInput::Sessions(_));
+                    self.heard = is_news_of_others.then_some(node);
                     machine.handle(now, *input);
                     if is_recall {
                         self.want(node);
@@ -468,7 +469,7 @@ impl Town {
             node + 1,
             machine.dues()
         );
-        // Most heartbeats are not followed by a step: it would find nothing.
+        // Most heartbeats and renewals of others are not followed by a step: it would find nothing.
         if self.heard.take_if(|heard| *heard == node).is_some() {
             let missed = machine.missed(now);
             assert!(missed.is_empty(), "n{} rests, and a step finds {missed:?}", node + 1);
