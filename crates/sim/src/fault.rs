@@ -246,7 +246,6 @@ impl What {
                 | Self::PeerReplay
                 | Self::LostAnnouncements
                 | Self::ArpSuppression
-                | Self::KeyRotation
         )
     }
 

@@ -1,12 +1,10 @@
 //! What changes while a write of the own session is under way follows soon, and not with the next renewal.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use vip_model::peers::{
-    Datagram, DoorState, Echo, Fitness, GroupList, InstanceTag, KeyId, Kind, ListDigest, PeerHeard, Vote,
-    Word,
+    Datagram, Echo, Fitness, GroupList, InstanceTag, KeyId, Kind, ListDigest, PeerHeard, Vote, Word,
 };
 use vip_model::session::{
     BootId, End, Jury, Recall, SessionId, SessionRecord, SessionSeen, SessionWrite, Sessions, session_lease,
@@ -14,7 +12,7 @@ use vip_model::session::{
 use vip_model::store::{Answer, Ask, Version};
 use vip_model::{InstanceName, Instant, NodeName, Random};
 
-use super::town::Town;
+use super::town::{Town, door};
 use crate::Machine;
 use crate::session::{Life, Ownership, OwnershipInput, OwnershipOutput, OwnershipWant, Ticket};
 
@@ -24,12 +22,6 @@ struct Alone {
     now: Instant,
     ticket: Ticket,
     write: SessionWrite,
-}
-
-fn door(keys: &[u32]) -> OwnershipInput {
-    let keys: BTreeSet<KeyId> = keys.iter().copied().map(KeyId).collect();
-    let newest = keys.last().copied();
-    OwnershipInput::Door(DoorState { port: Some(7949), keys, newest, trouble: None })
 }
 
 /// The write of its session that a machine asks for now.

@@ -126,6 +126,13 @@ fn settings() -> SessionSettings {
     }
 }
 
+/// A door that reads these keys.
+pub(super) fn door(keys: &[u32]) -> OwnershipInput {
+    let keys: BTreeSet<KeyId> = keys.iter().copied().map(KeyId).collect();
+    let newest = keys.last().copied();
+    OwnershipInput::Door(DoorState { port: Some(7949), keys, newest, trouble: None })
+}
+
 impl Town {
     pub(super) fn new(size: usize) -> Self {
         Self::on(24, size)
@@ -187,14 +194,8 @@ impl Town {
         self.homes[node].machine = Some(Ownership::new(self.now, id, want, random));
         let recall =
             Recall { boot: BootId(SessionId(node as u64 + 1)), memory: self.homes[node].memory.clone() };
-        let door = DoorState {
-            port: Some(7949),
-            keys: BTreeSet::from([KeyId(1)]),
-            newest: Some(KeyId(1)),
-            trouble: None,
-        };
         self.hear(node, OwnershipInput::Recall(recall), KERNEL);
-        self.hear(node, OwnershipInput::Door(door), KERNEL);
+        self.hear(node, door(&[1]), KERNEL);
         if self.store.up {
             self.show_all(node);
         }
@@ -255,9 +256,7 @@ impl Town {
 
     /// Which keys the door of a node reads.
     pub(super) fn keys(&mut self, node: usize, keys: &[u32]) {
-        let keys: BTreeSet<KeyId> = keys.iter().copied().map(KeyId).collect();
-        let door = DoorState { port: Some(7949), newest: keys.last().copied(), keys, trouble: None };
-        self.hear(node, OwnershipInput::Door(door), Duration::ZERO);
+        self.hear(node, door(keys), Duration::ZERO);
     }
 
     pub(super) fn fitness(&mut self, node: usize, fitness: Fitness) {
