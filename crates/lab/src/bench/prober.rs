@@ -1,6 +1,7 @@
 //! The prober: one thread in the client's namespace that sends a datagram to a VIP every 2 ms and notes who answered
 //! (a node, or a pod behind a Service) and when, by the kernel's receive stamps. It uses the client's neighbour cache as any client does, so a missing
-//! announcement shows as an outage. `trace()` gives what was seen so far.
+//! announcement shows as an outage. Right after each probe it asks the own address of the node that answered last, by the
+//! same socket: the control, which tells a slow machine from a VIP that is not served. `trace()` gives what was seen.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,9 +10,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::echo::{self, PRIORITY};
+use super::net::{self, ECHO_PORT};
 use super::place::Place;
 use super::trace::{Answer, Probe, Trace};
 use super::{Error, Result, Stamp, socket, sys};
+
+/// Set in the sequence number of a control.
+const CONTROL: u64 = 1 << 63;
 
 /// Time between two probes.
 pub const PERIOD: Duration = Duration::from_millis(2);
@@ -102,36 +107,48 @@ fn open(vip: IpAddr) -> Result<UdpSocket> {
 fn probe(link: &UdpSocket, to: SocketAddr, seen: &Mutex<Trace>, stop: &AtomicBool) {
     let _ = sys::real_time(PRIORITY); // refused in a user namespace; the lab says so once
     let mut next = Stamp::now();
+    let mut answering = None;
     while !stop.load(Ordering::Relaxed) {
         let now = Stamp::now();
         if now >= next {
-            send(link, to, seen);
+            send(link, to, answering, seen);
             // No catching up after a stall: a burst of probes would hide it.
             next = next.after(PERIOD).max(now);
         }
         socket::wait(&[link], next.since(Stamp::now()));
-        collect(link, seen);
+        answering = collect(link, seen).or(answering);
     }
     socket::wait(&[link], Duration::from_millis(20));
     collect(link, seen);
 }
 
-fn send(link: &UdpSocket, to: SocketAddr, seen: &Mutex<Trace>) {
+fn send(link: &UdpSocket, to: SocketAddr, answering: Option<u8>, seen: &Mutex<Trace>) {
     let mut trace = lock(seen);
     let sequence = trace.probes.len() as u64;
-    trace.probes.push(Probe { sent: Stamp::now(), answer: None });
+    trace.probes.push(Probe { sent: Stamp::now(), answer: None, control: None });
     // "No route to host" is an answer that did not come: the probe stays unanswered.
     let _ = link.send_to(&echo::ask(sequence), to);
+    if let Some(node) = answering {
+        let own: IpAddr = if to.is_ipv4() { net::v4(node).into() } else { net::v6(node).into() };
+        let _ = link.send_to(&echo::ask(sequence | CONTROL), (own, ECHO_PORT));
+    }
 }
 
-fn collect(link: &UdpSocket, seen: &Mutex<Trace>) {
+/// Takes what has come; gives the node that answered last.
+fn collect(link: &UdpSocket, seen: &Mutex<Trace>) -> Option<u8> {
+    let mut answering = None;
     let mut buffer = [0_u8; echo::LENGTH];
     while let Some((length, at)) = socket::take(link, &mut buffer) {
         let Some((sequence, who)) = echo::read_answer(&buffer[..length]) else { continue };
         let mut trace = lock(seen);
-        let probe = usize::try_from(sequence).ok().and_then(|index| trace.probes.get_mut(index));
-        if let Some(probe) = probe.filter(|probe| probe.answer.is_none()) {
+        let probe = usize::try_from(sequence & !CONTROL).ok().and_then(|index| trace.probes.get_mut(index));
+        let Some(probe) = probe else { continue };
+        if sequence & CONTROL != 0 {
+            probe.control = probe.control.or(Some(at));
+        } else if probe.answer.is_none() {
             probe.answer = Some(Answer { at, node: who.node, pod: who.pod });
+            answering = Some(who.node);
         }
     }
+    answering
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{Responder, Span, Stamp};
 
-/// A probe answered later than this counts as lost: a client would have asked again.
+/// A probe answered later than this counts as lost: a client would have asked again. So it does not when the control,
+/// which left with it, came as late.
 const LATE: Duration = Duration::from_millis(20);
 
 /// One answer to a probe.
@@ -26,6 +27,33 @@ pub struct Probe {
     pub sent: Stamp,
     /// Its answer, if one came.
     pub answer: Option<Answer>,
+    /// When the kernel received the answer to the control: the same question, sent right after it to the own address
+    /// of the node that answered last.
+    pub control: Option<Stamp>,
+}
+
+/// How a probe fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Answered in time.
+    Served,
+    /// Answered too late, and so was its control: the machine or the network, not the address, was slow.
+    LateWithControl,
+    /// Answered too late while the node's own address was not, or never.
+    Missed,
+}
+
+impl Probe {
+    fn fate(&self, limit: Duration) -> Fate {
+        let Some(answer) = self.answer else { return Fate::Missed };
+        if answer.at.since(self.sent) <= limit {
+            return Fate::Served;
+        }
+        match self.control {
+            Some(control) if answer.at.since(control) <= limit => Fate::LateWithControl,
+            _ => Fate::Missed,
+        }
+    }
 }
 
 /// All probes of one prober, in the order of sending.
@@ -72,11 +100,11 @@ impl Trace {
         longest
     }
 
-    /// The longest time without an answer inside `window`; zero when no probe was lost or late (then a stalled
-    /// instrument, and not the address, was silent); `None` when it never ended.
+    /// The longest time without an answer inside `window`; zero when no probe was lost, or later than its control
+    /// (then a stalled machine, and not the address, was silent); `None` when it never ended.
     pub fn outage(&self, window: Span) -> Option<Duration> {
         let gap = self.gap(window);
-        if self.lost_or_late(window, LATE) == 0 {
+        if self.missed(window) == 0 {
             return Some(Duration::ZERO);
         }
         (!gap.open || gap.length() <= LATE).then(|| gap.length())
@@ -96,13 +124,20 @@ impl Trace {
         self.inside(window).filter(|probe| probe.answer.is_none()).count()
     }
 
-    /// Probes sent inside `window` that were not answered within `limit`. The last of them may still be on their way
-    /// and count only when `limit` has passed inside the window.
-    pub fn lost_or_late(&self, window: Span, limit: Duration) -> usize {
-        let window = Span::new(window.from, window.until.before(limit));
-        self.inside(window)
-            .filter(|probe| probe.answer.is_none_or(|answer| answer.at.since(probe.sent) > limit))
-            .count()
+    /// Probes sent inside `window` that were not answered within [`LATE`], though their control was. The last of them
+    /// may still be on their way and count only when that time has passed inside the window.
+    fn missed(&self, window: Span) -> usize {
+        self.count(window, Fate::Missed)
+    }
+
+    /// Probes sent inside `window` that were answered late together with their control: what the machine did.
+    pub fn late_with_control(&self, window: Span) -> usize {
+        self.count(window, Fate::LateWithControl)
+    }
+
+    fn count(&self, window: Span, fate: Fate) -> usize {
+        let window = Span::new(window.from, window.until.before(LATE));
+        self.inside(window).filter(|probe| probe.fate(LATE) == fate).count()
     }
 
     /// Probes sent inside `window`.
@@ -191,7 +226,8 @@ mod tests {
         let probes = (0..until / 2).map(|n| {
             let sent = at(n * 2);
             let rtt = Duration::from_micros(100);
-            Probe { sent, answer: who(n * 2).map(|node| Answer { at: sent.after(rtt), node, pod: 0 }) }
+            let answer = who(n * 2).map(|node| Answer { at: sent.after(rtt), node, pod: 0 });
+            Probe { sent, answer, control: Some(sent.after(rtt)) }
         });
         Trace { period: Duration::from_millis(2), probes: probes.collect() }
     }
@@ -231,6 +267,26 @@ mod tests {
         let gap = trace.gap(Span::new(at(50), at(298)));
         assert!(gap.open);
         assert_eq!(gap.length(), Duration::from_micros(199_900));
+    }
+
+    #[test]
+    fn an_answer_as_late_as_its_control_is_no_outage_and_a_later_or_lost_one_is() {
+        let window = Span::new(at(0), at(198));
+        for (answered, control, outage, excused) in [
+            (Some(135), Some(135), Duration::ZERO, 1),
+            (Some(135), Some(116), Duration::ZERO, 1),
+            (Some(135), Some(114), Duration::from_micros(2000), 0),
+            (Some(135), None, Duration::from_micros(2000), 0),
+            (None, Some(135), Duration::from_micros(4000), 0),
+        ] {
+            let mut trace = trace(200, |_| Some(1));
+            trace.probes[50].answer = answered.map(|millis| Answer { at: at(millis), node: 1, pod: 0 });
+            trace.probes[50].control = control.map(at);
+            // One late answer among others is no silence: what counts here is whether it is looked at.
+            let seen = trace.outage(window).expect("it ended");
+            assert_eq!(seen.is_zero(), outage.is_zero(), "{answered:?} {control:?}: {seen:?}");
+            assert_eq!(trace.late_with_control(window), excused, "{answered:?} {control:?}");
+        }
     }
 
     #[test]

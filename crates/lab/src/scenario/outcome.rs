@@ -164,7 +164,7 @@ mod tests {
             let sent = at(n * 2);
             let answer =
                 who(n * 2).map(|node| Answer { at: sent.after(Duration::from_micros(100)), node, pod: 0 });
-            Probe { sent, answer }
+            Probe { sent, answer, control: None }
         });
         let trace = Trace { period: Duration::from_millis(2), probes: probes.collect() };
         Record { family: "IPv4", trace, sightings: Sightings::default() }

@@ -75,13 +75,31 @@ fn play_once(stage: &mut Stage, row: &'static Row) -> Result<Outcome> {
     moments.pass(Mark::End, Stamp::now());
     // The last probes are still on their way.
     std::thread::sleep(Duration::from_millis(30));
-    let outcome = Outcome::read(row, &moments, &instruments.records());
+    let records = instruments.records();
+    let outcome = Outcome::read(row, &moments, &records);
+    say_what_the_machine_did(stage, &moments, &records);
     stage.check_api()?;
     stage.check_agents()?;
     if !outcome.kept() {
         instruments.dump(stage, row.name);
     }
     Ok(outcome)
+}
+
+/// Answers that were late together with the node's own address count in no figure; what does not count is said.
+fn say_what_the_machine_did(stage: &Stage, moments: &Moments, records: &[Record]) {
+    let window = Span::new(moments.at(Mark::Fault), moments.at(Mark::End));
+    for record in records {
+        let late = record.trace.late_with_control(window);
+        if late > 0 {
+            stage.screen().say(&format!(
+                "{}: {late} of {} answers were late, and so was the node's own address, asked in the same moment: the \
+                 machine, not the VIP",
+                record.family,
+                record.trace.sent(window)
+            ));
+        }
+    }
 }
 
 /// Some part of a renewal period, different in each run, so that faults hit every moment between two renewals.
@@ -176,10 +194,11 @@ impl Instruments {
 /// Every probe, question and announcement of a record, one a line, in seconds since `begin`.
 fn listing(begin: Stamp, record: &Record) -> String {
     let since = |at: Stamp| at.since(begin).as_secs_f64();
-    let mut lines = vec!["probe sent s;answered s;node".to_owned()];
+    let mut lines = vec!["probe sent s;answered s;node;control answered s".to_owned()];
     lines.extend(record.trace.probes.iter().map(|probe| {
         let answer = probe.answer.map(|answer| format!("{:.6};{}", since(answer.at), answer.node));
-        format!("{:.6};{}", since(probe.sent), answer.unwrap_or_else(|| ";".to_owned()))
+        let control = probe.control.map(|at| format!("{:.6}", since(at))).unwrap_or_default();
+        format!("{:.6};{};{control}", since(probe.sent), answer.unwrap_or_else(|| ";".to_owned()))
     }));
     lines.push("question sent s;answering MACs".to_owned());
     lines.extend(record.sightings.questions.iter().map(|question| {
