@@ -111,6 +111,16 @@ fn a_move_by_hand_is_seen_as_a_short_gap_without_overlap() {
         println!("{}: gap {gap:?} lost {lost} calm {calm:?} rtt {rtt:?} overlap {overlap:?}", prober.vip());
         assert!(!gap.open && gap.length() < ms(100) + calm, "two `ip` commands lie in between: {gap:?}");
         assert!(overlap.is_zero(), "{overlap:?}");
+        for (holder, window) in
+            [(1, Span::new(begin, moved)), (2, Span::new(moved.after(ms(200)), after.until))]
+        {
+            let (sent, controlled) = (trace.sent(window), trace.controlled(window));
+            println!("n{holder}: the control was answered {controlled} of {sent} times");
+            assert!(
+                sent > 100 && controlled * 10 >= sent * 9,
+                "asked at its own address: {controlled} of {sent}"
+            );
+        }
         assert_eq!(
             trace.holders(Span::new(begin, Stamp::now())).iter().map(|a| a.node).collect::<Vec<_>>(),
             [1, 2]

@@ -134,6 +134,8 @@ pub enum Mutation {
     EmptiesJury,
     /// Heartbeats do not say which sessions were succeeded.
     TellsNobody,
+    /// Heartbeats that tell of many ended sessions have no room for those that have an heir.
+    CrowdsOutHeirs,
     /// A new owner says that it announces what it has not installed yet.
     AnnouncesTooSoon,
     /// A starting agent gives what it finds in the kernel a whole lifetime.
@@ -165,7 +167,7 @@ pub enum Carrying {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 53] = [
+    pub const ALL: [Self; 54] = [
         Self::LateFence,
         Self::NoFence,
         Self::IgnoresNotAfter,
@@ -211,6 +213,7 @@ impl Mutation {
         Self::OwnServerProves,
         Self::EmptiesJury,
         Self::TellsNobody,
+        Self::CrowdsOutHeirs,
         Self::AnnouncesTooSoon,
         Self::AdoptionLengthens,
         Self::ForgetsSession,

@@ -14,9 +14,11 @@ use vip_model::{InstanceName, LeaseName, NodeName, Random, VipNet};
 
 use crate::clock::Drift;
 
+mod past;
 mod services;
 mod session;
 
+pub use past::session_leases;
 pub use services::{
     CLASS, CommonLease, Election as ServicesElection, EventRights, ServicesSetup, Switch, Writes,
 };

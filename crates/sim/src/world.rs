@@ -40,7 +40,7 @@ use crate::peers::NodeNet;
 use crate::process::{Dumping, Life, Process, ProcessId};
 use crate::queue::{Event, Own, Queue};
 use crate::run::Case;
-use crate::setup::Setup;
+use crate::setup::{Setup, session_leases};
 use crate::store::{Store, Swap};
 use crate::trace::Trace;
 use crate::wire::Wire;
@@ -129,6 +129,9 @@ impl World {
         }
         if mutation == Some(Mutation::BlindServiceWrites) {
             store.service_swap = Swap::Blind;
+        }
+        for write in session_leases(&setup) {
+            store.write_session(&write, Moment::START, Instant::ZERO);
         }
         let schedule = faults::expand(schedule, setup.nodes());
         let mut healed = faults::healed(&schedule);

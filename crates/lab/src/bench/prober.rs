@@ -1,7 +1,7 @@
 //! The prober: one thread in the client's namespace that sends a datagram to a VIP every 2 ms and notes who answered
 //! (a node, or a pod behind a Service) and when, by the kernel's receive stamps. It uses the client's neighbour cache as any client does, so a missing
-//! announcement shows as an outage. Right after each probe it asks the own address of the node that answered last, by the
-//! same socket: the control, which tells a slow machine from a VIP that is not served. `trace()` gives what was seen.
+//! announcement shows as an outage. Right after each probe it asks the own address of the node that answered last: the
+//! control, which tells a slow machine from a VIP that is not served. `trace()` gives what was seen.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,13 +33,15 @@ pub struct Prober {
 impl Prober {
     /// Starts to probe an address and port from `client`.
     pub fn start(client: &Place, target: SocketAddr) -> Result<Self> {
-        let socket = client.within(|| open(target.ip()))??;
+        // Questions to a dead node fill the buffer of their socket: controls have one of their own.
+        let open = || Ok([open(target.ip())?, open(target.ip())?]);
+        let sockets = client.within(open)??;
         let seen = Arc::new(Mutex::new(Trace { period: PERIOD, probes: Vec::new() }));
         let stop = Arc::new(AtomicBool::new(false));
         let (theirs, ending) = (Arc::clone(&seen), Arc::clone(&stop));
         let thread = thread::Builder::new()
             .name(format!("probe {}", target.ip()))
-            .spawn(move || probe(&socket, target, &theirs, &ending))
+            .spawn(move || probe(&sockets, target, &theirs, &ending))
             .map_err(Error::system("starting a prober"))?;
         Ok(Self { target, seen, stop, thread: Some(thread) })
     }
@@ -104,41 +106,43 @@ fn open(vip: IpAddr) -> Result<UdpSocket> {
     Ok(opened)
 }
 
-fn probe(link: &UdpSocket, to: SocketAddr, seen: &Mutex<Trace>, stop: &AtomicBool) {
+fn probe(links: &[UdpSocket; 2], to: SocketAddr, seen: &Mutex<Trace>, stop: &AtomicBool) {
     let _ = sys::real_time(PRIORITY); // refused in a user namespace; the lab says so once
     let mut next = Stamp::now();
     let mut answering = None;
     while !stop.load(Ordering::Relaxed) {
         let now = Stamp::now();
         if now >= next {
-            send(link, to, answering, seen);
+            send(links, to, answering, seen);
             // No catching up after a stall: a burst of probes would hide it.
             next = next.after(PERIOD).max(now);
         }
-        socket::wait(&[link], next.since(Stamp::now()));
-        answering = collect(link, seen).or(answering);
+        socket::wait(links, next.since(Stamp::now()));
+        answering = collect(links, seen).or(answering);
     }
-    socket::wait(&[link], Duration::from_millis(20));
-    collect(link, seen);
+    socket::wait(links, Duration::from_millis(20));
+    collect(links, seen);
 }
 
-fn send(link: &UdpSocket, to: SocketAddr, answering: Option<u8>, seen: &Mutex<Trace>) {
+fn send([link, control]: &[UdpSocket; 2], to: SocketAddr, answering: Option<u8>, seen: &Mutex<Trace>) {
     let mut trace = lock(seen);
     let sequence = trace.probes.len() as u64;
     trace.probes.push(Probe { sent: Stamp::now(), answer: None, control: None });
     // "No route to host" is an answer that did not come: the probe stays unanswered.
     let _ = link.send_to(&echo::ask(sequence), to);
     if let Some(node) = answering {
-        let own: IpAddr = if to.is_ipv4() { net::v4(node).into() } else { net::v6(node).into() };
-        let _ = link.send_to(&echo::ask(sequence | CONTROL), (own, ECHO_PORT));
+        let number = net::NODES + node;
+        let own: IpAddr = if to.is_ipv4() { net::v4(number).into() } else { net::v6(number).into() };
+        let _ = control.send_to(&echo::ask(sequence | CONTROL), (own, ECHO_PORT));
     }
 }
 
 /// Takes what has come; gives the node that answered last.
-fn collect(link: &UdpSocket, seen: &Mutex<Trace>) -> Option<u8> {
+fn collect(links: &[UdpSocket; 2], seen: &Mutex<Trace>) -> Option<u8> {
     let mut answering = None;
     let mut buffer = [0_u8; echo::LENGTH];
-    while let Some((length, at)) = socket::take(link, &mut buffer) {
+    let mut take = || links.iter().find_map(|link| socket::take(link, &mut buffer).map(|it| (it, buffer)));
+    while let Some(((length, at), buffer)) = take() {
         let Some((sequence, who)) = echo::read_answer(&buffer[..length]) else { continue };
         let mut trace = lock(seen);
         let probe = usize::try_from(sequence & !CONTROL).ok().and_then(|index| trace.probes.get_mut(index));

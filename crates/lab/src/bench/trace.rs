@@ -140,6 +140,11 @@ impl Trace {
         self.inside(window).filter(|probe| probe.fate(LATE) == fate).count()
     }
 
+    /// Probes sent inside `window` whose control was answered.
+    pub fn controlled(&self, window: Span) -> usize {
+        self.inside(window).filter(|probe| probe.control.is_some()).count()
+    }
+
     /// Probes sent inside `window`.
     pub fn sent(&self, window: Span) -> usize {
         self.inside(window).count()

@@ -24,6 +24,9 @@ use crate::world::World;
 /// For how long a juror that is bound by its grant says nothing for the holder.
 const BOUND: Duration = Duration::from_secs(1);
 
+/// Heartbeats tell of so many ended sessions when there are more than they have room for.
+const MANY_ENDED: usize = 8;
+
 /// What a mutation remembers of the heartbeats of an agent.
 #[derive(Debug, Default)]
 pub(crate) struct Words {
@@ -75,6 +78,9 @@ impl Mutation {
         }
         match self {
             Self::TellsNobody => datagram.successions.clear(),
+            Self::CrowdsOutHeirs if datagram.successions.len() >= MANY_ENDED => {
+                datagram.successions.retain(|ended| ended.heir.is_none());
+            }
             Self::GrantsEverybody => {
                 for vote in words.asked.values().flatten() {
                     if !datagram.grants.contains(vote) {

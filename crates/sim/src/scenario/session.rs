@@ -25,6 +25,7 @@ pub(super) fn set(setup: &mut Setup, key: &str, rest: &[&str]) -> Option<Result<
         "on-stop",
         "in-lease-mode",
         "memory-unreadable",
+        "ended-sessions",
     ];
     if !known.contains(&key) {
         return None;
@@ -66,6 +67,9 @@ fn set_word(session: &mut SessionSetup, key: &str, (first, rest): (&str, &[&str]
         }
         "in-lease-mode" => {
             session.in_lease_mode |= super::nodes(rest)?;
+        }
+        "ended-sessions" => {
+            session.ended_sessions = first.parse().map_err(|_| "how many, of each node".to_owned())?;
         }
         _ => session.memory = MemorySetup::Unreadable,
     }

@@ -7,7 +7,8 @@ use vip_model::Random;
 use vip_model::config::{ApiLoss, ElectionMode, Failback, LeaseTimings, OnStop, PeerMode, SessionSettings};
 
 use super::{
-    AgentSetup, Endpoints, GateSetup, NodeLabel, Probing, Setup, draw_drift, draw_vips, pick, timings, v4_vip,
+    AgentSetup, Endpoints, GateSetup, NodeLabel, Probing, Setup, draw_drift, draw_vips, past, pick, timings,
+    v4_vip,
 };
 
 /// Timings that are drawn from, in milliseconds.
@@ -35,6 +36,8 @@ pub struct SessionSetup {
     pub in_lease_mode: u64,
     /// Whether agents find again what they left.
     pub memory: MemorySetup,
+    /// How many sessions each node has ended before this world begins.
+    pub ended_sessions: usize,
 }
 
 /// Whether agents find again what they left under /run.
@@ -67,6 +70,7 @@ impl SessionSetup {
             on_stop: OnStop::HandOver,
             in_lease_mode: 0,
             memory: MemorySetup::Kept,
+            ended_sessions: 0,
         }
     }
 
@@ -128,6 +132,7 @@ impl Setup {
         session.api_loss = if dice.chance(0.08) { ApiLoss::Release } else { ApiLoss::HoldIfPeersAgree };
         session.on_stop = if dice.chance(0.25) { OnStop::Stay } else { OnStop::HandOver };
         session.memory = if dice.chance(0.1) { MemorySetup::Unreadable } else { MemorySetup::Kept };
+        session.ended_sessions = past::draw(seed);
         setup.session = Some(session);
         setup
     }
