@@ -47,11 +47,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use vip_model::config::{PeerMode, SessionSettings};
 use vip_model::kernel::{FrameIn, FrameOut};
 use vip_model::members::ElectionState;
 use vip_model::peers::{DoorState, DoorWant, Fitness, InstanceTag, KeyId, PeerHeard, PeerSend};
-use vip_model::plan::ElectionWant;
+use vip_model::plan::{ElectionWant, Look};
 use vip_model::session::{BootId, Memory, Recall, SessionId, SessionSeen, Sessions, Site, session_lease};
 use vip_model::store::{Answer, Ask, LeaseSeen};
 use vip_model::{InstanceName, Instant, LeaseName, NodeName, Random};
@@ -196,6 +197,8 @@ pub struct Ownership {
     /// The shortest lifetime of their addresses, and whether it must be looked for again.
     shortest_lifetime: Option<Duration>,
     lifetimes_changed: bool,
+    /// By network: some look at an address of ours there, if there is one.
+    looks_on: BTreeMap<IpNet, Option<Look>>,
     /// The groups that other sessions own.
     holdings: BTreeMap<SessionId, BTreeSet<LeaseName>>,
     deposals: BTreeMap<SessionId, Deposal>,
@@ -270,6 +273,7 @@ impl Ownership {
             held: BTreeSet::new(),
             shortest_lifetime: None,
             lifetimes_changed: false,
+            looks_on: BTreeMap::new(),
             holdings: BTreeMap::new(),
             deposals: BTreeMap::new(),
             handed: BTreeSet::new(),
@@ -409,6 +413,7 @@ impl Machine for Ownership {
             self.renew_soon(now);
         }
         self.want = OwnershipWant { elections: BTreeMap::new(), ..want };
+        self.looks_on.clear();
     }
 
     fn handle(&mut self, now: Instant, input: OwnershipInput) {

@@ -305,12 +305,24 @@ impl Ownership {
         let Some(member) = self.members.get(node) else { return };
         let sites = member.record.sites.clone();
         for site in sites {
-            let mut looks = self.groups.values().flat_map(super::group::Group::looks);
-            let Some(look) = looks.find(|look| self.is_near(look, &site)) else { continue };
+            let Some(look) = self.look_on(&site) else { continue };
             let at = vip_model::ScopedAddr { addr: site.net.addr(), link: look.at.link };
             let look = vip_model::plan::Look { at, addr: look.addr.clone() };
             self.looks.want(now, (&look, &site.addr), every);
         }
+    }
+
+    /// Some look at an address of ours on the network of a place. All groups are gone through for that, so it is found once
+    /// for each network until what is wanted changes.
+    fn look_on(&mut self, site: &vip_model::session::Site) -> Option<vip_model::plan::Look> {
+        let net = site.net.trunc();
+        if let Some(found) = self.looks_on.get(&net) {
+            return found.clone();
+        }
+        let mut looks = self.groups.values().flat_map(super::group::Group::looks);
+        let found = looks.find(|look| self.is_near(look, site)).cloned();
+        self.looks_on.insert(net, found.clone());
+        found
     }
 
     /// What we say of a session, as its juror.

@@ -91,9 +91,12 @@ impl Ownership {
             self.watched_until = now + RENEWED;
             self.groups.values_mut().for_each(|group| group.unseen = false);
         }
+        let mut missed = BTreeSet::new();
         for (id, claim) in watched {
             let places = self.places(id, &claim);
-            self.watch_group(now, id, &places);
+            if self.watch_group(now, &places) {
+                missed.insert(self.lineage.node(id).cloned());
+            }
             let is_unseen = self.is_unseen_at(now, (id, &claim), &places);
             let group = self.groups.get_mut(&claim);
             let was_unseen = group.is_some_and(|group| std::mem::replace(&mut group.unseen, is_unseen));
@@ -106,6 +109,7 @@ impl Ownership {
                 self.take_unseen(now, id, &claim);
             }
         }
+        self.look_at_others(now, &missed);
     }
 
     /// Whether the node of a session has been sent all news.
@@ -114,7 +118,8 @@ impl Ownership {
         node.is_some_and(|node| self.calls.have_heard(node) && !self.calls.owe_news(node))
     }
 
-    fn watch_group(&mut self, now: Instant, id: SessionId, places: &[(Look, LinkAddr)]) {
+    /// Looks at a group. Whether a look at it was missed.
+    fn watch_group(&mut self, now: Instant, places: &[(Look, LinkAddr)]) -> bool {
         let mut is_missed = false;
         for (look, whom) in places {
             let misses = self.looks.misses(look.at.addr, whom).unwrap_or(0);
@@ -122,13 +127,16 @@ impl Ownership {
             is_missed |= misses > 0;
             self.looks.want(now, (look, whom), every);
         }
-        if is_missed {
-            let owner = self.lineage.node(id).cloned();
-            let others: Vec<NodeName> =
-                self.members.keys().filter(|node| Some(*node) != owner.as_ref()).cloned().collect();
-            for node in others {
-                self.look_at_kernel(now, &node, LOOK_EVERY);
-            }
+        is_missed
+    }
+
+    /// Looks at the kernels of all that own none of the groups that were missed, or not all of them: is it our own link?
+    fn look_at_others(&mut self, now: Instant, owners: &BTreeSet<Option<NodeName>>) {
+        let is_other =
+            |node: &&NodeName| owners.iter().any(|owner| owner.as_ref().is_none_or(|owner| owner != *node));
+        let others: Vec<NodeName> = self.members.keys().filter(is_other).cloned().collect();
+        for node in others {
+            self.look_at_kernel(now, &node, LOOK_EVERY);
         }
     }
 
