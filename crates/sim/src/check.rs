@@ -43,7 +43,7 @@ pub(crate) trait Check {
 
 /// Names of all checkers; `gap`, `spread` and `story` judge cases that promise something, `deterministic` compares two
 /// runs and `panic` is any panic.
-pub const NAMES: [&str; 25] = [
+pub const NAMES: [&str; 26] = [
     "one_owner",
     "liveness",
     "quiet",
@@ -63,6 +63,7 @@ pub const NAMES: [&str; 25] = [
     "only_ours_written",
     "verdicts",
     "drills",
+    "handed_over",
     "replays",
     "gap",
     "spread",
@@ -114,6 +115,7 @@ impl Checkers {
                 Box::new(session::ApiBudget::new(setup)),
                 Box::new(session::Liveness::new()),
                 Box::new(session::Drills::new(setup)),
+                Box::new(session::HandedOver::new()),
                 Box::new(session::Replays::new(setup)),
                 Box::new(converged::Converged),
             ],

@@ -2,6 +2,7 @@
 
 mod api_budget;
 mod drills;
+mod handed_over;
 mod liveness;
 mod one_owner;
 mod quiet;
@@ -10,6 +11,7 @@ mod replays;
 
 pub(super) use api_budget::ApiBudget;
 pub(super) use drills::Drills;
+pub(super) use handed_over::HandedOver;
 pub(super) use liveness::Liveness;
 pub(super) use one_owner::OneOwner;
 pub(super) use quiet::Quiet;

@@ -122,6 +122,9 @@ struct Draw<'a> {
 
 /// A schedule of one to four faults.
 pub fn episode(setup: &Setup) -> Vec<Fault> {
+    if let Some(schedule) = stop_in_an_outage(setup) {
+        return schedule;
+    }
     let mut draw = Draw { dice: Random::new(setup.seed ^ 0xe91_50de), setup };
     let calm = if draw.dice.chance(0.08) { 0 } else { CALM };
     let first = calm + draw.dice.below(3_000);
@@ -153,6 +156,24 @@ pub fn episode(setup: &Setup) -> Vec<Fault> {
     }
     schedule.sort_by_key(|fault| fault.at);
     schedule
+}
+
+/// In three of ten worlds with a past nothing happens but that the holder is told to stop while the API is out of order: what is
+/// handed over then is known by heartbeats alone, and they have much to tell.
+fn stop_in_an_outage(setup: &Setup) -> Option<Vec<Fault>> {
+    let has_past = setup.session.as_ref().is_some_and(|session| session.ended_sessions > 0);
+    let mut draw = Draw { dice: Random::new(setup.seed ^ 0x5709), setup };
+    if !has_past || !draw.dice.chance(0.3) {
+        return None;
+    }
+    let outages =
+        [What::ApiAway, What::ApiRefuse, What::ApiHang, What::ApiSlow, What::WritesWait, What::LoseAnswers];
+    let outage = outages[pick(&mut draw.dice, outages.len())];
+    let from = CALM + draw.dice.below(3_000);
+    let outage = draw.fault(outage, from, Place::All);
+    let at = from + 10 + draw.dice.below(4_000);
+    let stop = draw.fault(What::Terminate, at, Place::Holder);
+    Some(vec![outage, stop])
 }
 
 /// In three of ten episodes somebody asks for one or two drills, before, within or after the faults; most are crashes.
