@@ -21,6 +21,7 @@
 //! publishes an `ElectionState` for every claim as the mode `lease` does, so that the plan knows one kind of election.
 
 mod beat;
+mod bequest;
 mod bid;
 mod calls;
 mod drill;
@@ -58,6 +59,7 @@ use vip_model::store::{Answer, Ask, LeaseSeen};
 use vip_model::{InstanceName, Instant, LeaseName, NodeName, Random};
 
 use crate::{Machine, Rest};
+use bequest::Bequest;
 use bid::{Bid, Deposal};
 use calls::Calls;
 use drill::Drills;
@@ -197,6 +199,8 @@ pub struct Ownership {
     /// The shortest lifetime of their addresses, and whether it must be looked for again.
     shortest_lifetime: Option<Duration>,
     lifetimes_changed: bool,
+    /// To whom everything was left when the node stopped and the store could not be told.
+    bequest: Option<Bequest>,
     /// By network: some look at an address of ours there, if there is one.
     looks_on: BTreeMap<IpNet, Option<Look>>,
     /// The groups that other sessions own.
@@ -273,6 +277,7 @@ impl Ownership {
             held: BTreeSet::new(),
             shortest_lifetime: None,
             lifetimes_changed: false,
+            bequest: None,
             looks_on: BTreeMap::new(),
             holdings: BTreeMap::new(),
             deposals: BTreeMap::new(),
@@ -310,11 +315,14 @@ impl Ownership {
         std::mem::take(&mut self.changed)
     }
 
-    /// Whether nothing is left to do for a node that stops: no claim names its session and no question about one is
-    /// under way.
+    /// Whether nothing is left to do for a node that stops: no claim names its session, no question about one is under way,
+    /// and whoever was left everything serves it.
     pub fn is_finished(&self) -> bool {
         let is_asking = self.asked.values().any(|asked| !matches!(asked, Asked::Own | Asked::Elsewhere));
-        !is_asking && self.held.is_empty() && self.own.as_ref().is_none_or(Own::has_left)
+        !is_asking
+            && !self.awaits_heir()
+            && self.held.is_empty()
+            && self.own.as_ref().is_none_or(Own::has_left)
     }
 
     /// The door that heartbeats need. Sealed with the newest key that all members can read, so that a new key locks nobody

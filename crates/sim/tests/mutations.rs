@@ -124,7 +124,7 @@ const SEQUENCES: &[(&str, Mutation, &str)] = &[
     ("07a-wrong-key", Mutation::NoKernelProof, "gap"),
     ("14-renews-first", Mutation::EmptiesJury, "gap"),
     ("24-second-answerer", Mutation::TellsNobody, "one_owner"),
-    ("141-after-many-lives", Mutation::CrowdsOutHeirs, "gap"),
+    ("141-after-many-lives", Mutation::CrowdsOutHeirs, "handed_over"),
     ("05-only-heartbeats", Mutation::ChattyRenewals, "api_budget"),
     ("64-two-ask-at-once", Mutation::CountsUngranted, "gap"),
     ("64-two-ask-at-once", Mutation::GrantsEverybody, "gap"),

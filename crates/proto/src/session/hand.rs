@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vip_model::peers::Stage;
 use vip_model::plan::{Footprint, Look, Standing};
-use vip_model::session::{HAND_OVER_TO, SessionId, Succession};
+use vip_model::session::{HAND_OVER_TO, SessionId};
 use vip_model::{Instant, LeaseName, NodeName};
 
 use super::group::{Group, Writing};
@@ -23,7 +23,7 @@ const VOLUNTARY_LOOK: Duration = Duration::from_secs(1);
 const VOLUNTARY_AGAIN: Duration = Duration::from_millis(100);
 /// An agent that stops serves so long for a successor that is heard and does not announce: what keeps it may be that we
 /// answer, and when our process has ended nobody withdraws anything before the lifetime of the addresses ends.
-const STOPS_WAITING: Duration = Duration::from_millis(500);
+pub(super) const STOPS_WAITING: Duration = Duration::from_millis(500);
 /// An heir that was not heard for so long does not count as fit any more, whatever happened (`Peer::is_fit`).
 const SILENT: Duration = Duration::from_secs(10);
 /// A claim that was handed over is cleaned up when the former owner has not spoken of it for so long.
@@ -61,7 +61,7 @@ impl Ownership {
     pub(super) fn step_give(&mut self, now: Instant, claim: &LeaseName) -> Option<Instant> {
         let group = self.groups.get(claim)?;
         if group.asking.is_some() {
-            return None;
+            return self.step_unanswered(now, claim);
         }
         if now < group.not_before {
             return Some(group.not_before);
@@ -90,7 +90,7 @@ impl Ownership {
         }
         self.groups.get_mut(claim)?.gives_way_at = Some(now);
         self.ask_claim(now, claim, Writing::HandOver(id));
-        None
+        self.step_unanswered(now, claim)
     }
 
     /// Moves that nothing forces: away from a node with another group of the same anti-affinity group; from whoever followed
@@ -203,15 +203,6 @@ impl Ownership {
             && self.peers.get(node).is_some_and(|peer| {
                 peer.is_fit(now) && !self.lineage.has_ended(peer.session) && !is_silent(peer)
             })
-    }
-
-    /// Leaves everything to one member, by heartbeat: the store can't be told.
-    fn bequeath(&mut self, now: Instant, heir: SessionId) {
-        let Some(own) = self.own_id() else { return };
-        self.lineage.ended(Succession { id: own, heir: Some(heir) });
-        self.remember_soon(now);
-        self.speak_soon(now);
-        self.mark_all(now);
     }
 
     /// We gave a group away and its new owner does not serve it yet, or does.

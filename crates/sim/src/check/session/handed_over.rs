@@ -10,7 +10,7 @@ use crate::check::{Check, Verdict};
 use crate::clock::Moment;
 use crate::fault::{Fault, Place, What};
 use crate::process::Life;
-use crate::setup::{SessionSetup, node_name};
+use crate::setup::{GateSetup, SessionSetup, node_name};
 use crate::world::{Fact, World};
 
 /// An address that is handed over may be silent for so long: several heartbeats of the slowest pace that is drawn.
@@ -103,7 +103,9 @@ fn could_follow(world: &World, owner: usize) -> bool {
             && session.on_stop == OnStop::HandOver
             && session.api_loss != ApiLoss::Release
     };
-    world.setup.session.as_ref().is_some_and(by_heartbeats)
+    // A gate that asks the API server says that nobody is fit when none answers.
+    world.setup.gate == GateSetup::Off
+        && world.setup.session.as_ref().is_some_and(by_heartbeats)
         && world.processes.iter().any(|process| process.node != owner && process.life == Life::Running)
 }
 
