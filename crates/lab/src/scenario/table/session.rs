@@ -137,6 +137,22 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        name: "sigterm-api-hangs",
+        title: "SIGTERM as the API stops answering",
+        steps: &[
+            Do(Api(Hanging)),
+            Pass(ms(100)),
+            Fault(Send(Signal::SIGTERM)),
+            Do(Ended(s(3))),
+            Await(Moved, LIMIT),
+            Pass(s(2)),
+            Heal(Api(Serving)),
+            Pass(s(3)),
+        ],
+        measures: &[Gap(AtFault, End, DEAD), Overlap(AtFault, End, HANDED)],
+        ..ROW
+    },
+    Row {
         name: "drain",
         title: "kube-vip drain of the node",
         steps: &[Fault(Operate(Deed::Drain)), Await(Moved, LIMIT), Pass(s(2))],
