@@ -67,6 +67,22 @@ macro_rules! short_cut {
 const SHORT_CUT: &[Measure] =
     &[Gap(AtHeal, End, HEALED_EARLY), Gap(AtFault, End, DEAD), Overlap(AtFault, End, HANDED)];
 
+/// So long after the API went out of order the agent is told to stop.
+macro_rules! stopped_without_api {
+    ($health:expr, $after:expr) => {
+        [
+            Do(Api($health)),
+            Pass($after),
+            Fault(Send(Signal::SIGTERM)),
+            Do(Ended(s(3))),
+            Await(Moved, LIMIT),
+            Pass(s(2)),
+            Heal(Api(Serving)),
+            Pass(s(3)),
+        ]
+    };
+}
+
 /// A rolling update of all agents, with these variables on top.
 macro_rules! change_over {
     ($first:ident, $set:expr) => {
@@ -123,32 +139,14 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "sigterm-no-api",
         title: "SIGTERM while the API is down",
-        steps: &[
-            Do(Api(Refusing)),
-            Pass(ms(500)),
-            Fault(Send(Signal::SIGTERM)),
-            Do(Ended(s(3))),
-            Await(Moved, LIMIT),
-            Pass(s(2)),
-            Heal(Api(Serving)),
-            Pass(s(3)),
-        ],
+        steps: &stopped_without_api!(Refusing, ms(500)),
         measures: &[Gap(AtFault, End, DEAD), Overlap(AtFault, End, HANDED)],
         ..ROW
     },
     Row {
         name: "sigterm-api-hangs",
         title: "SIGTERM as the API stops answering",
-        steps: &[
-            Do(Api(Hanging)),
-            Pass(ms(100)),
-            Fault(Send(Signal::SIGTERM)),
-            Do(Ended(s(3))),
-            Await(Moved, LIMIT),
-            Pass(s(2)),
-            Heal(Api(Serving)),
-            Pass(s(3)),
-        ],
+        steps: &stopped_without_api!(Hanging, ms(100)),
         measures: &[Gap(AtFault, End, DEAD), Overlap(AtFault, End, HANDED)],
         ..ROW
     },

@@ -15,7 +15,7 @@ use crate::session::{Ownership, Peer};
 /// A claim that comes back to us is released again after this: somebody takes it by a session that we believe to have followed.
 const RELEASED: Duration = Duration::from_secs(1);
 /// How often the store is asked whose a group is that another member says it serves.
-const COMPARED: Duration = Duration::from_secs(2);
+const COMPARED: Duration = Duration::from_millis(2_500);
 
 impl Ownership {
     pub(in crate::session) fn step_mine(
