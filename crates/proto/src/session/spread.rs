@@ -13,6 +13,9 @@ use vip_model::{Instant, LeaseName, NodeName};
 use super::Ownership;
 use super::group::Group;
 
+/// So many groups burden no node: a control plane's VIP and a Service or two stay with who followed. Each move is felt by somebody.
+const FEW: usize = 3;
+
 /// Why a group of ours is to move though nothing forces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
@@ -69,7 +72,8 @@ impl Ownership {
         self.spreading.iter().find(is_served)
     }
 
-    /// A member that could have a group, is no less preferred for it, and has fewer than we would have without it.
+    /// A member that could have a group, is no less preferred for it, and has fewer than we would have without it; nobody
+    /// while we have a few.
     pub(super) fn lighter(&self, now: Instant, claim: &LeaseName) -> Option<NodeName> {
         let group = self.groups.get(claim)?;
         let load = |session: &SessionId| self.holdings.get(session).map_or(0, BTreeSet::len);
@@ -81,7 +85,8 @@ impl Ownership {
         let members = self.peers.iter().filter(|(node, _)| could(node));
         let (node, peer) =
             members.min_by_key(|(node, peer)| (load(&peer.session), Reverse(self.place(group, node))))?;
-        (load(&peer.session) + 1 < self.held.len()).then(|| node.clone())
+        let is_burdened = self.held.len() > FEW;
+        (is_burdened && load(&peer.session) + 1 < self.held.len()).then(|| node.clone())
     }
 
     /// A node's place among those that could have something: the largest goes first. Preferred nodes, then a hash.

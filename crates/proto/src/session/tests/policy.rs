@@ -106,6 +106,18 @@ fn what_a_dead_node_had_is_spread_after_one_node_followed_it() {
 }
 
 #[test]
+fn a_few_groups_stay_with_who_followed() {
+    let (mut town, holder) = calm(3);
+    (0..2).for_each(|_| town.own_another(holder));
+    town.wait(Duration::from_secs(1));
+    town.power_off(holder);
+    town.wait(Duration::from_secs(20));
+    let mut loads = town.loads();
+    loads.sort_unstable();
+    assert_eq!(loads, [0, 0, 3], "each move is felt by somebody");
+}
+
+#[test]
 fn what_is_spread_goes_to_preferred_nodes_alone() {
     let (mut town, holder) = calm(4);
     let (dead, heir, third) = ((holder + 1) % 4, (holder + 2) % 4, (holder + 3) % 4);
