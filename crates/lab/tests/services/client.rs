@@ -94,6 +94,10 @@ impl Client {
         let ends = Stamp::now().since(window.until);
         std::thread::sleep(ON_ITS_WAY.saturating_sub(ends));
         let (trace, sightings) = (self.prober.trace(), self.detector.sightings());
+        let late = trace.late_with_control(window);
+        if late > 0 {
+            println!("  {late} answers were as late as the node's own address: the machine, not the VIP");
+        }
         let answerers = sightings.answerers(window).into_iter();
         Seen {
             gap: trace.outage(window).unwrap_or(Duration::MAX),

@@ -139,6 +139,37 @@ fn blocked_heartbeats_move_nothing() {
 }
 
 #[test]
+fn a_stop_right_after_the_store_began_to_hang_is_followed_by_heartbeat() {
+    let (mut town, holder) = calm(2);
+    town.api(false);
+    town.fitness(holder, Fitness::Leaving);
+    town.wait(ms(250));
+    assert_eq!(town.holder(), Some(holder), "the answer may still come");
+    town.wait(ms(300));
+    assert_eq!(town.holder(), Some(1 - holder));
+    assert!(town.gap <= ms(70), "two looks and a heartbeat: {:?}", town.gap);
+    assert_eq!(town.overlap, Duration::ZERO);
+}
+
+#[test]
+fn who_left_everything_stays_until_its_heir_serves() {
+    let (mut town, holder) = calm(2);
+    town.api(false);
+    town.wait(Duration::from_secs(3));
+    town.fitness(holder, Fitness::Leaving);
+    let mut was_finished = false;
+    for _ in 0..3_000 {
+        was_finished |= town.is_finished(holder);
+        if town.holder() == Some(1 - holder) {
+            break;
+        }
+        assert!(!was_finished, "its heir may have no other juror");
+        town.wait(ms(1));
+    }
+    assert_eq!(town.holder(), Some(1 - holder));
+}
+
+#[test]
 fn however_often_agents_began_again_whoever_is_left_a_group_hears_of_it() {
     let (mut town, _) = calm(2);
     for turn in 0..24 {

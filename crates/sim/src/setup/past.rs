@@ -2,9 +2,8 @@
 //! seen many upgrades starts like this, and an episode of half a minute has no time to make it.
 
 use vip_model::session::{
-    BootId, End, FORMER_LIMIT, SessionId, SessionRecord, SessionWrite, Succession, Via,
+    BootId, End, FORMER_LIMIT, Jury, SessionId, SessionRecord, SessionWrite, Succession, Via, session_lease,
 };
-use vip_model::session::{Jury, session_lease};
 use vip_model::store::{Expect, Purpose};
 use vip_model::{InstanceName, Random};
 

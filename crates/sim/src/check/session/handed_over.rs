@@ -31,7 +31,7 @@ struct Seen {
 
 pub(in crate::check) struct HandedOver {
     vips: Vec<Seen>,
-    /// When the first silence has lasted too long.
+    /// When the next silence has lasted too long.
     due: Moment,
 }
 
@@ -49,8 +49,13 @@ impl HandedOver {
                 (mask, _) => *seen = Seen { owner: Some(mask.trailing_zeros() as usize), silent: None },
             }
         }
-        self.due =
-            self.vips.iter().filter_map(|seen| seen.silent).min().map_or(Moment::NEVER, |it| it + MOST);
+        self.due = self.next_due(world.now);
+    }
+
+    /// When the next silence has lasted too long; those that have were judged.
+    fn next_due(&self, now: Moment) -> Moment {
+        let ends = self.vips.iter().filter_map(|seen| seen.silent).map(|since| since + MOST);
+        ends.filter(|end| *end >= now).min().unwrap_or(Moment::NEVER)
     }
 
     fn judge(&self, world: &World) -> Verdict {
@@ -116,8 +121,8 @@ impl Check for HandedOver {
 
     fn see(&mut self, fact: &Fact<'_>, world: &World) -> Verdict {
         if world.now > self.due {
-            self.due = Moment::NEVER; // it is judged once
             self.judge(world)?;
+            self.due = self.next_due(world.now);
         }
         if matches!(fact, Fact::Answering) {
             self.look(world);
