@@ -1,6 +1,6 @@
 //! Questions and their answers: each is answered exactly once, by its timeout. Questions about Leases have a lane of
 //! their own, those about sessions another, all others a third. Sessions and renewals never wait; of the rest a limited
-//! number is in flight.
+//! number is in flight ([`crate::slots`]).
 
 mod event;
 mod lease;
@@ -40,15 +40,14 @@ async fn reply(gateway: &Gateway, deadline: Instant, ask: &Ask) -> Answer {
     let of_sessions =
         Asking { way: Way::Lane(&gateway.sessions), ledger: &gateway.session_ledger, ..of_leases };
     let of_others = Asking { way: Way::Lane(&gateway.writes), ..of_leases };
-    let proof = "the semaphore is never closed";
     let answer = match ask {
         Ask::WriteLease(write) if write.purpose == Purpose::Renew => of_leases.write_lease(write).await,
         Ask::ReadLease(lease) => {
-            let _slot = gateway.slots.leases.acquire().await.expect(proof);
+            let _right = gateway.slots.lease().await;
             of_leases.read_lease(lease).await
         }
         Ask::WriteLease(write) => {
-            let _slot = gateway.slots.leases.acquire().await.expect(proof);
+            let _right = gateway.slots.lease().await;
             of_leases.write_lease(write).await
         }
         Ask::ReadSession(lease) => of_sessions.read_session(lease).await,
@@ -57,9 +56,7 @@ async fn reply(gateway: &Gateway, deadline: Instant, ask: &Ask) -> Answer {
             Via::Elsewhere => Asking { way: Way::Elsewhere, ..of_sessions }.write_session(write).await,
         },
         _ => {
-            let event = matches!(ask, Ask::PostEvent(_));
-            let _event = if event { Some(gateway.slots.events.acquire().await.expect(proof)) } else { None };
-            let _slot = gateway.slots.all.acquire().await.expect(proof);
+            let _right = gateway.slots.other(matches!(ask, Ask::PostEvent(_))).await;
             of_others.reply(ask).await
         }
     };

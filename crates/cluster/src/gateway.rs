@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use vip_model::store::{Failure, FailureClass};
 
@@ -19,6 +19,7 @@ use crate::event::{ClusterEvent, Sink};
 use crate::lane::{Lane, Patience};
 use crate::ledger::Ledger;
 use crate::settings::ApiSettings;
+use crate::slots::Slots;
 use crate::snapshots::Snapshots;
 
 /// Leases, as RBAC names them.
@@ -29,27 +30,6 @@ pub(crate) const ALL_LEASES: &str = "leases.coordination.k8s.io of all namespace
 
 /// How long a missing right counts as trouble without being asked for again.
 const LATELY: Duration = Duration::from_secs(30);
-
-/// How many questions about Leases are in flight, at most, renewals and sessions aside. A node that starts alone takes
-/// thousands of claims at once: sent at once, they would all be slow, each would be sent again elsewhere, and most would
-/// come too late.
-const LEASE_QUESTIONS: usize = 64;
-
-/// How many questions other than those about Leases are in flight, at most.
-const WRITES: usize = 50;
-
-/// How many of them may be Events: nothing waits for those, and they must not keep a status from being written.
-const EVENTS: usize = 10;
-
-/// Who may send something. First come, first served; whoever renews does not wait.
-pub(crate) struct Slots {
-    /// For each question about a Lease that is no renewal and no session.
-    pub(crate) leases: Semaphore,
-    /// For each question that is about no Lease.
-    pub(crate) all: Semaphore,
-    /// For each Event, beside one of the above.
-    pub(crate) events: Semaphore,
-}
 
 /// How a call goes to the API.
 #[derive(Clone, Copy)]
@@ -148,11 +128,7 @@ impl Gateway {
             leases: Lane::new(Arc::clone(&directory)),
             sessions: Lane::new(Arc::clone(&directory)),
             writes: Lane::new(Arc::clone(&directory)),
-            slots: Slots {
-                leases: Semaphore::new(LEASE_QUESTIONS),
-                all: Semaphore::new(WRITES),
-                events: Semaphore::new(EVENTS),
-            },
+            slots: Slots::new(),
             background: Lane::new(Arc::clone(&directory)),
             directory,
             ledger: Ledger::default(),

@@ -37,6 +37,7 @@ mod session;
 mod settings;
 mod shape;
 mod slice;
+mod slots;
 mod snapshots;
 mod tls;
 mod watch;

@@ -19,6 +19,10 @@ use super::{NODES, Rig};
 /// An agent that got SIGTERM must be gone after this.
 pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(1);
 
+/// And after this whatever the API does. Three agents that release hundreds of Leases at once keep a real API server on
+/// two processors busy for most of a second; where a stage is only cleared for the next scenario, that is no failure.
+const END_LIMIT: Duration = Duration::from_secs(3);
+
 impl Rig {
     /// Says what agents are started with from now on: the lab's manifest with these settings instead of its own.
     pub(crate) fn configure(&mut self, settings: &[(&str, &str)]) -> Result<()> {
@@ -57,12 +61,16 @@ impl Rig {
         let mut program = self.take(number)?;
         let at = Stamp::now();
         program.signal(Signal::SIGTERM)?;
-        well_ended(&mut program, number)?;
+        well_ended(&mut program, number, STOP_LIMIT)?;
         Ok(at)
     }
 
     /// Ends all agents in good order, all at once. Gives the moment of the first signal.
     pub(crate) fn stop_all(&mut self) -> Result<Stamp> {
+        self.stop_all_within(STOP_LIMIT)
+    }
+
+    fn stop_all_within(&mut self, limit: Duration) -> Result<Stamp> {
         let at = Stamp::now();
         let mut told = Vec::new();
         for number in 1..=NODES {
@@ -71,9 +79,9 @@ impl Rig {
                 told.push((number, program));
             }
         }
-        told.iter_mut().try_for_each(|(number, program)| well_ended(program, *number))?;
+        told.iter_mut().try_for_each(|(number, program)| well_ended(program, *number, limit))?;
         let took = Stamp::now().since(at);
-        ensure!(took <= STOP_LIMIT, "the agents ended within {took:?} after SIGTERM");
+        ensure!(took <= limit, "the agents ended within {took:?} after SIGTERM");
         Ok(at)
     }
 
@@ -121,7 +129,7 @@ impl Rig {
 
     /// Ends all agents and pods, and deletes everything but this.
     pub(crate) fn clear(&mut self, but: &BTreeSet<(&'static str, String)>) -> Result<()> {
-        self.stop_all()?;
+        self.stop_all_within(END_LIMIT)?;
         self.pods.clear();
         for (resource, name) in self.everything()?.difference(but) {
             self.cluster.delete(resource, "default", name)?;
@@ -196,8 +204,8 @@ impl Rig {
     }
 }
 
-fn well_ended(program: &mut Program, number: u8) -> Result<()> {
-    let code = program.wait(STOP_LIMIT)?;
+fn well_ended(program: &mut Program, number: u8, limit: Duration) -> Result<()> {
+    let code = program.wait(limit)?;
     ensure!(code == 0, "the agent of n{number} ended with code {code} after SIGTERM; see its log");
     Ok(())
 }
