@@ -33,9 +33,12 @@ pub(crate) struct Slots {
 
 /// The right to send a question about a Lease, until it is dropped.
 pub(crate) struct OfLease<'a> {
-    asked: &'a watch::Sender<usize>,
-    _slot: Option<SemaphorePermit<'a>>,
+    _slot: SemaphorePermit<'a>,
+    _asked: Asked<'a>,
 }
+
+/// One that asks about a Lease, from before it waits.
+struct Asked<'a>(&'a watch::Sender<usize>);
 
 /// The right to send something else, until it is dropped.
 pub(crate) struct OfOther<'a>(
@@ -54,13 +57,8 @@ impl Slots {
 
     /// Waits until a question about a Lease may be sent that is no renewal.
     pub(crate) async fn lease(&self) -> OfLease<'_> {
-        self.asked.send_if_modified(|asked| {
-            *asked += 1;
-            false // nobody waits for more
-        });
-        let mut right = OfLease { asked: &self.asked, _slot: None };
-        right._slot = Some(taken(&self.leases).await);
-        right
+        let asked = Asked::new(&self.asked);
+        OfLease { _slot: taken(&self.leases).await, _asked: asked }
     }
 
     /// Waits until something may be sent that is about no Lease; `event` when it is an Event.
@@ -73,9 +71,19 @@ impl Slots {
     }
 }
 
-impl Drop for OfLease<'_> {
+impl<'a> Asked<'a> {
+    fn new(asked: &'a watch::Sender<usize>) -> Self {
+        asked.send_if_modified(|asked| {
+            *asked += 1;
+            false // nobody waits for more
+        });
+        Self(asked)
+    }
+}
+
+impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        self.asked.send_if_modified(|asked| {
+        self.0.send_if_modified(|asked| {
             *asked -= 1;
             *asked == 0
         });
