@@ -17,6 +17,8 @@ use super::peer::{Grant, Track};
 const GRANT_LASTS: Duration = Duration::from_secs(1);
 /// Addresses of a silent session that are looked at.
 pub(super) const SAMPLE: usize = 4;
+/// Wishes to look that are made anew in each step, at most; more of them with each look.
+const MANY: usize = 64;
 /// Looks in a row without an answer that mean "nobody": usually; and when the address answered after the heartbeats had
 /// stopped, so that these stopped for another reason and a lost look proves little.
 const SILENT: u32 = 2;
@@ -55,9 +57,7 @@ impl Ownership {
     /// Goes on looking at a silent session's addresses.
     pub(super) fn look_at_session(&mut self, now: Instant, session: SessionId) {
         let pace = self.look_pace();
-        for (look, whom) in self.looks_beside(session) {
-            self.looks.want(now, (&look, &whom), pace);
-        }
+        self.look_beside(now, session, pace);
         let heard = self.tracks.get(&session).map(Track::silent_since);
         for (look, whom) in self.session_looks(session) {
             let has_answered = heard.is_some_and(|heard| self.has_answered((look.at.addr, &whom), heard));
@@ -68,10 +68,20 @@ impl Ownership {
 
     /// The same addresses at everybody else: what we know of the claims may be old, and an heir that begins to look when
     /// it is one would serve later.
-    fn looks_beside(&self, session: SessionId) -> Vec<(vip_model::plan::Look, LinkAddr)> {
+    fn look_beside(&mut self, now: Instant, session: SessionId, pace: Duration) {
+        if self.tracks.get(&session).is_some_and(|track| now < track.beside_at) {
+            return;
+        }
         let claims = self.holdings.get(&session).into_iter().flatten();
         let groups = claims.filter_map(|claim| self.groups.get(claim));
-        self.places_near(groups.flat_map(super::Group::looks).take(SAMPLE))
+        let places = self.places_near(groups.flat_map(super::Group::looks).take(SAMPLE));
+        for (look, whom) in &places {
+            self.looks.want(now, (look, whom), pace);
+        }
+        // Fifty nodes bring about a step each millisecond: nobody forgets a wish, or slows it down, so soon.
+        if let Some(track) = self.tracks.get_mut(&session).filter(|_| places.len() > MANY) {
+            track.beside_at = now + pace;
+        }
     }
 
     /// Whether an address still answered when the heartbeats of its session had stopped.

@@ -110,6 +110,8 @@ pub(super) struct Track {
     pub(super) list: Jury,
     /// The vote that we gave.
     pub(super) grant: Option<Grant>,
+    /// When its addresses are looked for at everybody else again, where that is many.
+    pub(super) beside_at: Instant,
 }
 
 impl Track {
@@ -318,6 +320,7 @@ impl Ownership {
             jury: *jury,
             list: Jury::default(),
             grant: None,
+            beside_at: Instant::ZERO,
         });
         track.heard = peer.heard;
         track.was_heard = true;
@@ -350,6 +353,7 @@ impl Ownership {
             jury: 0,
             list: Jury::default(),
             grant: None,
+            beside_at: Instant::ZERO,
         });
         track.was_vouched |= member.record.was_heard;
         if track.list != member.record.jury {
