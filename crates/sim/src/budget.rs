@@ -197,7 +197,7 @@ fn claims(world: &World) -> BTreeMap<String, usize> {
 }
 
 /// Lets the world run until nothing but renewals is written any more.
-fn begin(world: &mut World, services: u16) -> Result<(), String> {
+fn begin(world: &mut World, services: u16, tell: &mut dyn FnMut(&str)) -> Result<(), String> {
     let mut calm = Duration::ZERO;
     let mut former = all(world);
     while calm < CALM {
@@ -208,28 +208,41 @@ fn begin(world: &mut World, services: u16) -> Result<(), String> {
         let step = Duration::from_secs(1);
         world.run_on(world.now + step);
         let asks = all(world);
-        let is_held = claims(world).values().sum::<usize>() >= usize::from(services);
+        let held = claims(world).values().sum::<usize>();
+        let is_held = held >= usize::from(services);
         let news = asks.since(former);
         let is_calm = is_held && news.deposals + news.claims == 0;
         calm = if is_calm { calm + step } else { Duration::ZERO };
         former = asks;
+        tell(&format!(
+            "{}: {held} of {services} Services have an owner, {} writes",
+            world.now,
+            news.deposals + news.claims
+        ));
     }
     Ok(())
 }
 
-/// Plays a cluster.
+/// Plays a cluster. `tell` takes a line for each phase, and for each second of those that last.
 ///
 /// # Errors
 /// Where not every Service gets an owner.
-pub fn measure(nodes: usize, services: u16) -> Result<Cost, String> {
+pub fn measure(nodes: usize, services: u16, tell: &mut dyn FnMut(&str)) -> Result<Cost, String> {
     let case = Case::new(setup(nodes), Vec::new());
     let mut world = World::unjudged(&case, Trace::new(Lines::None, Vec::new()));
     fill(&mut world, services);
-    world.run_on(Moment::START + START);
+    for _ in 0..START.as_secs() {
+        world.run_on(world.now + Duration::from_secs(1));
+        let held = claims(&world).values().sum::<usize>();
+        tell(&format!("{}: {held} of {services} Services have an owner", world.now));
+    }
     let start = world.asks.iter().map(|asks| asks.renewals).max().unwrap_or(0);
-    begin(&mut world, services)?;
+    begin(&mut world, services, tell)?;
     let before = world.asks.clone();
-    world.run_on(world.now + WATCHED);
+    for _ in 0..WATCHED.as_secs() {
+        world.run_on(world.now + Duration::from_secs(1));
+        tell(&format!("{}: quiet", world.now));
+    }
     let quiet: Vec<Asks> = world.asks.iter().zip(&before).map(|(asks, former)| asks.since(*former)).collect();
     let writes = |asks: &Asks| f64::from(asks.renewals + asks.deposals + asks.claims) / WATCHED.as_secs_f64();
     let (fullest, lost) =
@@ -243,6 +256,7 @@ pub fn measure(nodes: usize, services: u16) -> Result<Cost, String> {
         let before = all(&world);
         world.run_on(world.now + Duration::from_secs(1));
         paces.push(all(&world).since(before).claims);
+        tell(&format!("{}: {lost} claims lost their owner", world.now));
     }
     let death = all(&world).since(former);
     Ok(Cost {
@@ -268,7 +282,7 @@ mod tests {
     #[test]
     fn a_quiet_cluster_writes_once_per_node_and_second_and_one_write_is_all_that_a_death_needs() {
         for services in [1, 24] {
-            let cost = measure(3, services).expect("every Service has an owner");
+            let cost = measure(3, services, &mut |_| {}).expect("every Service has an owner");
             assert_eq!(cost.excess(), None, "{cost:?}");
             assert!(cost.lost > 0 && cost.mean > 0.9, "{cost:?}");
         }

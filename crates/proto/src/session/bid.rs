@@ -102,14 +102,14 @@ impl Ownership {
 
     fn step_bid(&mut self, now: Instant, id: SessionId) {
         let Some(track) = self.tracks.get(&id) else { return };
-        let (heard, was_heard, list, node) =
-            (track.silent_since(), track.was_heard, track.list.clone(), track.node.clone());
-        let is_juror = list.members.contains(&self.id.node);
-        let is_expired = self.is_expired(now, id, &node);
+        let is_juror = track.list.members.contains(&self.id.node);
+        let is_expired = self.is_expired(now, id, &track.node);
         if !is_juror && !is_expired {
-            self.bids.remove(&id);
+            self.bids.remove(&id); // most sessions of a large cluster: nothing of them is copied
             return;
         }
+        let (heard, was_heard, list, node) =
+            (track.silent_since(), track.was_heard, track.list.clone(), track.node.clone());
         self.look_at_session(now, id);
         if self.want.fitness != Fitness::Fit || self.own_id().is_none() {
             self.bids.remove(&id);

@@ -1,5 +1,5 @@
 //! `sim`: runs seeds on all cores, shows a failing one as a timeline, shrinks it, and exits 1.
-#![allow(clippy::print_stdout, reason = "a command line program")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 #![allow(clippy::disallowed_types, reason = "it measures its own speed")]
 
 use std::collections::BTreeMap;
@@ -96,7 +96,11 @@ fn budget(clusters: &[(usize, u16)]) -> ExitCode {
     println!("{}", vip_sim::budget::HEAD);
     let mut excesses = Vec::new();
     for (nodes, services) in clusters {
-        match vip_sim::budget::measure(*nodes, *services) {
+        let begin = Instant::now();
+        // Five thousand Services take minutes.
+        let mut tell =
+            |line: &str| eprintln!("{:>7.1} s  {nodes} nodes, at {line}", begin.elapsed().as_secs_f64());
+        match vip_sim::budget::measure(*nodes, *services, &mut tell) {
             Ok(cost) => {
                 println!("{cost}");
                 excesses.extend(cost.excess());
