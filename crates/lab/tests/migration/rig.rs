@@ -270,6 +270,8 @@ impl Rig {
             for line in text.lines().filter(|line| is_error(line)) {
                 if line.contains("the object has been modified") || line.contains("already exists") {
                     races += 1;
+                } else if line.ends_with(": terminated signal received") {
+                    // It was told to stop while it asked.
                 } else {
                     found.push(format!("{}: {line}", node.name()));
                 }
