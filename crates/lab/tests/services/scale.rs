@@ -30,6 +30,8 @@ const USUAL: Timings = Timings {
     settings: [("vip_leaseduration", "15"), ("vip_renewdeadline", "10"), ("vip_retryperiod", "2")],
     expired: Duration::from_millis(15_300),
 };
+/// The most that a slow API server explains.
+const EXCUSED: Duration = Duration::from_secs(1);
 /// Between two writes of the control.
 const WRITE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -63,7 +65,7 @@ fn story(rig: &mut Rig, timings: &Timings) -> Result<()> {
         "  longest silence of what moved {moved:?}, of what stayed {stayed:?}; slowest write {slowest:?}"
     );
     ensure!(
-        moved <= timings.expired + 2 * slowest,
+        moved <= timings.expired + EXCUSED.min(2 * slowest),
         "{moved:?} while the API server took {slowest:?} for one write"
     );
     ensure!(stayed.is_zero(), "an address of a node with power was away for {stayed:?}");
