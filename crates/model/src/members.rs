@@ -1,6 +1,7 @@
 //! Who leads: what the election machines publish and the plan reads.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -45,12 +46,20 @@ pub struct ElectionState {
     /// meantime may have believed that one.
     #[serde(default)]
     pub cleared: Option<Instant>,
+    /// While a holder is kept by looks: the addresses that nobody answers for any more. Only these are served.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub vacant: BTreeSet<IpAddr>,
 }
 
 impl ElectionState {
     /// Whether its Lease was not seen yet.
     pub fn is_unseen(&self) -> bool {
         self.role == Role::Undecided && self.history == History::Unknown
+    }
+
+    /// Whether an address may be served as far as this election decides: not while a former owner may still answer for it.
+    pub fn may_serve(&self, addr: IpAddr) -> bool {
+        self.restraint != Restraint::Looks || self.vacant.contains(&addr)
     }
 
     /// Whether it differs from the former one only by the instants of a tenure, which moved on.

@@ -73,6 +73,9 @@ impl Vip<'_> {
                 }
                 Verdict::Skip(why_not_holder(world, election))
             }
+            Role::Holder { .. } if !election.may_serve(self.net.addr()) => {
+                Verdict::Skip(Reason::LookingFirst)
+            }
             Role::Holder { fence_until, serve_until, .. } => {
                 if let Some(reason) = conflict {
                     return Verdict::Skip(reason);

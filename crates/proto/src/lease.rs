@@ -33,7 +33,7 @@ use std::time::Duration;
 pub use ask::Ventures;
 pub use claims::Owners;
 use vip_model::config::LeaseTimings;
-use vip_model::members::{ElectionState, Found, History, Pulse, Restraint, Role, Vacancy};
+use vip_model::members::{ElectionState, Found, History, Pulse, Role, Vacancy};
 use vip_model::plan::{ElectionWant, Footprint, Standing};
 use vip_model::store::{Answer, Ask, Failure, FailureClass, LeaseSeen, RETIRED, Revision, Sight, Version};
 use vip_model::{Instant, LeaseName, NodeName, Random};
@@ -190,13 +190,12 @@ impl LeaseElection {
             trouble: self.trouble.clone(),
             vacancy: self.vacancy,
             said: self.said(),
-            restraint: Restraint::None,
             pulse: self.pulse,
-            cleared: None,
             found: match self.phase {
                 Phase::Holder(tenure) => tenure.found,
                 Phase::Undecided | Phase::Follower | Phase::Leaving(..) => self.finds(),
             },
+            ..ElectionState::default()
         }
     }
 

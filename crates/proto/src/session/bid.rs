@@ -122,7 +122,7 @@ impl Ownership {
             && now >= heard + silence
             && !self.is_listening(now)
             && !self.is_resigned(now)
-            && self.is_unanswered(id, heard, 0);
+            && self.is_fallen(now, id, heard);
         let is_gone = is_expired && now >= heard + silence && self.is_unanswered(id, heard, EXPIRED_MISSES);
         if !is_dead && !is_gone {
             if let Some(bid) = self.bids.get_mut(&id) {

@@ -9,7 +9,8 @@ mod state;
 mod venture;
 mod whose;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use vip_model::drill::Drill;
@@ -73,6 +74,8 @@ pub(super) struct Group {
     orphan_since: Option<Instant>,
     /// Whether it was ours when it was last looked at, and what still keeps us from serving it.
     pub(super) guard: Guard,
+    /// While it is looked at: its addresses that nobody answers for any more.
+    vacant: BTreeSet<IpAddr>,
     was_mine: bool,
     /// Since when it is ours, or was the last time.
     pub(super) mine_since: Option<Instant>,
@@ -188,6 +191,7 @@ impl Group {
             free_since: None,
             orphan_since: None,
             guard: Guard::Clear,
+            vacant: BTreeSet::new(),
             was_mine: remembered,
             mine_since: remembered.then_some(now),
             found_mine: false,
@@ -219,6 +223,17 @@ impl Group {
 
     pub(super) fn record(&self) -> Option<&LeaseRecord> {
         self.seen.as_ref()?.record.as_ref()
+    }
+
+    /// Its addresses are looked at before it is served.
+    pub(super) fn look_first(&mut self, misses: u32) {
+        self.guard = Guard::Look { misses };
+        self.vacant.clear();
+    }
+
+    /// Whether some of its addresses may be served while the others are looked at.
+    fn is_vacant_in_part(&self) -> bool {
+        matches!(self.guard, Guard::Look { .. }) && !self.vacant.is_empty()
     }
 
     /// The premise of a write: the claim is still as it was seen.
@@ -499,7 +514,9 @@ impl Ownership {
         }
         let is_new = matches!(whose, Whose::Free) && self.is_unheard_of(now, claim);
         let group = self.groups.get_mut(claim)?;
-        group.guard = if is_new { Guard::Clear } else { Guard::Look { misses: FREE_MISSES } };
+        if !is_new {
+            group.look_first(FREE_MISSES);
+        }
         self.ask_claim(now, claim, Writing::Take);
         self.step_guard(now, claim)
     }

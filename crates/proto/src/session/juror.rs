@@ -23,6 +23,11 @@ const MANY: usize = 64;
 /// stopped, so that these stopped for another reason and a lost look proves little.
 const SILENT: u32 = 2;
 const SILENT_AFTER_ANSWERS: u32 = 5;
+/// The same for one address while others of the same node answer.
+pub(super) const SILENT_ALONE: u32 = 7;
+/// What was written before the heartbeats stopped is seen so many intervals later, at most; and a renewal that is due is
+/// waited for as long.
+const WRITTEN_LATER: u32 = 6;
 /// The same addresses are looked at this often: five in a row shall not take much longer than two usually do. What counts
 /// is how many got no answer, because what loses them does so one by one.
 const LOOK_AFTER_ANSWERS: Duration = Duration::from_millis(10);
@@ -104,6 +109,37 @@ impl Ownership {
         })
     }
 
+    /// Whether a session's node is dead as far as looks tell.
+    pub(super) fn is_fallen(&self, now: Instant, session: SessionId, heard: Instant) -> bool {
+        self.is_unanswered(session, heard, 0) || self.is_letting_go(now, session, heard)
+    }
+
+    /// Whether the kernel of a dead agent is letting go one address after the other, up to a second late each: one of them
+    /// answered after the heartbeats had stopped and does no more, and the session was not renewed. Who lives and is not heard,
+    /// or can't be seen to renew, may have given that address away.
+    fn is_letting_go(&self, now: Instant, session: SessionId, heard: Instant) -> bool {
+        let lag = self.interval() * WRITTEN_LATER;
+        if now < heard + self.want.settings.timings.retry_period + lag || !self.is_store_fresh(now) {
+            return false;
+        }
+        let member = self.lineage.node(session).and_then(|node| self.members.get(node));
+        let is_abandoned = |member: &super::Member| {
+            member.listed && member.record.id == session && member.changed <= heard + lag
+        };
+        if !member.is_some_and(is_abandoned) {
+            return false;
+        }
+        let looks = self.session_looks(session);
+        let has_gone = |addr: IpAddr| {
+            let mut places = looks.iter().filter(|(look, _)| look.at.addr == addr);
+            places.all(|(_, whom)| {
+                let misses = self.looks.misses(addr, whom);
+                self.has_answered((addr, whom), heard) && misses.is_some_and(|misses| misses >= SILENT_ALONE)
+            })
+        };
+        looks.iter().any(|(look, _)| has_gone(look.at.addr))
+    }
+
     /// Grants what is asked and may be granted, and ends what is over. Whether anything was asked.
     pub(super) fn step_grants(&mut self, now: Instant) -> bool {
         self.end_grants(now);
@@ -163,7 +199,7 @@ impl Ownership {
             && !self.is_listening(now)
             && !self.lineage.has_ended(vote.of)
             && now >= track.silent_since() + self.owed_pace(vote.of) * 3
-            && self.is_unanswered(vote.of, track.silent_since(), 0)
+            && self.is_fallen(now, vote.of, track.silent_since())
     }
 
     /// How often a session owes its jurors a heartbeat: one that has nothing, by what the store shows and by its own last word,

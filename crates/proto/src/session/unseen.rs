@@ -11,7 +11,7 @@ use vip_model::session::SessionId;
 use vip_model::{Instant, LeaseName, LinkAddr, NodeName};
 
 use super::Ownership;
-use super::group::{Group, Guard, HEIR_MISSES, Writing};
+use super::group::{Group, HEIR_MISSES, Writing};
 use super::look::LOOK_EVERY;
 
 /// Time between two looks at a living session's addresses.
@@ -255,7 +255,7 @@ impl Ownership {
         {
             // The write may be late, and the link of its owner back by then.
             if let Some(group) = self.groups.get_mut(claim) {
-                group.guard = Guard::Look { misses: HEIR_MISSES };
+                group.look_first(HEIR_MISSES);
                 group.taken_unseen = true;
             }
             self.ask_claim(now, claim, Writing::Take);

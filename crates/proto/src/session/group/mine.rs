@@ -1,5 +1,7 @@
 //! A group that is ours: when it becomes ours, what keeps us from serving it, and how it is given up.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use vip_model::members::Role;
@@ -10,6 +12,7 @@ use vip_model::{Instant, LeaseName, LinkAddr, NodeName};
 
 use super::{FREE_MISSES, Guard, HEIR_MISSES, Whose, Writing, session_in};
 use crate::session::hand::Hand;
+use crate::session::juror::SILENT_ALONE;
 use crate::session::{Ownership, Peer};
 
 /// A claim that comes back to us is released again after this: somebody takes it by a session that we believe to have followed.
@@ -67,7 +70,11 @@ impl Ownership {
             // known to have another owner than we saw, or none.
             if group.guard == Guard::Contested && !group.is_outdated {
                 // Who hands it over is about to answer: looks would tell nothing.
-                group.guard = if is_handed { Guard::Clear } else { Guard::Look { misses: FREE_MISSES } };
+                if is_handed {
+                    group.guard = Guard::Clear;
+                } else {
+                    group.look_first(FREE_MISSES);
+                }
             }
             return None;
         };
@@ -160,9 +167,9 @@ impl Ownership {
                 group.guard = Guard::Contested; // who hands it over answers: looks tell nothing
                 group.compared_at = Some(now);
             } else if is_listed {
-                group.guard = Guard::Look { misses: FREE_MISSES };
+                group.look_first(FREE_MISSES);
             } else if from.is_some() {
-                group.guard = Guard::Look { misses: HEIR_MISSES };
+                group.look_first(HEIR_MISSES);
             } else if handed_by.is_some() {
                 group.guard = Guard::Clear; // who hands it over answers until we do
             }
@@ -187,7 +194,7 @@ impl Ownership {
         let claims: Vec<LeaseName> = self.held.iter().filter(is_heir).cloned().collect();
         for claim in claims {
             let Some(group) = self.groups.get_mut(&claim) else { continue };
-            group.guard = Guard::Look { misses: HEIR_MISSES };
+            group.look_first(HEIR_MISSES);
             self.recount_looks(&claim);
             self.mark(now, &claim);
         }
@@ -201,7 +208,7 @@ impl Ownership {
             && (group.was_mine && !group.was_announced)
             && group.guard == Guard::Clear
         {
-            group.guard = Guard::Look { misses: FREE_MISSES };
+            group.look_first(FREE_MISSES);
             self.recount_looks(claim);
             self.mark(now, claim);
         }
@@ -220,22 +227,36 @@ impl Ownership {
         let group = self.groups.get(claim)?;
         let Guard::Look { misses } = group.guard else { return None };
         let places = self.places_near(group.looks());
-        let silent = |(look, whom): &(Look, LinkAddr)| {
-            self.looks.misses(look.at.addr, whom).is_some_and(|count| count >= misses)
-        };
         // One whose session Lease was deleted is nowhere to be looked at, and says what it serves.
         let is_said = self.peers.iter().any(|(node, peer)| {
             let is_listed = self.members.get(node).is_some_and(|member| member.listed);
             !is_listed && self.says(now, peer, group.id, &[Stage::Announced])
         });
-        if places.iter().all(silent) && !is_said {
+        if !is_said && places.iter().all(|place| self.is_silent(place, misses)) {
             self.groups.get_mut(claim)?.guard = Guard::Clear;
             return None;
+        }
+        if !is_said {
+            let vacant = self.vacant(&places);
+            self.groups.get_mut(claim)?.vacant.extend(vacant);
         }
         for (look, whom) in &places {
             self.looks.want(now, (look, whom), self.look_pace());
         }
         Some(now + self.look_pace() / 3)
+    }
+
+    fn is_silent(&self, (look, whom): &(Look, LinkAddr), misses: u32) -> bool {
+        self.looks.misses(look.at.addr, whom).is_some_and(|count| count >= misses)
+    }
+
+    /// The addresses that nobody answers for, though somebody does for others of their group: the kernel of a dead agent
+    /// removes one after the other.
+    fn vacant(&self, places: &[(Look, LinkAddr)]) -> BTreeSet<IpAddr> {
+        let of = |(look, _): &(Look, LinkAddr)| look.at.addr;
+        let is_answered = |place: &&(Look, LinkAddr)| !self.is_silent(place, SILENT_ALONE);
+        let answered: BTreeSet<IpAddr> = places.iter().filter(is_answered).map(of).collect();
+        places.iter().map(of).filter(|addr| !answered.contains(addr)).collect()
     }
 
     /// Looks at all other members.

@@ -1,5 +1,7 @@
 //! What the plan reads of a group: the role in it, who holds it, until when it may be served.
 
+use std::collections::BTreeSet;
+
 use vip_model::members::{ElectionState, Restraint, Role};
 use vip_model::peers::Stage;
 use vip_model::plan::Standing;
@@ -20,6 +22,7 @@ impl Ownership {
             history: group.history,
             restraint: self.restraint(group, whose),
             cleared: group.cleared,
+            vacant: if group.is_vacant_in_part() { group.vacant.clone() } else { BTreeSet::new() },
             trouble: group.trouble.clone().or_else(|| self.own.as_ref()?.trouble.clone()),
             ..ElectionState::default()
         };
@@ -36,7 +39,7 @@ impl Ownership {
             Whose::Unknown => return Role::Undecided,
             Whose::Mine { .. } if group.want.standing == Standing::Leave => return Role::Leaving,
             Whose::Mine { .. } if group.hand == Hand::Alone => return Role::Leaving,
-            Whose::Mine { .. } => group.guard == Guard::Clear,
+            Whose::Mine { .. } => group.guard == Guard::Clear || group.is_vacant_in_part(),
             Whose::Theirs { from_us, .. } => *from_us && group.hand.still_serves(),
             Whose::Leased { .. } | Whose::Free => false,
         };
