@@ -21,6 +21,25 @@ fn an_owner_that_may_not_serve_says_what_it_waits_for() {
 }
 
 #[test]
+fn an_heir_serves_what_nobody_answers_for_and_no_other_address() {
+    let plan = |vacant: &[IpAddr]| {
+        let scene = Scene::holding().with(|scene| {
+            scene.control_plane().vips.push(vip6());
+            scene.state().restraint = Restraint::Looks;
+            scene.state().vacant = vacant.iter().copied().collect();
+        });
+        scene.plan()
+    };
+    let installs = |plan: &NodePlan| plan.addresses.set.keys().map(|at| at.addr).collect::<Vec<_>>();
+    assert!(installs(&plan(&[])).is_empty());
+    let first = plan(&[vip4().addr()]);
+    assert_eq!(installs(&first), [vip4().addr()]);
+    let waits = Verdict::Skip(Reason::LookingFirst);
+    assert_eq!(first.verdicts[&Subject::ControlPlane(vip6().addr())], waits);
+    assert_ne!(first.verdicts[&Subject::ControlPlane(vip4().addr())], waits);
+}
+
+#[test]
 fn a_claim_whose_owner_may_live_is_not_installed_while_somebody_answers() {
     let orphaned = || Scene::holding().with(|scene| scene.state().found = Found::Orphaned);
     let at = ScopedAddr { addr: vip4().addr(), link: ETH1 };
