@@ -9,11 +9,12 @@ use std::process::Command;
 use vip_lab::scenario::table::Mode;
 
 /// The rows that are played here: those that are over soon and keep their bounds on a busy machine.
-const SHORT: [&str; 8] = [
+const SHORT: [&str; 9] = [
     "power-off",
     "sigterm",
     "sigterm-no-api",
     "sigkill",
+    "sigkill-uneven",
     "power-off-no-api",
     "api-away",
     "silent-cut",

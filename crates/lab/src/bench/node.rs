@@ -202,6 +202,13 @@ impl Node {
         self.place()?.ip(&format!("addr del {address}/{length} dev eth0\n")).map(|()| at)
     }
 
+    /// An outsider gives an address of `eth0` so many seconds to live from now on.
+    pub fn prolong_address(&self, address: IpAddr, seconds: u32) -> Result<()> {
+        let length = if address.is_ipv4() { 32 } else { 128 };
+        let line = format!("addr change {address}/{length} dev eth0 valid_lft {seconds} preferred_lft 0\n");
+        self.place()?.ip(&line).map(drop)
+    }
+
     /// Does `eth0` carry this address?
     pub fn has_address(&self, address: IpAddr) -> Result<bool> {
         let shown =

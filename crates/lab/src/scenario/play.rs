@@ -258,6 +258,7 @@ fn describe(action: Action, victim: u8) -> String {
         }
         Action::FloodEnds => "the flood ends".to_owned(),
         Action::RemoveVip => format!("somebody deletes the VIP from n{victim}"),
+        Action::ProlongVip6 => format!("the kernel of n{victim} keeps the IPv6 VIP for 6 s"),
         Action::Operate(Deed::Drain) => format!("kube-vip drain n{victim}, which holds the VIP"),
         Action::Operate(Deed::Drill(kind)) => {
             format!("kube-vip drill control-plane --kind {}", kind.as_str())

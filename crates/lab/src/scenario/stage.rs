@@ -196,6 +196,11 @@ impl Stage {
                     self.lab.node(victim)?.remove_address(vip)?;
                 }
             }
+            Action::ProlongVip6 => {
+                for vip in net::vips().into_iter().filter(std::net::IpAddr::is_ipv6) {
+                    self.lab.node(victim)?.prolong_address(vip, 6)?;
+                }
+            }
             Action::Flood(Flooded::Victim, length) => self.flood(victim, length)?,
             Action::Flood(Flooded::Another, length) => self.flood(another_than(victim), length)?,
             Action::FloodEnds => self.end_flood()?,

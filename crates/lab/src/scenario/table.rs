@@ -106,6 +106,8 @@ pub enum Action {
     CutFromApi,
     /// Somebody deletes the VIP, in both families, from the victim.
     RemoveVip,
+    /// The victim's kernel keeps the IPv6 VIP for six seconds from now on, whatever it was told before: longer than the other.
+    ProlongVip6,
     /// Forged and replayed heartbeats are sent to the victim, or to another node, for at most so long.
     Flood(Flooded, Duration),
     /// That ends; what it cost is said.

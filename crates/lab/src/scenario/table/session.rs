@@ -39,8 +39,8 @@ const MORE_THAN_A_LEASE: Duration = s(8);
 
 use Action::{
     Api, BlockBeats, BlockBeatsOfVictim, Cut, CutFromApi, CutFromClients, CutFromNodes, Ended, Flood,
-    FloodEnds, Operate, PowerOff, PowerOffOther, PullCable, RemoveVip, Restart, RestartVictim, RestartWith,
-    Signal as Send, StartAll, StartVictim, StopAll, Uncut, Unfilter, VictimApi,
+    FloodEnds, Operate, PowerOff, PowerOffOther, ProlongVip6, PullCable, RemoveVip, Restart, RestartVictim,
+    RestartWith, Signal as Send, StartAll, StartVictim, StopAll, Uncut, Unfilter, VictimApi,
 };
 use Event::{Answered, Moved};
 use Health::{Forbidding, Hanging, Refusing, Serving};
@@ -215,6 +215,13 @@ pub const ROWS: &[Row] = &[
         steps: &[Fault(Send(Signal::SIGKILL)), Await(Moved, LIMIT), Pass(s(2))],
         measures: &[Gap(AtFault, End, FALLEN_SILENT), Overlap(AtFault, End, NOTHING)],
         upstream: "0, both answer for good",
+        ..ROW
+    },
+    Row {
+        name: "sigkill-uneven",
+        title: "SIGKILL, families fall apart",
+        steps: &[Fault(Send(Signal::SIGKILL)), Do(ProlongVip6), Await(Moved, LIMIT), Pass(s(2))],
+        measures: &[Gap(AtFault, End, FALLEN_SILENT), Overlap(AtFault, End, NOTHING)],
         ..ROW
     },
     Row {
