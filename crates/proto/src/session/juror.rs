@@ -24,7 +24,7 @@ const MANY: usize = 64;
 const SILENT: u32 = 2;
 const SILENT_AFTER_ANSWERS: u32 = 5;
 /// The same for one address while others of the same node answer.
-pub(super) const SILENT_ALONE: u32 = 7;
+pub(super) const SILENT_ALONE: u32 = 6;
 /// What was written before the heartbeats stopped is seen so many intervals later, at most; and a renewal that is due is
 /// waited for as long.
 const WRITTEN_LATER: u32 = 6;
