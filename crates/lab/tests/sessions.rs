@@ -47,7 +47,7 @@ fn the_short_rows_of_mode_session_keep_their_bounds() {
 
 #[test]
 fn agents_that_are_four_times_as_slow_are_caught() {
-    // Jurors may find an address unseen before its owner's heartbeats are late, and that is soon enough: one run in some eight.
+    // Jurors may find an address unseen before its owner's heartbeats are late, and that is soon enough, now and then.
     let slow = ["run", "--mode", "session", "--runs", "3", "power-off", "--set", "peers_interval=200ms"];
     let Some((kept, said)) = lab(&slow) else { return };
     let is_broken = |line: &str| line.starts_with("  IPv4 ") && line.contains("BROKEN");
