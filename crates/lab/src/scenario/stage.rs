@@ -191,22 +191,28 @@ impl Stage {
                 self.plane.cut(self.lab.node(victim)?);
                 return Ok(at);
             }
-            Action::RemoveVip => {
-                for vip in net::vips() {
-                    self.lab.node(victim)?.remove_address(vip)?;
-                }
-            }
-            Action::ProlongVip6 => {
-                for vip in net::vips().into_iter().filter(std::net::IpAddr::is_ipv6) {
-                    self.lab.node(victim)?.prolong_address(vip, 6)?;
-                }
-            }
+            Action::RemoveVip => self.remove_vips(victim)?,
+            Action::ProlongVip6 => self.prolong_vip6(victim)?,
             Action::Flood(Flooded::Victim, length) => self.flood(victim, length)?,
             Action::Flood(Flooded::Another, length) => self.flood(another_than(victim), length)?,
             Action::FloodEnds => self.end_flood()?,
             Action::Operate(deed) => self.operate(deed, victim)?,
         }
         Ok(now)
+    }
+
+    fn remove_vips(&self, victim: u8) -> Result<()> {
+        for vip in net::vips() {
+            self.lab.node(victim)?.remove_address(vip)?;
+        }
+        Ok(())
+    }
+
+    fn prolong_vip6(&self, victim: u8) -> Result<()> {
+        for vip in net::vips().into_iter().filter(std::net::IpAddr::is_ipv6) {
+            self.lab.node(victim)?.prolong_address(vip, 6)?;
+        }
+        Ok(())
     }
 
     /// An operator's command against the victim, carried out on another node.
