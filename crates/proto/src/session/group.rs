@@ -2,6 +2,7 @@
 //! that ended leaves its groups to its heir, or free. What the store does not say yet, heartbeats may.
 
 mod claim;
+mod guard;
 mod index;
 mod mine;
 mod rewrite;
@@ -23,6 +24,8 @@ use vip_model::{Instant, LeaseName, NodeName};
 
 use super::{Ownership, Ticket};
 
+use guard::FREE_MISSES;
+pub(super) use guard::{Guard, HEIR_MISSES};
 pub(super) use rewrite::Rewrites;
 pub(super) use venture::Ventures;
 
@@ -30,10 +33,6 @@ pub(super) use venture::Ventures;
 const RANK_STEP: Duration = Duration::from_millis(30);
 /// The longest wait is this many steps.
 const RANK_MAX: u32 = 3;
-/// Looks without an answer after which a free group's address has nobody: 45 ms.
-const FREE_MISSES: u32 = 3;
-/// The same for a group whose owner was looked at before: inherited, or not seen by most jurors.
-pub(super) const HEIR_MISSES: u32 = 2;
 /// A group whose owner the store does not show is looked at again after this.
 const UNLISTED: Duration = Duration::from_secs(1);
 /// Shortest and longest time that an answer is worth waiting for.
@@ -143,18 +142,6 @@ pub(super) enum Writing {
     TakeBack,
 }
 
-/// What keeps us from serving a group that is ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Guard {
-    Clear,
-    /// Its addresses are looked at, at all members: so many looks in a row without an answer are enough.
-    Look {
-        misses: u32,
-    },
-    /// A member that knows the store better says that it serves it.
-    Contested,
-}
-
 /// Whose a group is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Whose {
@@ -223,17 +210,6 @@ impl Group {
 
     pub(super) fn record(&self) -> Option<&LeaseRecord> {
         self.seen.as_ref()?.record.as_ref()
-    }
-
-    /// Its addresses are looked at before it is served.
-    pub(super) fn look_first(&mut self, misses: u32) {
-        self.guard = Guard::Look { misses };
-        self.vacant.clear();
-    }
-
-    /// Whether some of its addresses may be served while the others are looked at.
-    fn is_vacant_in_part(&self) -> bool {
-        matches!(self.guard, Guard::Look { .. }) && !self.vacant.is_empty()
     }
 
     /// The premise of a write: the claim is still as it was seen.
