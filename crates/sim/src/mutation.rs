@@ -150,6 +150,8 @@ pub enum Mutation {
     BelievesReplays,
     /// Everybody who is heard is taken for fit to follow.
     BelievesAllFit,
+    /// Everybody who is heard is taken for unfit to follow: all contenders are first, and none waits for another.
+    AllAreFirst,
     /// A drill that was answered is shown as one that is asked for.
     DrillsAgain,
 }
@@ -167,7 +169,7 @@ pub enum Carrying {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 55] = [
         Self::LateFence,
         Self::NoFence,
         Self::IgnoresNotAfter,
@@ -221,6 +223,7 @@ impl Mutation {
         Self::AcceptsReplays,
         Self::BelievesReplays,
         Self::BelievesAllFit,
+        Self::AllAreFirst,
         Self::DrillsAgain,
     ];
 

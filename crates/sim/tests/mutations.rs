@@ -130,6 +130,7 @@ const SEQUENCES: &[(&str, Mutation, &str)] = &[
     ("64-two-ask-at-once", Mutation::GrantsEverybody, "gap"),
     ("125-slow-beats-are-no-silence", Mutation::CountsUngranted, "one_owner"),
     ("125-slow-beats-are-no-silence", Mutation::GrantsEverybody, "one_owner"),
+    ("11c-all-at-once", Mutation::AllAreFirst, "gap"),
     ("65-votes-end-with-the-ask", Mutation::BoundByGrants, "gap"),
     ("66-late-words", Mutation::VouchesFromArrival, "gap"),
     ("67-both-ask", Mutation::YieldsToNobody, "gap"),

@@ -121,6 +121,7 @@ impl Mutation {
                 datagram.sequence = *told;
             }
             Self::BelievesAllFit => datagram.fitness = Fitness::Fit,
+            Self::AllAreFirst => datagram.fitness = Fitness::Unhealthy,
             Self::YieldsToNobody if !words.asks.is_empty() => datagram.asks.clear(),
             Self::GrantsEverybody => {
                 words.asked.insert(datagram.from.clone(), datagram.asks.clone());
