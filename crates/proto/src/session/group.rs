@@ -238,11 +238,6 @@ impl Group {
         self.want.group.as_ref().is_some_and(|group| group.avoid.contains(node))
     }
 
-    /// Whether it was ours to serve when it was last looked at.
-    pub(super) fn is_served(&self) -> bool {
-        self.was_mine && self.guard == Guard::Clear
-    }
-
     fn lifetime(&self) -> Duration {
         self.want.group.as_ref().map_or(Duration::from_secs(8), |group| group.lifetime)
     }

@@ -23,14 +23,14 @@ const MANY: usize = 64;
 /// stopped, so that these stopped for another reason and a lost look proves little.
 const SILENT: u32 = 2;
 const SILENT_AFTER_ANSWERS: u32 = 5;
-/// The same for one address while others of the same node answer.
+/// The same addresses are looked at this often: five in a row shall not take much longer than two usually do. What counts
+/// is how many got no answer, because what loses them does so one by one.
+const LOOK_AFTER_ANSWERS: Duration = Duration::from_millis(10);
+/// Looks in a row without an answer that mean "nobody" for one address while others of its group or node answer.
 pub(super) const SILENT_ALONE: u32 = 6;
 /// What was written before the heartbeats stopped is seen so many intervals later, at most; and a renewal that is due is
 /// waited for as long.
 const WRITTEN_LATER: u32 = 6;
-/// The same addresses are looked at this often: five in a row shall not take much longer than two usually do. What counts
-/// is how many got no answer, because what loses them does so one by one.
-const LOOK_AFTER_ANSWERS: Duration = Duration::from_millis(10);
 
 impl Ownership {
     /// The link-layer addresses at which a session's addresses can be looked at: a sample.

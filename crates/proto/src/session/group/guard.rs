@@ -37,6 +37,11 @@ impl Group {
         self.vacant.clear();
     }
 
+    /// Whether it was ours to serve when it was last looked at.
+    pub(in crate::session) fn is_served(&self) -> bool {
+        self.was_mine && self.guard == Guard::Clear
+    }
+
     /// Whether some of its addresses may be served while the others are looked at.
     pub(super) fn is_vacant_in_part(&self) -> bool {
         matches!(self.guard, Guard::Look { .. }) && !self.vacant.is_empty()
