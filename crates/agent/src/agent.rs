@@ -465,8 +465,9 @@ impl Machine for Agent {
             Input::Sessions(sessions) => self.own(now, OwnershipInput::Sessions(sessions)),
             Input::Peer(heard) => {
                 self.own(now, OwnershipInput::Peer(*heard));
-                if self.ownership.as_ref().is_some_and(|ownership| ownership.rests(now)) {
-                    self.rest = rest;
+                let is_calm = self.ownership.as_ref().is_some_and(|ownership| ownership.rests(now));
+                if is_calm && rest.lasts(now) {
+                    self.rest = Rest::Until(self.next_turn());
                 }
             }
             Input::Door(door) => self.own(now, OwnershipInput::Door(door)),

@@ -2,7 +2,7 @@
 //! and what the world says back, and ends when the node is done.
 //!
 //! ```text
-//!   main thread      drive(): inbox → node → outputs; never waits for anything but its alarm
+//!   main thread      drive(): inbox and heartbeats → node → outputs; never waits for anything but its alarm and its door
 //!   io thread        one tokio runtime: signals, http, status socket, cluster gateway, errands
 //!   netlink, frames  the kernel gateway's own threads
 //! ```
@@ -72,10 +72,9 @@ fn run(effective: Effective) -> anyhow::Result<()> {
     let io = start_io(&effective, &board, &status_path)?;
 
     let _context = io.enter();
-    let world = World::open(&effective, &board, &io)?;
+    let mut world = World::open(&effective, &board, &io)?;
     let agent = Agent::new(boot_now(), seed(), effective.config.clone());
-    let ended =
-        turn::drive(agent, &board, |output| world.carry(output)).context("the loop's timer failed")?;
+    let ended = turn::drive(agent, &board, &mut world).context("the loop's timer failed")?;
     if ended == Ended::GaveUp {
         tracing::warn!("not everything could be let go in time: lifetimes end what is left");
     }

@@ -35,8 +35,8 @@
 //! ```
 
 mod key;
+mod repeat;
 mod replay;
-mod reply;
 mod wire;
 
 #[cfg(test)]
@@ -45,9 +45,8 @@ mod tests;
 use vip_model::peers::{Datagram, KeyId};
 
 pub use key::SealKey;
+pub(crate) use repeat::repeats;
 pub use replay::{Replay, Stale};
-pub(crate) use reply::is_same;
-pub use reply::{Haste, Replies};
 pub use wire::{
     ASKS_MOST, GRANTS_MOST, GROUPS_MOST, LONGEST, NAME_LONGEST, SUCCESSIONS_MOST, UNSEEN_MOST, decode, encode,
 };

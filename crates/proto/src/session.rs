@@ -435,8 +435,9 @@ impl Machine for Ownership {
                 }
             }
             OwnershipInput::Peer(heard) => {
-                if !self.heard(now, heard) {
-                    self.rest = rest;
+                // Most heartbeats only move times to later ones: nobody shall wake up because the one before would be late by now.
+                if !self.heard(now, heard) && rest.lasts(now) {
+                    self.rest = Rest::Until(self.first_due());
                 }
             }
             OwnershipInput::Door(door) => self.saw_door(now, door),

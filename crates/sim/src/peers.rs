@@ -8,11 +8,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::mutation::Words;
-use vip_model::peers::{Datagram, DoorState, DoorWant, KeyId, PeerHeard};
+use vip_model::peers::{Datagram, DoorState, DoorWant, KeyId};
 use vip_model::session::SessionId;
 use vip_model::{Instant, NodeName};
 use vip_proto::peers::{
-    ASKS_MOST, GRANTS_MOST, GROUPS_MOST, Replay, Replies, SUCCESSIONS_MOST, UNSEEN_MOST, decode, encode,
+    ASKS_MOST, GRANTS_MOST, GROUPS_MOST, Replay, SUCCESSIONS_MOST, UNSEEN_MOST, decode, encode,
 };
 
 /// So many former datagrams are kept for somebody who sends old ones again.
@@ -63,10 +63,6 @@ pub(crate) struct Door {
     pub(crate) port: Option<u16>,
     /// What was let in before: the memory that the program uses.
     pub(crate) replay: Replay,
-    /// What replies said before: the memory that the program uses.
-    pub(crate) replies: Replies,
-    /// Heartbeats that wait for the next turn.
-    pub(crate) left: Vec<PeerHeard>,
     /// Of whom it let in the last one, and its sequence.
     pub(crate) last: Option<(SessionId, Instant)>,
     /// The keys that the node has read.

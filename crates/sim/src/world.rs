@@ -371,7 +371,6 @@ impl World {
             mutation.config(&mut config);
         }
         process.generation += 1;
-        (process.door.replies, process.door.left) = Default::default();
         let seed = self.setup.seed ^ ((id as u64) << 32) ^ (u64::from(process.generation) << 48);
         let seed = self.mutation.map_or(seed, |mutation| mutation.seed(seed));
         process.agent = Some(Box::new(Agent::new(now, seed, config)));

@@ -142,8 +142,7 @@ fn write_peers(page: &mut Exposition, board: &Board) {
         Kind::Counter,
         "Datagrams on the port for heartbeats by outcome.",
     );
-    let dropped = ("dropped", board.inbox.peers_dropped());
-    for (outcome, count) in board.peers.heard().chain([dropped]) {
+    for (outcome, count) in board.peers.heard() {
         page.sample(&[("outcome", outcome)], count as f64);
     }
 }

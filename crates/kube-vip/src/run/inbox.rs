@@ -1,9 +1,10 @@
 //! The node's letter box: the gateways, errands and signals post what happened, the loop takes it out. Level-like
-//! flows (`Actual`, `Snapshot`, `Sessions`) keep only their newest value, frames and heartbeats are few and may be lost,
+//! flows (`Actual`, `Snapshot`, `Sessions`) keep only their newest value, frames are few and may be lost,
 //! and everything that answers a question or tells of a Lease is kept, in order, for ever.
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
@@ -12,21 +13,16 @@ use vip_kernel::Accepted;
 use vip_model::Instant;
 use vip_model::explanation::Explanation;
 use vip_model::kernel::{Actual, FrameIn};
-use vip_model::peers::PeerHeard;
 use vip_model::service::ServiceName;
 use vip_model::session::Sessions;
 use vip_model::store::Snapshot;
 
-use super::alarm::Alarm;
+use super::alarm::{Alarm, Woken};
 use crate::board::boot_now;
 
 /// Frames that may wait. A turn takes microseconds: more than this in one of them is a storm, and a foreign claim
 /// that matters comes again.
 pub(crate) const FRAMES_WAITING: usize = 256;
-
-/// Heartbeats that may wait: what fifty nodes send in one of the shortest intervals. Beyond it the oldest go: each says
-/// everything anew, so that the newest is the one that matters.
-pub(crate) const PEERS_WAITING: usize = 256;
 
 /// Where inputs wait for the next turn.
 pub(crate) struct Inbox {
@@ -55,20 +51,8 @@ struct Waiting {
     sessions: Option<Arc<Sessions>>,
     frames: VecDeque<FrameIn>,
     frames_dropped: u64,
-    peers: VecDeque<Box<PeerHeard>>,
-    peers_dropped: u64,
     inquiries: Vec<Inquiry>,
     since: Option<Instant>,
-}
-
-impl Waiting {
-    fn push_peer(&mut self, heard: Box<PeerHeard>) {
-        if self.peers.len() >= PEERS_WAITING {
-            self.peers.pop_front();
-            self.peers_dropped += 1;
-        }
-        self.peers.push_back(heard);
-    }
 }
 
 impl Inbox {
@@ -90,7 +74,6 @@ impl Inbox {
                 waiting.frames_dropped += 1;
                 return Accepted::No;
             }
-            Input::Peer(heard) => waiting.push_peer(heard),
             letter => waiting.letters.push_back(letter),
         }
         let first = waiting.since.is_none();
@@ -104,12 +87,7 @@ impl Inbox {
         Accepted::Yes
     }
 
-    /// Leaves a heartbeat for the next turn, without causing one.
-    pub(crate) fn leave(&self, heard: Box<PeerHeard>) {
-        self.lock().push_peer(heard);
-    }
-
-    /// Takes out everything that waits: letters in order, then the newest pictures, then frames and heartbeats. A report thus comes
+    /// Takes out everything that waits: letters in order, then the newest pictures, then frames. A report thus comes
     /// before the dump that shows its effect.
     pub(crate) fn take(&self) -> Vec<Input> {
         let mut waiting = self.lock();
@@ -119,7 +97,6 @@ impl Inbox {
         inputs.extend(waiting.snapshot.take().map(Input::Snapshot));
         inputs.extend(waiting.sessions.take().map(Input::Sessions));
         inputs.extend(waiting.frames.drain(..).map(Input::Frame));
-        inputs.extend(waiting.peers.drain(..).map(Input::Peer));
         inputs
     }
 
@@ -134,9 +111,18 @@ impl Inbox {
         std::mem::take(&mut self.lock().inquiries)
     }
 
-    /// Sleeps until something is posted or `deadline` is reached.
-    pub(crate) fn wait(&self, deadline: Option<Instant>) -> io::Result<()> {
-        self.alarm.wait(deadline)
+    /// Sleeps until something is posted, `deadline` is reached or `socket` can be read.
+    pub(crate) fn wait(
+        &self,
+        deadline: Option<Instant>,
+        socket: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Woken> {
+        self.alarm.wait(deadline, socket)
+    }
+
+    /// Ends the current `wait`, or else the next one.
+    pub(crate) fn ring(&self) {
+        self.alarm.ring();
     }
 
     /// Since when the oldest input waits.
@@ -147,11 +133,6 @@ impl Inbox {
     /// How many frames found no place, since the start.
     pub(crate) fn frames_dropped(&self) -> u64 {
         self.lock().frames_dropped
-    }
-
-    /// How many heartbeats were pushed out by newer ones, since the start.
-    pub(crate) fn peers_dropped(&self) -> u64 {
-        self.lock().peers_dropped
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -217,41 +198,6 @@ mod tests {
         let inputs = inbox.take();
         assert_eq!(inputs.len(), FRAMES_WAITING + 1);
         assert_eq!(inputs[0], answer(1), "the answer does not wait behind the frames");
-    }
-
-    #[test]
-    fn of_too_many_heartbeats_the_newest_are_kept_and_the_others_counted() {
-        let inbox = Inbox::new().unwrap();
-        let total = PEERS_WAITING as u64 + 7;
-        for sequence in 0..total {
-            inbox.post(Input::Peer(Box::new(crate::run::peers::heartbeat(sequence))));
-        }
-        inbox.post(answer(1));
-        assert_eq!(inbox.peers_dropped(), 7);
-        let inputs = inbox.take();
-        assert_eq!(inputs[0], answer(1), "the answer does not wait behind the heartbeats");
-        let sequences: Vec<u64> = inputs
-            .iter()
-            .filter_map(|input| match input {
-                Input::Peer(heard) => Some(heard.datagram.sequence.as_nanos()),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(sequences, (7..total).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn what_is_left_for_the_next_turn_rings_no_bell_and_comes_with_it() {
-        let inbox = Inbox::new().unwrap();
-        inbox.leave(Box::new(crate::run::peers::heartbeat(1)));
-        assert_eq!(inbox.waiting_since(), None, "nobody is late for it");
-        let asleep = boot_now();
-        inbox.wait(Some(asleep + std::time::Duration::from_millis(15))).unwrap();
-        assert!(boot_now().since(asleep) >= std::time::Duration::from_millis(15), "it woke the loop");
-        inbox.post(answer(1));
-        let taken = inbox.take();
-        assert_eq!(taken.len(), 2);
-        assert!(matches!(taken[1], Input::Peer(_)));
     }
 
     #[test]

@@ -2,15 +2,18 @@
 //! heartbeats to send, by the cluster with keys; gives back heartbeats that were let in, and what became of the door.
 //!
 //! ```text
-//!   loop ─── want, send ──► Peers ══ shared ══ Ear ──► Input::Peer, Input::Door
-//!   cluster ── keys ──────►   │                 ▲
-//!                             └──── sendto      └── recvmsg, HMAC, replay: a thread of its own
+//!   loop ─── want, send ──► Peers ──► sendto
+//!        ◄── wait ───────────  │ ◄─── recvmmsg ─► Ear: HMAC, replay ─► heartbeats for the turn
+//!   cluster ── keys ──► Keyring ┘
 //! ```
 //!
-//! Heartbeats go out in the loop's own thread: what is said is as old as the turn that said it.
+//! All of it runs in the loop's own thread, which sleeps on the socket as well. What is said is as old as the turn that said
+//! it, an answer waits for nobody, and a heartbeat wakes up one thread and not two. In a storm the loop does what is due
+//! between two reads of at most [`AT_ONCE`] batches.
 
 mod counters;
 mod ear;
+mod keyring;
 mod socket;
 
 #[cfg(test)]
@@ -20,87 +23,75 @@ pub(crate) use tests::heartbeat;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
-use vip_model::NodeName;
-use vip_model::peers::{DoorState, DoorWant, PeerKey, PeerSend};
+use vip_agent::Input;
+use vip_model::peers::{DoorState, DoorWant, PeerHeard, PeerSend};
+use vip_model::{Instant, NodeName};
 use vip_proto::peers::{SealKey, seal};
 
 pub(crate) use counters::PeerCounters;
+pub(crate) use keyring::Keyring;
 
 use self::counters::Outgoing;
 use self::ear::Ear;
-use self::socket::PeerSocket;
-use crate::board::Board;
+use self::keyring::Known;
+use self::socket::{Batch, Drained, PeerSocket};
+use crate::board::{Board, boot_now};
+
+/// Batches of datagrams that are read before the loop looks at what else is due: some 500 datagrams, a few milliseconds.
+const AT_ONCE: usize = 32;
+
+/// Time until a socket that could not be opened is tried again.
+const OPEN_AGAIN: Duration = Duration::from_secs(5);
 
 /// The door for heartbeats.
 pub(crate) struct Peers {
-    shared: Arc<Shared>,
     board: Arc<Board>,
-}
-
-/// What the door and its ear share.
-struct Shared {
-    wanted: Mutex<Wanted>,
-    bell: EventFd,
-}
-
-/// What is wanted of the door, and what it has.
-#[derive(Default)]
-struct Wanted {
-    door: Option<DoorWant>,
-    /// The keys that this node can read, the newest first.
-    keys: Vec<SealKey>,
-    /// Why it can't read any.
-    trouble: Option<String>,
-    /// The socket through which heartbeats go out; the ear opens it.
-    outlet: Option<Arc<PeerSocket>>,
-    ended: bool,
-}
-
-/// What the ear has to do.
-enum Order {
-    /// Hold the door like this.
-    Hold {
-        /// The port that is wanted; none keeps the door closed.
-        port: Option<u16>,
-        /// The keys that are accepted.
-        keys: Vec<SealKey>,
-        /// What is known of the keys.
-        state: DoorState,
-    },
-    /// End.
-    End,
+    keyring: Arc<Keyring>,
+    known: Known,
+    /// The whole door that the node wants; none is a closed one.
+    wanted: Option<DoorWant>,
+    socket: Option<PeerSocket>,
+    /// The port that was asked for when the socket was opened.
+    asked: Option<u16>,
+    /// When a socket that could not be opened is tried again, and why it could not.
+    shut: Option<(Instant, String)>,
+    told: Option<DoorState>,
+    ear: Ear,
+    batch: Batch,
+    heard: Vec<Box<PeerHeard>>,
 }
 
 impl Peers {
-    /// Starts the ear. Nothing is opened before the node wants it.
-    pub(crate) fn start(node: NodeName, board: &Arc<Board>) -> io::Result<Self> {
-        let bell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
-        let shared = Arc::new(Shared { wanted: Mutex::default(), bell });
-        let ear = Ear::new(node, Arc::clone(&shared), Arc::clone(board));
-        std::thread::Builder::new().name("peers".to_owned()).spawn(move || ear.listen())?;
-        Ok(Self { shared, board: Arc::clone(board) })
+    /// A door that is closed: nothing is opened before the node wants it.
+    pub(crate) fn new(node: NodeName, board: &Arc<Board>) -> Self {
+        Self {
+            board: Arc::clone(board),
+            keyring: Arc::new(Keyring::new(Arc::clone(&board.inbox))),
+            known: Known::default(),
+            wanted: None,
+            socket: None,
+            asked: None,
+            shut: None,
+            told: None,
+            ear: Ear::new(node, Arc::clone(board)),
+            batch: Batch::new(),
+            heard: Vec::new(),
+        }
     }
 
-    /// The whole door that is wanted. Returns at once.
-    pub(crate) fn want(&self, door: Option<DoorWant>) {
-        self.shared.change(|wanted| wanted.door = door);
+    /// Where keys are left for this door, from any thread.
+    pub(crate) fn keyring(&self) -> &Arc<Keyring> {
+        &self.keyring
     }
 
-    /// The keys that this node can read now, the newest first.
-    pub(crate) fn set_keys(&self, keys: impl IntoIterator<Item = PeerKey>) {
-        let keys = keys.into_iter().map(SealKey::new).collect();
-        self.shared.change(|wanted| {
-            wanted.keys = keys;
-            wanted.trouble = None;
-        });
-    }
-
-    /// The keys cannot be read. Those that are known stay: they may well be the right ones.
-    pub(crate) fn set_key_trouble(&self, trouble: String) {
-        self.shared.change(|wanted| wanted.trouble = Some(trouble));
+    /// The whole door that is wanted.
+    pub(crate) fn want(&mut self, door: Option<DoorWant>) {
+        self.wanted = door;
+        self.settle();
     }
 
     /// Seals a heartbeat and sends it, or counts that it was not sent. Never waits.
@@ -109,11 +100,39 @@ impl Peers {
         self.board.peers.count_outgoing(outgoing);
     }
 
+    /// Sleeps until something is in the inbox, a heartbeat was let in or `deadline` is reached. Whatever else arrives wakes up
+    /// nobody but this.
+    pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        loop {
+            self.look_for_keys();
+            let breath = self.ear.breath(boot_now());
+            let again = self.shut.as_ref().map(|(again, _)| *again);
+            let until = [deadline, again, breath].into_iter().flatten().min();
+            let listening = self.socket.as_ref().filter(|_| breath.is_none()).map(PeerSocket::as_fd);
+            let woken = self.board.inbox.wait(until, listening)?;
+            if woken.by_socket || breath.is_some() {
+                self.listen();
+            }
+            let now = boot_now();
+            if again.is_some_and(|again| now >= again) {
+                self.asked = None;
+                self.settle();
+            }
+            if woken.by_bell || !self.heard.is_empty() || deadline.is_some_and(|deadline| now >= deadline) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes out what was let in.
+    pub(crate) fn take_heard(&mut self) -> Vec<Box<PeerHeard>> {
+        std::mem::take(&mut self.heard)
+    }
+
     fn try_send(&self, send: &PeerSend) -> Outgoing {
-        let wanted = self.shared.lock();
-        let key = wanted.door.as_ref().and_then(|door| door.seal);
-        let key = key.and_then(|id| wanted.keys.iter().find(|key| key.id() == id));
-        let (Some(key), Some(outlet)) = (key, &wanted.outlet) else { return Outgoing::Unsealed };
+        let seal_with = self.wanted.as_ref().and_then(|door| door.seal);
+        let key = seal_with.and_then(|id| self.known.keys.iter().find(|key| key.id() == id));
+        let (Some(key), Some(socket)) = (key, &self.socket) else { return Outgoing::Unsealed };
         let bytes = match seal(key, &send.datagram) {
             Ok(bytes) => bytes,
             Err(error) => {
@@ -121,7 +140,7 @@ impl Peers {
                 return Outgoing::Failed;
             }
         };
-        match outlet.send(&bytes, send.to) {
+        match socket.send(&bytes, send.to) {
             Ok(()) => Outgoing::Sent,
             Err(error) => {
                 tracing::debug!(to = %send.to, %error, "a heartbeat was not sent");
@@ -129,46 +148,106 @@ impl Peers {
             }
         }
     }
-}
 
-impl Drop for Peers {
-    fn drop(&mut self) {
-        self.shared.change(|wanted| wanted.ended = true);
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Wanted> {
-        // No code that can panic runs under the lock, and a panic ends the process anyway.
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Wanted)) {
-        change(&mut self.lock());
-        // The only failure is a counter that is full, which means: rung often enough.
-        let _ = self.bell.write(1);
-    }
-
-    fn order(&self) -> Order {
-        let wanted = self.lock();
-        if wanted.ended {
-            return Order::End;
-        }
-        let accepted =
-            |key: &&SealKey| wanted.door.as_ref().is_some_and(|door| door.accept.contains(&key.id()));
-        Order::Hold {
-            port: wanted.door.as_ref().map(|door| door.port),
-            keys: wanted.keys.iter().filter(accepted).cloned().collect(),
-            state: DoorState {
-                port: None,
-                keys: wanted.keys.iter().map(SealKey::id).collect::<BTreeSet<_>>(),
-                newest: wanted.keys.first().map(SealKey::id),
-                trouble: wanted.trouble.clone(),
-            },
+    fn look_for_keys(&mut self) {
+        if let Some(known) = self.keyring.take_news() {
+            self.known = known;
+            self.settle();
         }
     }
 
-    fn hand_out(&self, outlet: Option<Arc<PeerSocket>>) {
-        self.lock().outlet = outlet;
+    /// Makes the door what is wanted, by what is known, and tells the node.
+    fn settle(&mut self) {
+        self.hold(self.wanted.as_ref().map(|door| door.port));
+        let wanted = &self.wanted;
+        let is_accepted =
+            |key: &&SealKey| wanted.as_ref().is_some_and(|door| door.accept.contains(&key.id()));
+        self.ear.accept(self.known.keys.iter().filter(is_accepted).cloned().collect());
+        self.tell();
+    }
+
+    /// Opens, moves or closes the socket.
+    fn hold(&mut self, port: Option<u16>) {
+        if self.asked == port && self.socket.is_some() == port.is_some() {
+            return;
+        }
+        if self.asked == port && self.shut.is_some() {
+            return; // it is tried again in its time
+        }
+        self.asked = port;
+        // The old port must be free before it can be opened again.
+        self.socket = None;
+        let Some(port) = port else {
+            self.shut = None;
+            return;
+        };
+        match open(port) {
+            Ok(socket) => {
+                self.socket = Some(socket);
+                self.shut = None;
+                self.ear.begin_socket();
+            }
+            Err(error) => {
+                if self.shut.is_none() {
+                    tracing::warn!(port, %error, "no heartbeats: the socket cannot be opened, trying again every 5 s");
+                }
+                let trouble = format!("UDP port {port} for heartbeats cannot be opened: {error}");
+                self.shut = Some((boot_now() + OPEN_AGAIN, trouble));
+            }
+        }
+    }
+
+    /// Tells the node what became of the door, when that is news.
+    fn tell(&mut self) {
+        let keys = &self.known.keys;
+        let state = DoorState {
+            port: self.socket.as_ref().and_then(|socket| socket.port().ok()),
+            keys: keys.iter().map(SealKey::id).collect::<BTreeSet<_>>(),
+            newest: keys.first().map(SealKey::id),
+            trouble: self.shut.as_ref().map(|(_, trouble)| trouble).or(self.known.trouble.as_ref()).cloned(),
+        };
+        if self.told.as_ref() != Some(&state) {
+            self.told = Some(state.clone());
+            self.board.inbox.post(Input::Door(state));
+        }
+    }
+
+    /// Reads what waits in the socket, or as much of it as may be read at once.
+    fn listen(&mut self) {
+        let Some(socket) = &self.socket else { return };
+        for _ in 0..AT_ONCE {
+            let drained = match socket.receive(&mut self.batch) {
+                Ok(drained) => drained,
+                Err(error) => {
+                    // What an address behind the socket reports; the next datagram is read all the same.
+                    tracing::debug!(%error, "a heartbeat could not be read");
+                    return;
+                }
+            };
+            let now = boot_now();
+            for (bytes, received) in self.batch.datagrams() {
+                self.heard.extend(self.ear.hear(now, bytes, received));
+            }
+            if drained == Drained::Whole {
+                return;
+            }
+        }
+    }
+}
+
+/// The port that is wanted, or any other when somebody has it.
+fn open(port: u16) -> io::Result<PeerSocket> {
+    match PeerSocket::open(port) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            let socket = PeerSocket::open(0)?;
+            tracing::warn!(
+                wanted = port,
+                port = socket.port()?,
+                "the port for heartbeats is taken: another one is used, and a firewall must let it pass; give each agent \
+                 of a node its own peers_port"
+            );
+            Ok(socket)
+        }
+        outcome => outcome,
     }
 }

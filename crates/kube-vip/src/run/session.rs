@@ -1,6 +1,7 @@
 //! What mode `session` needs of the world: the door for heartbeats, the keys, and the memory of an earlier life. Does
 //! nothing in other modes.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +9,14 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use vip_agent::Input;
 use vip_cluster::Cluster;
+use vip_model::Instant;
 use vip_model::config::{Config, ElectionMode, PeerMode};
-use vip_model::peers::{DoorWant, PeerKey, PeerKeys, PeerSend};
+use vip_model::peers::{DoorWant, PeerHeard, PeerKey, PeerKeys, PeerSend};
 use vip_model::session::Memory;
 
+use super::inbox::Inbox;
 use super::memory::{BOOT_ID, MemoryFile};
-use super::peers::Peers;
+use super::peers::{Keyring, Peers};
 use crate::board::Board;
 use crate::status::socket;
 
@@ -24,36 +27,48 @@ const PEER_KEYS: &str = "kube-vip-peers";
 const FLUSH_WITHIN: Duration = Duration::from_millis(200);
 
 /// What mode `session` needs of the world; nothing of it in other modes.
-#[derive(Clone, Default)]
 pub(super) struct Session {
     /// None when heartbeats are off, too.
-    peers: Option<Arc<Peers>>,
-    memory: Option<(Arc<MemoryFile>, Handle)>,
+    peers: Option<Peers>,
+    memory: Option<Keeper>,
     /// Where the Secret with the keys is.
     namespace: String,
 }
 
+/// Writes down what the next life will recall.
+type Keeper = (Arc<MemoryFile>, Handle);
+
+/// Where keys go that the cluster gateway has read: to the door, and into the memory for the next life.
+#[derive(Clone)]
+pub(super) struct Keys(Option<(Arc<Keyring>, Keeper)>);
+
 impl Session {
     /// Recalls what an earlier life left and gets the door ready. The recalled keys are as good as those of the Secret
     /// until it can be read.
-    pub(super) fn open(config: &Config, board: &Arc<Board>, io: &Handle) -> anyhow::Result<Self> {
+    pub(super) fn open(config: &Config, board: &Arc<Board>, io: &Handle) -> Self {
         let ElectionMode::Session(settings) = &config.election_mode else {
             // What happens to claims in this life would be news to a session that goes on after it.
             MemoryFile::forget(&socket::folders(), config.instance.as_str());
-            return Ok(Self::default());
+            return Self { peers: None, memory: None, namespace: String::new() };
         };
         let memory = MemoryFile::open(&socket::folders(), config.instance.as_str(), Path::new(BOOT_ID));
         let (recall, keys) = memory.recall();
         let peers = match settings.peers {
             PeerMode::Off => None,
-            PeerMode::On { .. } => Some(Arc::new(Peers::start(config.node.clone(), board)?)),
+            PeerMode::On { .. } => Some(Peers::new(config.node.clone(), board)),
         };
         if let Some(peers) = &peers {
-            peers.set_keys(keys);
+            peers.keyring().set_keys(keys);
         }
         board.inbox.post(Input::Recall(Box::new(recall)));
         let namespace = settings.namespace.clone();
-        Ok(Self { peers, memory: Some((Arc::new(memory), io.clone())), namespace })
+        Self { peers, memory: Some((Arc::new(memory), io.clone())), namespace }
+    }
+
+    /// Where keys go.
+    pub(super) fn keys(&self) -> Keys {
+        let keyring = self.peers.as_ref().map(|peers| Arc::clone(peers.keyring()));
+        Keys(keyring.zip(self.memory.clone()))
     }
 
     /// Has the cluster keep the keys in view, when heartbeats are wanted.
@@ -71,10 +86,23 @@ impl Session {
     }
 
     /// Opens, moves or closes the door.
-    pub(super) fn want(&self, door: Option<DoorWant>) {
-        if let Some(peers) = &self.peers {
+    pub(super) fn want(&mut self, door: Option<DoorWant>) {
+        if let Some(peers) = &mut self.peers {
             peers.want(door);
         }
+    }
+
+    /// Sleeps until something is in the inbox, a heartbeat was let in or `deadline` is reached.
+    pub(super) fn wait(&mut self, inbox: &Inbox, deadline: Option<Instant>) -> io::Result<()> {
+        match &mut self.peers {
+            Some(peers) => peers.wait(deadline),
+            None => inbox.wait(deadline, None).map(|_| ()),
+        }
+    }
+
+    /// Takes out the heartbeats that were let in.
+    pub(super) fn take_heard(&mut self) -> Vec<Box<PeerHeard>> {
+        self.peers.as_mut().map_or_else(Vec::new, Peers::take_heard)
     }
 
     /// Keeps what the node knows for its next life.
@@ -90,15 +118,17 @@ impl Session {
             file.flush(FLUSH_WITHIN);
         }
     }
+}
 
+impl Keys {
     /// The keys as the Secret has them now, or why they cannot be had.
-    pub(super) fn hear_keys(&self, keys: Result<PeerKeys, String>) {
-        let (Some(peers), Some((file, io))) = (&self.peers, &self.memory) else { return };
+    pub(super) fn hear(&self, keys: Result<PeerKeys, String>) {
+        let Some((keyring, (file, io))) = &self.0 else { return };
         match keys {
             Ok(PeerKeys { newest, previous }) => {
                 let keys: Vec<PeerKey> = [Some(newest), previous].into_iter().flatten().collect();
                 file.keep_keys(keys.clone(), io);
-                peers.set_keys(keys);
+                keyring.set_keys(keys);
             }
             Err(reason) => {
                 tracing::warn!(
@@ -106,7 +136,7 @@ impl Session {
                     "the keys for heartbeats cannot be had: known ones are used, and without any a dead node is followed only \
                      when its Lease has run out; `kube-vip manifest rbac` prints the right"
                 );
-                peers.set_key_trouble(reason);
+                keyring.set_trouble(reason);
             }
         }
     }

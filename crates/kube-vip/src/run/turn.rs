@@ -1,5 +1,5 @@
-//! The loop: takes inputs out of the inbox, feeds them to the node, carries out what the node says, publishes its
-//! view, sleeps until the next deadline or input. It never waits for anything else.
+//! The loop: takes inputs out of the inbox and heartbeats from the door, feeds them to the node, carries out what the node
+//! says, publishes its view, sleeps until the next deadline, input or heartbeat. It never waits for anything else.
 
 use std::io;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use vip_agent::{Agent, Input, Output};
 use vip_model::Instant;
 use vip_model::explanation::Explanation;
+use vip_model::peers::PeerHeard;
 use vip_model::service::ServiceName;
 use vip_model::view::View;
 use vip_proto::Machine;
@@ -50,13 +51,27 @@ impl Node for Agent {
     }
 }
 
-/// Drives `node` until it stops. `carry` takes each output and must not block.
-pub(crate) fn drive(mut node: impl Node, board: &Board, mut carry: impl FnMut(Output)) -> io::Result<Ended> {
+/// What is around the node.
+pub(crate) trait Surroundings {
+    /// Carries out what the node says. Must not block.
+    fn carry(&mut self, output: Output);
+
+    /// Sleeps until something is in the inbox, heartbeats were heard or `deadline` is reached; `None` is no deadline.
+    fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()>;
+
+    /// Takes out what was heard during the last `wait`.
+    fn take_heard(&mut self) -> Vec<Box<PeerHeard>>;
+}
+
+/// Drives `node` until it stops.
+pub(crate) fn drive(mut node: impl Node, board: &Board, around: &mut impl Surroundings) -> io::Result<Ended> {
     let mut stop_by: Option<Instant> = None;
     loop {
         let began = boot_now();
         board.pulse.begin(began);
-        for input in board.inbox.take() {
+        // Heartbeats come last: what they say is judged by what is known of the store and of the kernel.
+        let heard = around.take_heard().into_iter().map(Input::Peer);
+        for input in board.inbox.take().into_iter().chain(heard) {
             if input == Input::Stop {
                 stop_by.get_or_insert(began + STOP_WITHIN);
             }
@@ -67,7 +82,7 @@ pub(crate) fn drive(mut node: impl Node, board: &Board, mut carry: impl FnMut(Ou
                 board.publish(node.view());
                 return Ok(Ended::InOrder);
             }
-            carry(output);
+            around.carry(output);
         }
         board.publish(node.view());
         for inquiry in board.inbox.take_inquiries() {
@@ -81,7 +96,7 @@ pub(crate) fn drive(mut node: impl Node, board: &Board, mut carry: impl FnMut(Ou
         }
         let due = earlier(node.deadline(), stop_by);
         board.pulse.end(due);
-        board.inbox.wait(due.map(|at| at.max(ended + SHORTEST_SLEEP)))?;
+        around.wait(due.map(|at| at.max(ended + SHORTEST_SLEEP)))?;
     }
 }
 

@@ -2,6 +2,7 @@
 //! becomes an input. Nothing is decided here and nothing waits.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,10 +13,13 @@ use tokio::runtime::Handle;
 use vip_agent::{Input, Output};
 use vip_cluster::{Cluster, ClusterEvent, ServiceAddress};
 use vip_kernel::{Accepted, Gateway, KernelEvent, Sent};
+use vip_model::Instant;
 use vip_model::kernel::Actual;
+use vip_model::peers::PeerHeard;
 
 use super::inbox::Inbox;
-use super::session::Session;
+use super::session::{Keys, Session};
+use super::turn::Surroundings;
 use crate::board::Board;
 use crate::errand::Errands;
 use crate::settings::{Effective, LocalApi};
@@ -41,12 +45,9 @@ impl World {
     pub(super) fn open(effective: &Effective, board: &Arc<Board>, io: &Handle) -> anyhow::Result<Self> {
         let inbox = Arc::clone(&board.inbox);
         let letters = Arc::clone(&inbox);
-        let session =
-            Session::open(&effective.config, board, io).context("opening the door for heartbeats")?;
-        let sink = {
-            let session = session.clone();
-            Arc::new(move |event| hear_cluster(&letters, &session, event))
-        };
+        let session = Session::open(&effective.config, board, io);
+        let keys = session.keys();
+        let sink = Arc::new(move |event| hear_cluster(&letters, &keys, event));
         let mut cluster = Cluster::start(api(effective), sink);
         session.keep_keys(&mut cluster);
         let cluster = Arc::new(cluster);
@@ -60,9 +61,11 @@ impl World {
     pub(super) fn flush(&self) {
         self.session.flush();
     }
+}
 
-    /// Carries out one output of the node. Returns at once; answers come as inputs.
-    pub(super) fn carry(&self, output: Output) {
+/// Answers come as inputs.
+impl Surroundings for World {
+    fn carry(&mut self, output: Output) {
         match output {
             Output::Kernel(batch) => self.kernel.apply(batch),
             Output::Frame(frame) => {
@@ -87,6 +90,14 @@ impl World {
             Output::Exit => {}
         }
     }
+
+    fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        self.session.wait(&self.inbox, deadline)
+    }
+
+    fn take_heard(&mut self) -> Vec<Box<PeerHeard>> {
+        self.session.take_heard()
+    }
 }
 
 fn hear_kernel(inbox: &Inbox, cluster: &Cluster, event: KernelEvent) -> Accepted {
@@ -107,7 +118,7 @@ fn here(actual: &Actual) -> BTreeSet<IpNet> {
     loopback.into_iter().chain(actual.addresses.iter().map(|installed| installed.net.addr().into())).collect()
 }
 
-fn hear_cluster(inbox: &Inbox, session: &Session, event: ClusterEvent) {
+fn hear_cluster(inbox: &Inbox, keys: &Keys, event: ClusterEvent) {
     let input = match event {
         ClusterEvent::Lease(seen) => Input::Lease(seen),
         ClusterEvent::Snapshot(snapshot) => Input::Snapshot(snapshot),
@@ -118,7 +129,7 @@ fn hear_cluster(inbox: &Inbox, session: &Session, event: ClusterEvent) {
             tracing::debug!(class = failure.class.as_str(), reason = failure.text, "the API is in trouble");
             return;
         }
-        ClusterEvent::PeerKeys(keys) => return session.hear_keys(keys),
+        ClusterEvent::PeerKeys(now) => return keys.hear(now),
         ClusterEvent::Unreadable { object, reason } => {
             tracing::warn!(object, reason, "an object cannot be understood and is left out");
             return;

@@ -112,7 +112,7 @@ fn explaining_agent(folder: &std::path::Path, instance: &'static str) {
     });
     std::thread::spawn(move || {
         loop {
-            board.inbox.wait(None).unwrap();
+            board.inbox.wait(None, None).unwrap();
             for inquiry in board.inbox.take_inquiries() {
                 let is_known = inquiry.service == ServiceName::new("shop", "web");
                 let explanation = is_known.then(|| Explanation {

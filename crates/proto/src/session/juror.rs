@@ -28,9 +28,9 @@ const SILENT_AFTER_ANSWERS: u32 = 5;
 const LOOK_AFTER_ANSWERS: Duration = Duration::from_millis(10);
 /// Looks in a row without an answer that mean "nobody" for one address while others of its group or node answer.
 pub(super) const SILENT_ALONE: u32 = 6;
-/// What was written before the heartbeats stopped is seen so many intervals later, at most; and a renewal that is due is
-/// waited for as long.
-const WRITTEN_LATER: u32 = 6;
+/// What was written before the heartbeats stopped is seen so much later, at most; and a renewal that is due is waited for
+/// as long. A store is as slow as it is, whatever the interval of heartbeats.
+const WRITTEN_LATER: Duration = Duration::from_millis(300);
 
 impl Ownership {
     /// The link-layer addresses at which a session's addresses can be looked at: a sample.
@@ -118,13 +118,13 @@ impl Ownership {
     /// answered after the heartbeats had stopped and does no more, and the session was not renewed. Who lives and is not heard,
     /// or can't be seen to renew, may have given that address away.
     fn is_letting_go(&self, now: Instant, session: SessionId, heard: Instant) -> bool {
-        let lag = self.interval() * WRITTEN_LATER;
-        if now < heard + self.want.settings.timings.retry_period + lag || !self.is_store_fresh(now) {
+        if now < heard + self.want.settings.timings.retry_period + WRITTEN_LATER || !self.is_store_fresh(now)
+        {
             return false;
         }
         let member = self.lineage.node(session).and_then(|node| self.members.get(node));
         let is_abandoned = |member: &super::Member| {
-            member.listed && member.record.id == session && member.changed <= heard + lag
+            member.listed && member.record.id == session && member.changed <= heard + WRITTEN_LATER
         };
         if !member.is_some_and(is_abandoned) {
             return false;

@@ -11,7 +11,7 @@ use vip_model::{Instant, LeaseName, NodeName};
 use super::lineage::Heir;
 use super::words::{HeardList, ToldList};
 use super::{Ownership, OwnershipOutput};
-use crate::peers::is_same;
+use crate::peers::repeats;
 
 /// A peer that was not heard for so long is not exchanging echoes: three of the slowest heartbeats.
 const EXCHANGING: Duration = Duration::from_secs(3);
@@ -271,7 +271,7 @@ impl Ownership {
     /// Whether a datagram says what the last one said, no later than a holder's is expected: one that was late is waited for anew.
     fn merely_repeats(&self, peer: &Peer, former: &Peer) -> bool {
         let is_late = peer.heard >= former.heard + self.interval() * 3 / 2;
-        is_same(&former.word, &peer.word)
+        repeats(&former.word, &peer.word)
             && peer.word.unseen.is_empty()
             && !(is_late && self.holdings.contains_key(&peer.session))
     }

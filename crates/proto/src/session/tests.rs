@@ -47,6 +47,18 @@ fn a_quiet_town_writes_only_its_sessions() {
 }
 
 #[test]
+fn in_a_quiet_town_hardly_anybody_wakes_up_for_nothing() {
+    let (mut town, _) = calm(3);
+    town.wait(Duration::from_secs(20));
+    // One a second, which a renewal brings: no heartbeat does.
+    assert!(
+        town.idle_turns <= 3 * 20,
+        "{} turns in 20 s and three nodes found nothing to do",
+        town.idle_turns
+    );
+}
+
+#[test]
 fn a_dead_node_is_followed_within_a_fifth_of_a_second() {
     for size in [3, 5] {
         let (mut town, holder) = calm(size);

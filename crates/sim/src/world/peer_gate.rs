@@ -8,7 +8,6 @@ use std::time::Duration;
 use vip_agent::Input;
 use vip_model::peers::{DoorState, DoorWant, PeerHeard, PeerSend};
 use vip_model::session::{Memory, Recall};
-use vip_proto::peers::Haste;
 
 use super::World;
 use crate::mutation::Mutation;
@@ -135,12 +134,8 @@ impl World {
         if let Some(mutation) = self.mutation {
             mutation.hears(&mut process.door.words, &mut datagram);
         }
-        let haste = process.door.replies.note(now, &datagram);
         let heard = PeerHeard { at: now, from, datagram };
-        match haste {
-            Haste::AtOnce => self.input(id, Input::Peer(Box::new(heard))),
-            Haste::NextTurn => process.door.left.push(heard),
-        }
+        self.input(id, Input::Peer(Box::new(heard)));
     }
 
     /// The whole door that an agent wants.

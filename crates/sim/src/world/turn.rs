@@ -60,9 +60,6 @@ impl World {
 
     /// Polls an agent until it is dry, carries out what it says and notes when it wants to be polled again.
     pub(super) fn turn(&mut self, id: ProcessId) {
-        for heard in std::mem::take(&mut self.processes[id].door.left) {
-            self.handle(id, Input::Peer(Box::new(heard)));
-        }
         let generation = self.processes[id].generation;
         let now = self.agent_time(id, None);
         let mut polls = 0;

@@ -1,15 +1,17 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::UdpSocket;
 use std::sync::Arc;
 
 use vip_model::kernel::{ETHERTYPE_ARP, FrameIn};
-use vip_model::peers::PeerSend;
+use vip_model::peers::{DoorWant, PeerSend};
 use vip_model::service::{EndpointCount, ServiceName};
 use vip_model::verdict::{Reason, Subject};
 use vip_model::view::{ServiceView, VipView};
 use vip_model::{Instant, LeaseName, LinkIndex, NodeName};
 
 use super::*;
-use crate::run::inbox::{FRAMES_WAITING, Inbox, PEERS_WAITING};
+use crate::board::boot_now;
+use crate::run::inbox::{FRAMES_WAITING, Inbox};
 use crate::run::peers::{Peers, heartbeat};
 
 fn board() -> Arc<Board> {
@@ -196,11 +198,17 @@ fn every_metric_of_ours_moves_when_its_cause_happens() {
         let frame = FrameIn { link: LinkIndex(1), from: None, ethertype: ETHERTYPE_ARP, payload };
         board.inbox.post(vip_agent::Input::Frame(frame));
     }
-    for sequence in 0..=PEERS_WAITING as u64 {
-        board.inbox.post(vip_agent::Input::Peer(Box::new(heartbeat(sequence))));
-    }
     let one = heartbeat(1);
-    let peers = Peers::start(NodeName::new("n1"), &board).unwrap();
+    let mut peers = Peers::new(NodeName::new("n1"), &board);
+    peers.want(Some(DoorWant { port: 0, seal: None, accept: [].into() }));
+    let port = board.inbox.take().into_iter().find_map(|input| match input {
+        vip_agent::Input::Door(door) => door.port,
+        _ => None,
+    });
+    let port = port.expect("an open door");
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"noise", ("127.0.0.1", port)).unwrap();
+    peers.wait(Some(boot_now() + Duration::from_millis(20))).unwrap();
+    peers.wait(Some(boot_now() + Duration::from_millis(20))).unwrap();
     peers.send(&PeerSend { to: one.from, datagram: one.datagram });
     let after = lint(&render(&board));
     let constant = ["kube_vip_build_info", "process_"];

@@ -37,6 +37,10 @@ pub(crate) fn heartbeat(sequence: u64) -> PeerHeard {
     PeerHeard { at: Instant::ZERO, from: (Ipv4Addr::LOCALHOST, 7949).into(), datagram }
 }
 
+fn counts(board: &Board) -> BTreeMap<&'static str, u64> {
+    board.peers.heard().chain(board.peers.sent()).filter(|(_, count)| *count > 0).collect()
+}
+
 fn key(byte: u8) -> PeerKey {
     PeerKey::new([byte; PeerKey::LENGTH])
 }
@@ -60,22 +64,23 @@ struct Node {
 impl Node {
     fn new(name: &str) -> Self {
         let board = Arc::new(Board::new(Arc::new(Inbox::new().unwrap())));
-        let peers = Peers::start(NodeName::new(name), &board).unwrap();
+        let peers = Peers::new(NodeName::new(name), &board);
         Self { board, peers, heard: Vec::new(), states: Vec::new() }
     }
 
     /// With these keys, a socket on any port, and the first key as seal.
     fn open(name: &str, keys: &[PeerKey]) -> Self {
         let mut node = Self::new(name);
-        node.peers.set_keys(keys.to_vec());
+        node.peers.keyring().set_keys(keys.to_vec());
         node.want(0, keys);
         node.until("a port", |node| node.state().port.is_some());
         node
     }
 
-    fn want(&self, port: u16, accept: &[PeerKey]) {
+    fn want(&mut self, port: u16, accept: &[PeerKey]) {
         let accept: BTreeSet<KeyId> = accept.iter().map(|key| SealKey::new(key.clone()).id()).collect();
-        let seal = self.peers.shared.lock().keys.first().map(SealKey::id);
+        self.peers.look_for_keys();
+        let seal = self.peers.known.keys.first().map(SealKey::id);
         self.peers.want(Some(DoorWant { port, seal, accept }));
     }
 
@@ -85,9 +90,10 @@ impl Node {
     }
 
     fn take(&mut self) {
+        let heard = self.peers.take_heard().into_iter();
+        self.heard.extend(heard.map(|heard| PeerHeard { at: Instant::ZERO, ..*heard }));
         for input in self.board.inbox.take() {
             match input {
-                Input::Peer(heard) => self.heard.push(PeerHeard { at: Instant::ZERO, ..*heard }),
                 Input::Door(state) => self.states.push(state),
                 other => panic!("{other:?}"),
             }
@@ -102,12 +108,12 @@ impl Node {
                 return;
             }
             assert!(boot_now() < deadline, "waited in vain for {what}: {:?}", self.counts());
-            let _ = self.board.inbox.wait(Some(boot_now() + Duration::from_millis(5)));
+            self.peers.wait(Some(boot_now() + Duration::from_millis(5))).unwrap();
         }
     }
 
     fn counts(&self) -> BTreeMap<&'static str, u64> {
-        self.board.peers.heard().chain(self.board.peers.sent()).filter(|(_, count)| *count > 0).collect()
+        counts(&self.board)
     }
 
     fn at(&self, local: impl Into<std::net::IpAddr>) -> SocketAddr {
@@ -141,16 +147,16 @@ fn a_door_says_which_keys_it_has_and_on_which_port_it_listens() {
     node.want(0, &[]);
     node.until("a port", |node| node.state().port.is_some());
     assert_eq!((node.state().keys, node.state().newest), ([].into(), None));
-    node.peers.set_keys(vec![key(2), key(1)]);
+    node.peers.keyring().set_keys(vec![key(2), key(1)]);
     node.until("keys", |node| node.state().newest == Some(id(2)));
     assert_eq!(node.state().keys, [id(1), id(2)].into());
     let told = node.states.len();
-    node.peers.set_keys(vec![key(2), key(1)]);
-    node.peers.set_key_trouble("no right to read the Secret".to_owned());
+    node.peers.keyring().set_keys(vec![key(2), key(1)]);
+    node.peers.keyring().set_trouble("no right to read the Secret".to_owned());
     node.until("the trouble", |node| node.state().trouble.is_some());
     assert_eq!(node.states.len(), told + 1, "the same again is no news");
     assert_eq!(node.state().newest, Some(id(2)), "known keys stay");
-    node.peers.set_keys(vec![key(2)]);
+    node.peers.keyring().set_keys(vec![key(2)]);
     node.until("the end of the trouble", |node| node.state().trouble.is_none());
     assert_eq!(node.state().keys, [id(2)].into());
 }
@@ -197,7 +203,7 @@ fn without_a_key_to_seal_with_nothing_is_sent() {
     node.peers.want(Some(DoorWant { port: 0, seal: Some(id(1)), accept: [id(1)].into() }));
     node.until("a port", |node| node.state().port.is_some());
     node.say(1, (Ipv4Addr::LOCALHOST, 9).into());
-    node.peers.set_keys(vec![key(2)]);
+    node.peers.keyring().set_keys(vec![key(2)]);
     node.say(2, (Ipv4Addr::LOCALHOST, 9).into());
     assert_eq!(node.counts(), [("unsealed", 2)].into());
 }
@@ -270,12 +276,13 @@ fn two_clusters_on_one_network_do_not_hear_each_other() {
 #[test]
 fn keys_are_changed_without_losing_a_heartbeat_when_the_new_one_is_accepted_first() {
     let (old, new) = (key(1), key(2));
-    let [sender, mut node] = ["n1", "n2"].map(|name| Node::open(name, std::slice::from_ref(&old)));
+    let [mut sender, mut node] = ["n1", "n2"].map(|name| Node::open(name, std::slice::from_ref(&old)));
     let to = node.at(Ipv4Addr::LOCALHOST);
     // What is accepted is told together with the keys, so that the wait below covers both.
     node.want(0, &[old.clone(), new.clone()]);
-    node.peers.set_keys(vec![new.clone(), old.clone()]);
-    sender.peers.set_keys(vec![new.clone(), old.clone()]);
+    node.peers.keyring().set_keys(vec![new.clone(), old.clone()]);
+    sender.peers.keyring().set_keys(vec![new.clone(), old.clone()]);
+    sender.peers.look_for_keys();
     node.until("both keys", |node| node.state().keys.len() == 2);
     for sequence in 1..=10 {
         if sequence == 5 {

@@ -72,6 +72,30 @@ fn errand(id: u64) -> Output {
     Output::Errand(Errand { id: QuestionId(id), task })
 }
 
+/// Surroundings in which nothing happens but what is posted.
+struct Quiet<'a> {
+    board: &'a Board,
+    carried: Vec<Output>,
+}
+
+impl Surroundings for Quiet<'_> {
+    fn carry(&mut self, output: Output) {
+        self.carried.push(output);
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        self.board.inbox.wait(deadline, None).map(|_| ())
+    }
+
+    fn take_heard(&mut self) -> Vec<Box<PeerHeard>> {
+        Vec::new()
+    }
+}
+
+fn quiet(board: &Board) -> Quiet<'_> {
+    Quiet { board, carried: Vec::new() }
+}
+
 fn board() -> Arc<Board> {
     Arc::new(Board::new(Arc::new(Inbox::new().unwrap())))
 }
@@ -87,10 +111,10 @@ fn inputs_become_outputs_and_exit_ends_the_loop() {
     board.inbox.post(answer(5));
     board.inbox.post(Input::Stop);
     let node = Scripted { on_stop: vec![Output::Exit], ..Scripted::default() };
-    let mut carried = Vec::new();
-    let ended = drive(node, &board, |output| carried.push(output)).unwrap();
+    let mut around = quiet(&board);
+    let ended = drive(node, &board, &mut around).unwrap();
     assert_eq!(ended, Ended::InOrder);
-    assert_eq!(carried, vec![errand(2), errand(6)]);
+    assert_eq!(around.carried, vec![errand(2), errand(6)]);
     assert_eq!(board.view().counters.plans, 3, "the last view is published");
 }
 
@@ -103,7 +127,7 @@ fn an_input_from_another_thread_wakes_a_node_that_waits_for_nothing() {
         poster.inbox.post(Input::Stop);
     });
     let node = Scripted { on_stop: vec![Output::Exit], ..Scripted::default() };
-    assert_eq!(drive(node, &board, |_| {}).unwrap(), Ended::InOrder);
+    assert_eq!(drive(node, &board, &mut quiet(&board)).unwrap(), Ended::InOrder);
     thread.join().unwrap();
 }
 
@@ -112,7 +136,7 @@ fn a_node_that_does_not_stop_is_given_up_after_three_seconds() {
     let board = board();
     board.inbox.post(Input::Stop);
     let began = boot_now();
-    assert_eq!(drive(Scripted::default(), &board, |_| {}).unwrap(), Ended::GaveUp);
+    assert_eq!(drive(Scripted::default(), &board, &mut quiet(&board)).unwrap(), Ended::GaveUp);
     let took = boot_now().since(began);
     assert!(took >= STOP_WITHIN && took < STOP_WITHIN + Duration::from_millis(500), "{took:?}");
 }
@@ -127,7 +151,7 @@ fn a_second_stop_does_not_extend_the_time_for_stopping() {
         poster.inbox.post(Input::Stop);
     });
     let began = boot_now();
-    assert_eq!(drive(Scripted::default(), &board, |_| {}).unwrap(), Ended::GaveUp);
+    assert_eq!(drive(Scripted::default(), &board, &mut quiet(&board)).unwrap(), Ended::GaveUp);
     assert!(boot_now().since(began) < Duration::from_secs(4));
     thread.join().unwrap();
 }
@@ -145,7 +169,7 @@ fn deadlines_are_served_in_time_and_turns_are_measured() {
         on_stop: vec![Output::Exit],
         ..Scripted::default()
     };
-    drive(node, &board, |_| {}).unwrap();
+    drive(node, &board, &mut quiet(&board)).unwrap();
     thread.join().unwrap();
     let turns = board.view().counters.turns;
     assert!((10..=22).contains(&turns), "{turns} deadlines of 10 ms in 200 ms");
@@ -180,6 +204,7 @@ fn a_deadline_that_stays_in_the_past_does_not_burn_a_core() {
         }
     }
     let began = boot_now();
-    drive(Stuck(0), &board(), |_| {}).unwrap();
+    let board = board();
+    drive(Stuck(0), &board, &mut quiet(&board)).unwrap();
     assert!(boot_now().since(began) >= Duration::from_millis(50), "100 turns took at least 100 pauses");
 }

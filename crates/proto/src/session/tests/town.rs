@@ -57,6 +57,8 @@ pub(super) struct Town {
     silent_since: Option<Instant>,
     pub(super) claim_writes: u64,
     pub(super) session_writes: u64,
+    /// Turns that came because something was due, and gave nothing.
+    pub(super) idle_turns: u64,
     /// How many groups there are more, which have no address to look at.
     others: usize,
     /// How much later than sessions claims are shown.
@@ -171,6 +173,7 @@ impl Town {
             silent_since: None,
             claim_writes: 0,
             session_writes: 0,
+            idle_turns: 0,
             others: 0,
             claim_lag: Duration::ZERO,
             unable: BTreeSet::new(),
@@ -182,7 +185,7 @@ impl Town {
     /// Gap, overlap and writes count from now.
     pub(super) fn forget(&mut self) {
         (self.gap, self.overlap, self.silent_since) = (Duration::ZERO, Duration::ZERO, None);
-        (self.claim_writes, self.session_writes) = (0, 0);
+        (self.claim_writes, self.session_writes, self.idle_turns) = (0, 0, 0);
     }
 
     pub(super) fn start(&mut self, node: usize) {
@@ -456,12 +459,14 @@ impl Town {
             return;
         }
         let Some(mut machine) = self.homes[node].machine.take() else { return };
+        let is_due = machine.deadline().is_some_and(|due| due <= now);
         let mut polls = 0;
         while let Some(output) = machine.poll(now) {
             polls += 1;
             assert!(polls < 1000, "a turn that does not end");
             self.carry(node, output);
         }
+        self.idle_turns += u64::from(is_due && polls == 0);
         let due = machine.deadline();
         assert!(
             due.is_none_or(|due| due > now),

@@ -1,6 +1,7 @@
 //! A storm of forged and replayed datagrams, while a member sends heartbeats and the loop has deadlines to keep.
 
 use std::collections::VecDeque;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -74,6 +75,24 @@ impl turn::Node for Witness {
     }
 }
 
+/// A door, and nothing else around the node.
+struct Around(Peers);
+
+impl turn::Surroundings for Around {
+    fn carry(&mut self, _: Output) {}
+
+    fn wait(&mut self, deadline: Option<Instant>) -> std::io::Result<()> {
+        self.0.wait(deadline)
+    }
+
+    fn take_heard(&mut self) -> Vec<Box<PeerHeard>> {
+        self.0.take_heard()
+    }
+}
+
+/// The name of the loop's thread.
+const LOOP: &str = "loop";
+
 /// What a storm did.
 struct Figures {
     /// Datagrams of the storm.
@@ -82,8 +101,8 @@ struct Figures {
     sent: u64,
     notes: Notes,
     counts: BTreeMap<&'static str, u64>,
-    /// For how long the ear's thread ran and for how long it waited for a processor.
-    ear: [Duration; 2],
+    /// For how long the loop's thread ran and for how long it waited for a processor.
+    ran: [Duration; 2],
     span: Duration,
 }
 
@@ -115,9 +134,9 @@ impl Figures {
             self.sent,
             self.notes.delays.len(),
         );
-        let share = self.ear.map(|span| 100.0 * span.as_secs_f64() / self.span.as_secs_f64());
+        let share = self.ran.map(|span| 100.0 * span.as_secs_f64() / self.span.as_secs_f64());
         println!(
-            "  the ear took {:.1} % of a core and waited for one {:.1} % of the time",
+            "  the loop took {:.1} % of a core and waited for one {:.1} % of the time",
             share[0], share[1]
         );
         line("from sending a heartbeat to its turn", &self.notes.delays);
@@ -178,13 +197,15 @@ fn storm(rate: u32, span: Duration) -> Figures {
     let notes = Arc::new(Mutex::new(Notes::default()));
     let witness = Witness { notes: Arc::clone(&notes), ..Witness::default() };
     let board = Arc::clone(&node.board);
-    let turns = thread::spawn(move || turn::drive(witness, &board, |_| {}).unwrap());
+    let mut around = Around(node.peers);
+    let turns = thread::Builder::new().name(LOOP.to_owned());
+    let turns = turns.spawn(move || turn::drive(witness, &board, &mut around).unwrap()).unwrap();
     let (end, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let raging = (rate > 0).then(|| {
         let (end, count) = (Arc::clone(&end), Arc::clone(&count));
         thread::spawn(move || rage(to, rate, &end, &count))
     });
-    let (began, before) = (boot_now(), processor_time("peers"));
+    let (began, before) = (boot_now(), processor_time(LOOP));
     let mut sent = 0;
     while boot_now().since(began) < span {
         member.say(boot_now().as_nanos(), to);
@@ -192,8 +213,8 @@ fn storm(rate: u32, span: Duration) -> Figures {
         thread::sleep(INTERVAL);
     }
     let span = boot_now().since(began);
-    let [ran, waited] = processor_time("peers");
-    let ear = [ran.saturating_sub(before[0]), waited.saturating_sub(before[1])];
+    let [ran, waited] = processor_time(LOOP);
+    let ran = [ran.saturating_sub(before[0]), waited.saturating_sub(before[1])];
     end.store(true, Ordering::Relaxed);
     if let Some(thread) = raging {
         thread.join().unwrap();
@@ -203,7 +224,7 @@ fn storm(rate: u32, span: Duration) -> Figures {
     node.board.inbox.post(Input::Stop);
     assert_eq!(turns.join().unwrap(), Ended::InOrder);
     let notes = notes.lock().unwrap().clone();
-    Figures { storm: count.load(Ordering::Relaxed), sent, notes, counts: node.counts(), ear, span }
+    Figures { storm: count.load(Ordering::Relaxed), sent, notes, counts: counts(&node.board), ran, span }
 }
 
 #[test]
