@@ -62,7 +62,7 @@ pub(crate) struct Peers {
     told: Option<DoorState>,
     ear: Ear,
     batch: Batch,
-    heard: Vec<Box<PeerHeard>>,
+    heard: Vec<PeerHeard>,
 }
 
 impl Peers {
@@ -125,7 +125,7 @@ impl Peers {
     }
 
     /// Takes out what was let in.
-    pub(crate) fn take_heard(&mut self) -> Vec<Box<PeerHeard>> {
+    pub(crate) fn take_heard(&mut self) -> Vec<PeerHeard> {
         std::mem::take(&mut self.heard)
     }
 

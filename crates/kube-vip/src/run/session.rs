@@ -101,7 +101,7 @@ impl Session {
     }
 
     /// Takes out the heartbeats that were let in.
-    pub(super) fn take_heard(&mut self) -> Vec<Box<PeerHeard>> {
+    pub(super) fn take_heard(&mut self) -> Vec<PeerHeard> {
         self.peers.as_mut().map_or_else(Vec::new, Peers::take_heard)
     }
 

@@ -60,7 +60,7 @@ pub(crate) trait Surroundings {
     fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()>;
 
     /// Takes out what was heard during the last `wait`.
-    fn take_heard(&mut self) -> Vec<Box<PeerHeard>>;
+    fn take_heard(&mut self) -> Vec<PeerHeard>;
 }
 
 /// Drives `node` until it stops.
@@ -70,7 +70,7 @@ pub(crate) fn drive(mut node: impl Node, board: &Board, around: &mut impl Surrou
         let began = boot_now();
         board.pulse.begin(began);
         // Heartbeats come last: what they say is judged by what is known of the store and of the kernel.
-        let heard = around.take_heard().into_iter().map(Input::Peer);
+        let heard = around.take_heard().into_iter().map(|heard| Input::Peer(Box::new(heard)));
         for input in board.inbox.take().into_iter().chain(heard) {
             if input == Input::Stop {
                 stop_by.get_or_insert(began + STOP_WITHIN);

@@ -95,7 +95,7 @@ impl Surroundings for World {
         self.session.wait(&self.inbox, deadline)
     }
 
-    fn take_heard(&mut self) -> Vec<Box<PeerHeard>> {
+    fn take_heard(&mut self) -> Vec<PeerHeard> {
         self.session.take_heard()
     }
 }

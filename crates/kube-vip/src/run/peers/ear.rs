@@ -63,7 +63,7 @@ impl Ear {
     }
 
     /// Judges what arrived at `now`; gives it back if it may come in.
-    pub(super) fn hear(&mut self, now: Instant, bytes: &[u8], received: &Received) -> Option<Box<PeerHeard>> {
+    pub(super) fn hear(&mut self, now: Instant, bytes: &[u8], received: &Received) -> Option<PeerHeard> {
         self.board.peers.count_overflow(received.overflow.wrapping_sub(self.overflow));
         self.overflow = received.overflow;
         let Some(from) = received.from else {
@@ -73,7 +73,7 @@ impl Ear {
         match self.judge(now, bytes, from) {
             Ok(datagram) => {
                 self.board.peers.count_incoming(Incoming::Admitted);
-                Some(Box::new(PeerHeard { at: now, from, datagram }))
+                Some(PeerHeard { at: now, from, datagram })
             }
             Err(incoming) => {
                 self.refused.1 += 1;

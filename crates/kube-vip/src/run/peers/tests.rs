@@ -91,7 +91,7 @@ impl Node {
 
     fn take(&mut self) {
         let heard = self.peers.take_heard().into_iter();
-        self.heard.extend(heard.map(|heard| PeerHeard { at: Instant::ZERO, ..*heard }));
+        self.heard.extend(heard.map(|heard| PeerHeard { at: Instant::ZERO, ..heard }));
         for input in self.board.inbox.take() {
             match input {
                 Input::Door(state) => self.states.push(state),

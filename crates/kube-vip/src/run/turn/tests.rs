@@ -87,7 +87,7 @@ impl Surroundings for Quiet<'_> {
         self.board.inbox.wait(deadline, None).map(|_| ())
     }
 
-    fn take_heard(&mut self) -> Vec<Box<PeerHeard>> {
+    fn take_heard(&mut self) -> Vec<PeerHeard> {
         Vec::new()
     }
 }

@@ -85,7 +85,7 @@ impl turn::Surroundings for Around {
         self.0.wait(deadline)
     }
 
-    fn take_heard(&mut self) -> Vec<Box<PeerHeard>> {
+    fn take_heard(&mut self) -> Vec<PeerHeard> {
         self.0.take_heard()
     }
 }
