@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vip_agent::Input;
-use vip_model::peers::{DoorState, DoorWant, PeerHeard, PeerSend};
+use vip_model::peers::{Datagram, DoorState, DoorWant, Kind, PeerHeard, PeerSend};
 use vip_model::{Instant, NodeName};
 use vip_proto::peers::{SealKey, seal};
 
@@ -43,6 +43,11 @@ use crate::board::{Board, boot_now};
 
 /// Batches of datagrams that are read before the loop looks at what else is due: some 500 datagrams, a few milliseconds.
 const AT_ONCE: usize = 32;
+
+/// How long nobody looks for the answers to what was just said, as a share of the interval and at most: by then all of them
+/// have come, and wake up the loop once. Whatever else arrives meanwhile waits as long.
+const GATHER_SHARE: u32 = 25;
+const GATHER_MOST: Duration = Duration::from_millis(2);
 
 /// Time until a socket that could not be opened is tried again.
 const OPEN_AGAIN: Duration = Duration::from_secs(5);
@@ -60,14 +65,18 @@ pub(crate) struct Peers {
     /// When a socket that could not be opened is tried again, and why it could not.
     shut: Option<(Instant, String)>,
     told: Option<DoorState>,
+    /// How long answers are gathered.
+    gather: Duration,
+    /// When all answers to what was said last have come.
+    answered: Instant,
     ear: Ear,
     batch: Batch,
     heard: Vec<PeerHeard>,
 }
 
 impl Peers {
-    /// A door that is closed: nothing is opened before the node wants it.
-    pub(crate) fn new(node: NodeName, board: &Arc<Board>) -> Self {
+    /// A door that is closed: nothing is opened before the node wants it. `interval` is the time between two heartbeats.
+    pub(crate) fn new(node: NodeName, interval: Duration, board: &Arc<Board>) -> Self {
         Self {
             board: Arc::clone(board),
             keyring: Arc::new(Keyring::new(Arc::clone(&board.inbox))),
@@ -77,6 +86,8 @@ impl Peers {
             asked: None,
             shut: None,
             told: None,
+            gather: (interval / GATHER_SHARE).min(GATHER_MOST),
+            answered: Instant::ZERO,
             ear: Ear::new(node, Arc::clone(board)),
             batch: Batch::new(),
             heard: Vec::new(),
@@ -95,9 +106,12 @@ impl Peers {
     }
 
     /// Seals a heartbeat and sends it, or counts that it was not sent. Never waits.
-    pub(crate) fn send(&self, send: &PeerSend) {
+    pub(crate) fn send(&mut self, send: &PeerSend) {
         let outgoing = self.try_send(send);
         self.board.peers.count_outgoing(outgoing);
+        if outgoing == Outgoing::Sent && is_answered_in_calm(&send.datagram) {
+            self.answered = boot_now() + self.gather;
+        }
     }
 
     /// Sleeps until something is in the inbox, a heartbeat was let in or `deadline` is reached. Whatever else arrives wakes up
@@ -105,12 +119,14 @@ impl Peers {
     pub(crate) fn wait(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         loop {
             self.look_for_keys();
-            let breath = self.ear.breath(boot_now());
+            let now = boot_now();
+            let gathering = Some(self.answered).filter(|answered| now < *answered);
+            let pause = self.ear.breath(now).max(gathering);
             let again = self.shut.as_ref().map(|(again, _)| *again);
-            let until = [deadline, again, breath].into_iter().flatten().min();
-            let listening = self.socket.as_ref().filter(|_| breath.is_none()).map(PeerSocket::as_fd);
+            let until = [deadline, again, pause].into_iter().flatten().min();
+            let listening = self.socket.as_ref().filter(|_| pause.is_none()).map(PeerSocket::as_fd);
             let woken = self.board.inbox.wait(until, listening)?;
-            if woken.by_socket || breath.is_some() {
+            if woken.by_socket || pause.is_some() {
                 self.listen();
             }
             let now = boot_now();
@@ -233,6 +249,15 @@ impl Peers {
             }
         }
     }
+}
+
+/// Whether it is answered at once by whoever gets it, and nobody's answer is waited for: nothing is asked, given or missed.
+const fn is_answered_in_calm(datagram: &Datagram) -> bool {
+    matches!(datagram.kind, Kind::Beat)
+        && datagram.jury > 0
+        && datagram.asks.is_empty()
+        && datagram.grants.is_empty()
+        && datagram.unseen.is_empty()
 }
 
 /// The port that is wanted, or any other when somebody has it.

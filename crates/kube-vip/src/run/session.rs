@@ -55,7 +55,7 @@ impl Session {
         let (recall, keys) = memory.recall();
         let peers = match settings.peers {
             PeerMode::Off => None,
-            PeerMode::On { .. } => Some(Peers::new(config.node.clone(), board)),
+            PeerMode::On { interval, .. } => Some(Peers::new(config.node.clone(), interval, board)),
         };
         if let Some(peers) = &peers {
             peers.keyring().set_keys(keys);
@@ -79,8 +79,8 @@ impl Session {
     }
 
     /// Sends a heartbeat.
-    pub(super) fn send(&self, send: &PeerSend) {
-        if let Some(peers) = &self.peers {
+    pub(super) fn send(&mut self, send: &PeerSend) {
+        if let Some(peers) = &mut self.peers {
             peers.send(send);
         }
     }

@@ -62,11 +62,26 @@ pub(super) fn node_port(node: &str) -> String {
     format!("{node}-node")
 }
 
+/// A switch knows nothing of IP: where the kernel's bridge shows frames to the packet filters of this namespace, it ends here.
+fn no_packet_filters() -> Result<()> {
+    for filters in ["iptables", "ip6tables", "arptables"] {
+        let file = format!("/proc/sys/net/bridge/bridge-nf-call-{filters}");
+        match std::fs::write(&file, "0") {
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::system(format!("writing {file}"))(cause));
+            }
+            _ => {} // without br_netfilter there is nothing to end
+        }
+    }
+    Ok(())
+}
+
 impl Switch {
     /// Makes the bridges in the calling process's network namespace.
     pub(super) fn make(networks: Networks) -> Result<Self> {
         let place = Place::here("switch")?;
         place.ip("link set lo up\n")?;
+        no_packet_filters()?;
         let bridges: &[&str] = if networks == Networks::Two { &["br0", "br1"] } else { &["br0"] };
         for bridge in bridges {
             place.ip(&format!(

@@ -199,7 +199,7 @@ fn every_metric_of_ours_moves_when_its_cause_happens() {
         board.inbox.post(vip_agent::Input::Frame(frame));
     }
     let one = heartbeat(1);
-    let mut peers = Peers::new(NodeName::new("n1"), &board);
+    let mut peers = Peers::new(NodeName::new("n1"), Duration::from_millis(50), &board);
     peers.want(Some(DoorWant { port: 0, seal: None, accept: [].into() }));
     let port = board.inbox.take().into_iter().find_map(|input| match input {
         vip_agent::Input::Door(door) => door.port,

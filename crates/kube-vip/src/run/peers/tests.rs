@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use vip_agent::Input;
 use vip_model::Instant;
-use vip_model::peers::{Datagram, Fitness, GroupList, KeyId, Kind, PeerHeard, PeerKey};
+use vip_model::peers::{Datagram, Fitness, GroupList, KeyId, Kind, PeerHeard, PeerKey, Vote};
 use vip_model::session::SessionId;
 
 use super::*;
@@ -37,6 +37,9 @@ pub(crate) fn heartbeat(sequence: u64) -> PeerHeard {
     PeerHeard { at: Instant::ZERO, from: (Ipv4Addr::LOCALHOST, 7949).into(), datagram }
 }
 
+/// Time between two heartbeats, by the defaults.
+const INTERVAL: Duration = Duration::from_millis(50);
+
 fn counts(board: &Board) -> BTreeMap<&'static str, u64> {
     board.peers.heard().chain(board.peers.sent()).filter(|(_, count)| *count > 0).collect()
 }
@@ -64,7 +67,7 @@ struct Node {
 impl Node {
     fn new(name: &str) -> Self {
         let board = Arc::new(Board::new(Arc::new(Inbox::new().unwrap())));
-        let peers = Peers::new(NodeName::new(name), &board);
+        let peers = Peers::new(NodeName::new(name), INTERVAL, &board);
         Self { board, peers, heard: Vec::new(), states: Vec::new() }
     }
 
@@ -120,7 +123,7 @@ impl Node {
         SocketAddr::new(local.into(), self.state().port.expect("an open door"))
     }
 
-    fn say(&self, sequence: u64, to: SocketAddr) {
+    fn say(&mut self, sequence: u64, to: SocketAddr) {
         self.peers.send(&PeerSend { to, datagram: heartbeat(sequence).datagram });
     }
 }
@@ -128,7 +131,7 @@ impl Node {
 #[test]
 fn a_heartbeat_passes_in_both_families_and_says_where_it_came_from() {
     let keys = [key(1)];
-    let (sender, mut receiver) = (Node::open("n1", &keys), Node::open("n2", &keys));
+    let (mut sender, mut receiver) = (Node::open("n1", &keys), Node::open("n2", &keys));
     sender.say(1, receiver.at(Ipv4Addr::LOCALHOST));
     sender.say(2, receiver.at(Ipv6Addr::LOCALHOST));
     receiver.until("two heartbeats", |node| node.heard.len() == 2);
@@ -138,6 +141,55 @@ fn a_heartbeat_passes_in_both_families_and_says_where_it_came_from() {
     ];
     assert_eq!(receiver.heard, expected);
     assert_eq!((sender.counts(), receiver.counts()), ([("sent", 2)].into(), [("admitted", 2)].into()));
+}
+
+#[test]
+fn answers_to_what_was_said_in_calm_wake_up_the_loop_once() {
+    let keys = [key(1)];
+    let jurors = ["n2", "n3"].map(|name| Node::open(name, &keys));
+    let mut owner = Node::open("n1", &keys);
+    let to_owner = owner.at(Ipv4Addr::LOCALHOST);
+    // What was posted while the door was opened has rung.
+    owner.peers.wait(Some(boot_now())).unwrap();
+    let beat = Datagram { jury: 1, ..heartbeat(1).datagram };
+    let vote = Vote { of: SessionId(1), generation: 1, heir: SessionId(2), attempt: 1, rank: 0 };
+    let said = [
+        (beat.clone(), 2, "nobody waits for the answers"),
+        (
+            Datagram { asks: vec![vote], ..beat.clone() },
+            1,
+            "an answer to what is asked is looked for at once",
+        ),
+        (Datagram { jury: 0, ..beat }, 1, "nobody answers that"),
+    ];
+    for (number, (datagram, expected, why)) in said.into_iter().enumerate() {
+        let said = boot_now();
+        owner.peers.send(&PeerSend { to: jurors[0].at(Ipv4Addr::LOCALHOST), datagram });
+        for (juror, from) in jurors.iter().zip([2, 3]) {
+            let answer = Datagram {
+                from: juror_name(from),
+                session: SessionId(from),
+                to: NodeName::new("n1"),
+                sequence: Instant::from_millis(1_000 * (1 + number as u64)),
+                ..heartbeat(1).datagram
+            };
+            let socket = juror.peers.socket.as_ref().unwrap();
+            socket.send(&seal(&ready(1), &answer).unwrap(), to_owner).unwrap();
+            if expected == 1 {
+                owner.peers.wait(Some(said + Duration::from_secs(5))).unwrap();
+                assert_eq!(owner.peers.take_heard().len(), 1, "{why}");
+            }
+        }
+        if expected == 2 {
+            owner.peers.wait(Some(said + Duration::from_secs(5))).unwrap();
+            assert_eq!(owner.peers.take_heard().len(), 2, "{why}");
+            assert!(boot_now().since(said) >= INTERVAL / GATHER_SHARE, "it did not gather");
+        }
+    }
+}
+
+fn juror_name(number: u64) -> NodeName {
+    NodeName::new(&format!("n{number}"))
 }
 
 #[test]
@@ -189,7 +241,7 @@ fn a_closed_door_sends_nothing_and_frees_its_port() {
 #[test]
 fn a_door_moves_to_another_port_and_works_there() {
     let keys = [key(1)];
-    let (sender, mut node) = (Node::open("n1", &keys), Node::open("n2", &keys));
+    let (mut sender, mut node) = (Node::open("n1", &keys), Node::open("n2", &keys));
     let free = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
     node.want(free, &keys);
     node.until("the other port", |node| node.state().port == Some(free));
@@ -250,7 +302,7 @@ fn what_is_forged_replayed_or_astray_is_counted_and_never_reaches_the_node() {
 
 #[test]
 fn a_known_key_that_is_not_accepted_any_more_opens_nothing() {
-    let (sender, mut node) = (Node::open("n1", &[key(1)]), Node::open("n2", &[key(2), key(1)]));
+    let (mut sender, mut node) = (Node::open("n1", &[key(1)]), Node::open("n2", &[key(2), key(1)]));
     let to = node.at(Ipv4Addr::LOCALHOST);
     sender.say(1, to);
     node.until("a heartbeat", |node| node.heard.len() == 1);
@@ -267,7 +319,7 @@ fn a_known_key_that_is_not_accepted_any_more_opens_nothing() {
 
 #[test]
 fn two_clusters_on_one_network_do_not_hear_each_other() {
-    let (red, mut blue) = (Node::open("n1", &[key(1)]), Node::open("n2", &[key(2)]));
+    let (mut red, mut blue) = (Node::open("n1", &[key(1)]), Node::open("n2", &[key(2)]));
     red.say(1, blue.at(Ipv4Addr::LOCALHOST));
     blue.until("the refusal", |node| node.counts().get("key") == Some(&1));
     assert_eq!(blue.heard, []);

@@ -189,7 +189,7 @@ fn rage(to: SocketAddr, rate: u32, end: &AtomicBool, sent: &AtomicU64) {
 /// A storm of `rate` datagrams a second for `span`; without one when the rate is 0.
 fn storm(rate: u32, span: Duration) -> Figures {
     let keys = [key(1)];
-    let (member, mut node) = (Node::open("n1", &keys), Node::open("n2", &keys));
+    let (mut member, mut node) = (Node::open("n1", &keys), Node::open("n2", &keys));
     let to = node.at(Ipv4Addr::LOCALHOST);
     // What will be replayed was heard once.
     member.say(1, to);
