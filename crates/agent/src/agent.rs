@@ -243,15 +243,19 @@ impl Agent {
         self.desk.applied(now, report);
     }
 
-    fn heard(&mut self, now: Instant, frame: FrameIn) {
+    fn heard(&mut self, now: Instant, frame: FrameIn, rest: Rest) {
         if let Some(ownership) = &mut self.ownership {
             ownership.handle(now, OwnershipInput::Frame(frame.clone()));
         }
         self.announcer.handle(now, frame);
-        for claim in self.announcer.take_foreign() {
-            self.chronicle.foreign(now, &claim);
+        let foreign = self.announcer.take_foreign();
+        for claim in &foreign {
+            self.chronicle.foreign(now, claim);
         }
         self.note_probes(now);
+        if foreign.is_empty() {
+            self.rest_on(now, rest);
+        }
     }
 
     fn answered(&mut self, now: Instant, id: QuestionId, answer: Answer) {
@@ -442,7 +446,7 @@ impl Machine for Agent {
         match input {
             Input::Actual(actual) => self.saw_kernel(now, actual),
             Input::Report(report) => self.applied(now, &report),
-            Input::Frame(frame) => self.heard(now, frame),
+            Input::Frame(frame) => self.heard(now, frame, rest),
             Input::Lease(seen) if self.ownership.is_some() => self.own(now, OwnershipInput::Claim(seen)),
             Input::Lease(seen) => {
                 let lease = seen.lease.clone();
@@ -465,10 +469,7 @@ impl Machine for Agent {
             Input::Sessions(sessions) => self.own(now, OwnershipInput::Sessions(sessions)),
             Input::Peer(heard) => {
                 self.own(now, OwnershipInput::Peer(*heard));
-                let is_calm = self.ownership.as_ref().is_some_and(|ownership| ownership.rests(now));
-                if is_calm && rest.lasts(now) {
-                    self.rest = Rest::Until(self.next_turn());
-                }
+                self.rest_on(now, rest);
             }
             Input::Door(door) => self.own(now, OwnershipInput::Door(door)),
             Input::Recall(recall) => self.own(now, OwnershipInput::Recall(*recall)),

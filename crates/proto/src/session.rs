@@ -444,8 +444,10 @@ impl Machine for Ownership {
             OwnershipInput::Recall(recall) => self.recalled(now, recall),
             OwnershipInput::Answer(ticket, answer) => self.answered(now, ticket, answer),
             OwnershipInput::Frame(frame) => {
-                self.looks.hear(now, &frame);
-                self.hear_for_drill(now, &frame);
+                // Whatever neighbours say to each other passes here, and most of it is nothing that was asked.
+                if !(self.looks.hear(now, &frame) | self.hear_for_drill(now, &frame)) {
+                    self.rest = rest;
+                }
             }
         }
     }

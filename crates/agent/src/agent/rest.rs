@@ -18,6 +18,14 @@ impl Agent {
         }
     }
 
+    /// After an input that gave nothing to do but, perhaps, later: whoever rested rests on.
+    pub(super) fn rest_on(&mut self, now: Instant, rest: Rest) {
+        let is_calm = self.ownership.as_ref().is_none_or(|ownership| ownership.rests(now));
+        if rest.lasts(now) && is_calm {
+            self.rest = Rest::Until(self.next_turn());
+        }
+    }
+
     /// When something is due, without the alarm that notices a stop of the process.
     pub(super) fn next_turn(&self) -> Option<Instant> {
         let all = [

@@ -170,11 +170,10 @@ impl Ownership {
         });
     }
 
-    /// A frame may be an answer.
-    pub(in crate::session) fn hear_for_drill(&mut self, now: Instant, frame: &FrameIn) {
-        if let Some(watch) = self.drills.watch.as_mut().filter(|watch| watch.reported.is_none()) {
-            watch.hear(now, frame);
-        }
+    /// A frame may be an answer. Whether any is waited for.
+    pub(in crate::session) fn hear_for_drill(&mut self, now: Instant, frame: &FrameIn) -> bool {
+        let watch = self.drills.watch.as_mut().filter(|watch| watch.reported.is_none());
+        watch.map(|watch| watch.hear(now, frame)).is_some()
     }
 
     /// Looks, notices, and reports.

@@ -418,8 +418,10 @@ impl Town {
                     && let Some(machine) = &mut home.machine
                 {
                     let is_recall = matches!(*input, OwnershipInput::Recall(_));
-                    let is_news_of_others =
-                        matches!(*input, OwnershipInput::Peer(_) | OwnershipInput::Sessions(_));
+                    let is_news_of_others = matches!(
+                        *input,
+                        OwnershipInput::Peer(_) | OwnershipInput::Sessions(_) | OwnershipInput::Frame(_)
+                    );
                     self.heard = is_news_of_others.then_some(node);
                     machine.handle(now, *input);
                     if is_recall {
