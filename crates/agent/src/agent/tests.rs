@@ -334,6 +334,25 @@ fn a_stop_with_a_dead_api_removes_and_ends_within_three_seconds() {
 }
 
 #[test]
+fn what_neighbours_say_to_each_other_is_followed_by_no_turn_and_what_they_say_of_the_vip_is() {
+    let mut desk = Desk::new();
+    desk.run_for(2_000);
+    assert!(desk.has_vip());
+    let mut hear = |sender_ip: [u8; 4]| {
+        // RFC 826: hardware and protocol type, their lengths, a reply; the sender's addresses, the target's.
+        let mut payload = vec![0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0, 9];
+        payload.extend(sender_ip);
+        payload.extend([2, 0, 0, 0, 0, 8, 10, 0, 0, 8]);
+        let from = Some(LinkAddr::Ethernet([2, 0, 0, 0, 0, 9]));
+        let ethertype = vip_model::kernel::ETHERTYPE_ARP;
+        desk.agent.handle(desk.now, Input::Frame(FrameIn { link: ETH0, from, ethertype, payload }));
+        desk.agent.rest
+    };
+    assert!(matches!(hear([10, 0, 0, 9]), Rest::Until(Some(_))));
+    assert_eq!(hear([10, 0, 0, 100]), Rest::No);
+}
+
+#[test]
 fn a_lost_api_costs_the_vip_at_the_deadline_and_its_return_brings_it_back() {
     let mut desk = Desk::new();
     desk.run_for(1500);

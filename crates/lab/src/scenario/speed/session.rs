@@ -21,6 +21,8 @@ use crate::scenario::suite::{self, Played};
 use crate::scenario::table::{Mode, Setup, Variables, session};
 use crate::scenario::{Screen, Stage};
 
+/// For how long the heartbeats of quiet members are counted.
+const COUNTED: Duration = Duration::from_secs(5);
 /// How long quiet members are looked at.
 const QUIET: Duration = Duration::from_secs(20);
 /// How long new Services may take, and what follows them.
@@ -102,9 +104,7 @@ impl Quiet {
         (1..=services).try_for_each(|number| create(&stage, number))?;
         wait_served(&stage, usize::from(services))?;
         std::thread::sleep(CALMED);
-        for node in stage.lab().nodes() {
-            stage.lab().switch().count_udp_of(node.name(), BEATS)?;
-        }
+        let kilobytes = kilobytes(&stage)?;
         let agents: Vec<_> = stage.numbers().filter_map(|number| stage.agent(number)).collect();
         let before = agents.iter().map(|agent| agent.usage()).collect::<Result<Vec<_>, _>>()?;
         stage.plane().server().reset_counts();
@@ -113,8 +113,6 @@ impl Quiet {
         let seconds = begin.elapsed().as_secs_f64();
         let counts = stage.plane().server().counts();
         let after = agents.iter().map(|agent| agent.usage()).collect::<Result<Vec<_>, _>>()?;
-        let beats = stage.lab().switch().counted()?;
-        stage.lab().switch().clear_filters()?;
         let per_node = |wanted: fn(&Call) -> bool| {
             let sum: u64 = counts.iter().filter(|(call, _)| wanted(call)).map(|(_, count)| count).sum();
             sum as f64 / seconds / f64::from(nodes)
@@ -134,10 +132,7 @@ impl Quiet {
         Ok(Self {
             writes: per_node(is_write),
             reads: per_node(is_read),
-            kilobytes: beats
-                .iter()
-                .map(|(packets, bytes)| (bytes + packets * ETHERNET) as f64 / seconds / 1000.0)
-                .collect(),
+            kilobytes,
             holder: shares[holder],
             others: others.map(|(_, share)| *share).fold(0.0, f64::max),
         })
@@ -188,6 +183,21 @@ impl Quiet {
             ]);
         }
     }
+}
+
+/// What each node sends of heartbeats, in kilobytes a second. For a time of its own: the sender pays for the counting, as for
+/// everything that the switch does.
+fn kilobytes(stage: &Stage) -> Result<Vec<f64>> {
+    let switch = stage.lab().switch();
+    for node in stage.lab().nodes() {
+        switch.count_udp_of(node.name(), BEATS)?;
+    }
+    let begin = Instant::now();
+    std::thread::sleep(COUNTED);
+    let beats = switch.counted()?;
+    let seconds = begin.elapsed().as_secs_f64();
+    switch.clear_filters()?;
+    Ok(beats.iter().map(|(packets, bytes)| (bytes + packets * ETHERNET) as f64 / seconds / 1000.0).collect())
 }
 
 /// Bytes of an Ethernet header, which the switch's counters leave out.
