@@ -137,6 +137,12 @@ impl Program {
     pub fn usage(&self) -> Result<Usage> {
         usage(self.pid.as_raw())
     }
+
+    /// The processor time of the program and of all processes that it started, to the nanosecond:
+    /// `/proc/PID/task/TID/schedstat` (Documentation/scheduler/sched-stats.rst).
+    pub fn processor_time(&self) -> Result<Duration> {
+        processor_time(self.pid.as_raw())
+    }
 }
 
 impl Drop for Program {
@@ -170,6 +176,22 @@ pub fn usage(pid: i32) -> Result<Usage> {
         threads: field(20),
         descriptors: fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count),
     })
+}
+
+fn processor_time(pid: i32) -> Result<Duration> {
+    let folder = format!("/proc/{pid}/task");
+    let tasks = fs::read_dir(&folder).map_err(Error::system(format!("reading {folder}")))?;
+    let mut sum = Duration::ZERO;
+    for task in tasks.flatten() {
+        // A thread that has just ended has nothing to tell.
+        let read = |file: &str| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        let nanos = read("schedstat").split(' ').next().and_then(|text| text.parse().ok());
+        sum += Duration::from_nanos(nanos.unwrap_or(0));
+        for child in read("children").split_whitespace().filter_map(|child| child.parse().ok()) {
+            sum += processor_time(child)?;
+        }
+    }
+    Ok(sum)
 }
 
 /// `Rss` of `/proc/PID/smaps_rollup`; field 24 of `stat` lags by some pages per processor.

@@ -3,6 +3,7 @@
 //! measures the mode of that name, `keepalived` its daemons and kube-vip side by side.
 
 pub mod keepalived;
+mod rival;
 pub mod session;
 
 use std::path::Path;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
+use super::rival;
 use super::runs_of;
 use crate::api::{Call, Verb};
 use crate::bench::{Networks, Node, Shape, net};
@@ -80,6 +81,7 @@ pub fn measure_quiet(logs: &Path) -> Result<bool> {
         is_quiet &= quiet.kept(circle, &without);
         quiet.show(circle, &without, &mut table);
     }
+    rival::compare(logs, &screen, &mut table)?;
     screen.say(&format!("\n{}", table.render()));
     Ok(is_quiet)
 }
