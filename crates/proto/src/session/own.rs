@@ -158,7 +158,8 @@ impl Own {
 impl Ownership {
     pub(super) fn recalled(&mut self, now: Instant, recall: Recall) {
         if let Some(memory) = &recall.memory {
-            for succession in &memory.successions {
+            // They are kept with the newest first, and lineage grows the other way.
+            for succession in memory.successions.iter().rev() {
                 self.lineage.ended(*succession);
             }
             if let Some(end) = memory.record.end {

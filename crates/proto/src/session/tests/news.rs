@@ -7,7 +7,8 @@ use vip_model::peers::{
     Datagram, Echo, Fitness, GroupList, InstanceTag, KeyId, Kind, ListDigest, PeerHeard, Vote, Word,
 };
 use vip_model::session::{
-    BootId, End, Jury, Recall, SessionId, SessionRecord, SessionSeen, SessionWrite, Sessions, session_lease,
+    BootId, End, Jury, Memory, Recall, SessionId, SessionRecord, SessionSeen, SessionWrite, Sessions,
+    Succession, session_lease,
 };
 use vip_model::store::{Answer, Ask, Version};
 use vip_model::{InstanceName, Instant, NodeName, Random};
@@ -92,6 +93,28 @@ fn a_stop_that_finds_a_renewal_under_way_releases_the_session_with_the_answer() 
     assert_eq!(next.record.end, Some(End::Released));
     assert_eq!(alone.answer(), None);
     assert!(alone.machine.is_finished());
+}
+
+#[test]
+fn the_newest_successions_are_still_the_newest_after_a_start() {
+    let alone = Alone::new(Sessions::new());
+    let successions: Vec<_> =
+        (0..70).rev().map(|number| Succession { id: SessionId(100 + number), heir: None }).collect();
+    let memory = Memory {
+        record: alone.write.record.clone(),
+        members: Vec::new(),
+        claims: Vec::new(),
+        successions: successions.clone(),
+    };
+    let id = (NodeName::new("n1"), InstanceName::new("control-plane"));
+    let mut next = Ownership::new(alone.now, id, alone.machine.want.clone(), Random::new(2));
+    let recall = Recall { boot: BootId(SessionId(1)), memory: Some(memory) };
+    next.handle(alone.now, OwnershipInput::Recall(recall));
+    let kept = std::iter::from_fn(|| next.poll(alone.now)).find_map(|output| match output {
+        OwnershipOutput::Remember(memory) => Some(memory.successions),
+        _ => None,
+    });
+    assert_eq!(kept.expect("it keeps what it knows")[..], successions[..64]);
 }
 
 fn name(number: u64) -> NodeName {
