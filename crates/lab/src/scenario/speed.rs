@@ -2,6 +2,7 @@
 //! from an installed address to its first announcement, what an idle agent costs, and the size of the binary. `session`
 //! measures the mode of that name, `keepalived` its daemons and kube-vip side by side.
 
+mod delivery;
 pub mod keepalived;
 mod rival;
 pub mod session;
