@@ -8,7 +8,7 @@
 //! ```
 //!
 //! All of it runs in the loop's own thread, which sleeps on the socket as well. What is said is as old as the turn that said
-//! it, an answer waits for nobody, and a heartbeat wakes up one thread and not two. In a storm the loop does what is due
+//! it, and a heartbeat wakes up one thread and not two. In a storm the loop does what is due
 //! between two reads of at most [`AT_ONCE`] batches.
 
 mod counters;

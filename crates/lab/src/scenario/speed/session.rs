@@ -80,7 +80,7 @@ pub fn measure_quiet(logs: &Path) -> Result<bool> {
         let quiet = Quiet::measure(circle, &[], logs)?;
         // What is left then is what everything else costs.
         let without = Quiet::measure(circle, WITHOUT_HEARTBEATS, logs)?;
-        is_quiet &= quiet.kept(circle, &without, delivery);
+        is_quiet &= quiet.kept(circle, &without);
         quiet.show(circle, &without, delivery, &mut table);
     }
     rival::compare(logs, &screen, &mut table)?;
@@ -155,11 +155,12 @@ impl Quiet {
         ]
     }
 
-    fn kept(&self, circle: Circle, without: &Self, delivery: Duration) -> bool {
+    fn kept(&self, circle: Circle, without: &Self) -> bool {
         self.writes <= 1.0
             && self.reads < 0.05
             && self.kilobytes.iter().all(|rate| *rate <= circle.kilobytes)
-            && self.costs(without, delivery).iter().all(|(cost, lab)| cost - lab <= circle.share)
+            && self.holder - without.holder <= circle.share
+            && self.others - without.others <= circle.share
     }
 
     fn show(&self, circle: Circle, without: &Self, delivery: Duration, table: &mut Table) {
@@ -194,8 +195,7 @@ impl Quiet {
             table.row(&[
                 &format!("{with}: share of a core for heartbeats, {who}"),
                 &format!(
-                    "{:.2} % ({cost:.2} with the lab's {lab:.2}; {with_them:.2} in all, {without:.2} without them)",
-                    cost - lab
+                    "{cost:.2} % ({lab:.2} of it the lab's; {with_them:.2} in all, {without:.2} without them)"
                 ),
                 &most_used,
                 "-",
